@@ -1,0 +1,70 @@
+"""The way in: finds the command before anything slow is imported, and turns errors into one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from nanochat.cli.errors import EXIT_INTERRUPTED, nearest, report
+
+# Importing torch and Lightning takes seconds, and `--help` should not wait for them: so the list is written here
+# once more (a test compares it with what there is).
+COMMANDS = {
+    "fit": "train a model",
+    "validate": "score a checkpoint on all of the held-out text",
+}
+
+HELP = """\
+usage: {program} COMMAND [options]
+
+Train, understand and talk to your own small language model.
+
+commands:
+{commands}
+
+examples:
+  {program} fit --config configs/tiny.yaml
+  {program} fit --config configs/tiny.yaml --model.depth=6 --trainer.max_steps=100
+  {program} validate --config configs/tiny.yaml --ckpt_path=last
+
+`{program} COMMAND --help` lists the options of a command.
+"""
+
+
+def program_name() -> str:
+    """How the user called this program, for the commands that it proposes."""
+    return "python cli.py" if sys.argv[0].endswith("cli.py") else "nanochat"
+
+
+def help_text() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    commands = "\n".join(f"  {name:<{width}}{what}" for name, what in COMMANDS.items())
+    return HELP.format(program=program_name(), commands=commands)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: those after the program's name; None takes them from the command line.
+
+    Returns:
+        The exit status: 0, 2 after an error, 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text(), end="")
+        return 0
+    if arguments[0] not in COMMANDS:
+        if arguments[0].startswith("-"):
+            return report(f"the command comes first, before {arguments[0]}: one of {', '.join(COMMANDS)}")
+        return report(
+            f"there is no command {arguments[0]}{nearest(arguments[0], COMMANDS)} (commands: {', '.join(COMMANDS)})"
+        )
+    try:
+        from nanochat.cli.training import run
+
+        return run(arguments)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return EXIT_INTERRUPTED

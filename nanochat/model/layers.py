@@ -1,0 +1,97 @@
+"""What a transformer block is made of: the norm, attention and the MLP."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanochat.model.kv_cache import KVCache
+from nanochat.model.rotary import rotate
+from nanochat.model.shape import Shape
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMSNorm (arXiv 1910.07467) over the last dimension, without learnable parameters."""
+    return F.rms_norm(x, (x.size(-1),))
+
+
+class Attention(nn.Module):
+    """Causal self-attention: each token looks at itself and at the tokens before it.
+
+    Rotary positions, then a norm of queries and keys ("QK norm", arXiv 2010.04245), which bounds the attention
+    scores and so keeps training calm at high learning rates. Several query heads may share one key/value head
+    ("grouped-query attention", arXiv 2305.13245), which makes the KV cache smaller.
+
+    Args:
+        shape: the shape of the model.
+        layer: which block this is, from 0: its place in the KV cache.
+    """
+
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
+        self.query = nn.Linear(shape.width, shape.heads * shape.head_dim, bias=False)
+        self.key = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
+        self.value = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
+        self.output = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Args:
+            x: (batch, time, width), normed.
+            cos: (time, head_dim / 2), of the positions of these tokens.
+            sin: the same shape.
+            cache: what came before these tokens; None if nothing did.
+
+        Returns:
+            (batch, time, width)
+        """
+        batch, time, _ = x.shape
+        query = self.query(x).view(batch, time, self.heads, self.head_dim)
+        key = self.key(x).view(batch, time, self.kv_heads, self.head_dim)
+        value = self.value(x).view(batch, time, self.kv_heads, self.head_dim)
+        query = norm(rotate(query, cos, sin))
+        key = norm(rotate(key, cos, sin))
+        # (batch, heads, time, head_dim): views, so nothing is copied
+        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+
+        mask = None
+        causal = time > 1
+        if cache is not None:
+            before = cache.position
+            key, value = cache.append(self.layer, key, value)
+            if before and causal:  # several new tokens after older ones: each sees all older and its own past
+                mask = torch.ones(time, before + time, dtype=torch.bool, device=x.device).tril(before)
+                causal = False
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=self.kv_heads != self.heads
+        )
+        return self.output(out.transpose(1, 2).reshape(batch, time, -1))
+
+
+class MLP(nn.Module):
+    """Two matrices with the square of ReLU between (Primer, arXiv 2109.08668), four times as wide inside."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.expand = nn.Linear(shape.width, 4 * shape.width, bias=False)
+        self.contract = nn.Linear(4 * shape.width, shape.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, time, width) to the same shape."""
+        return self.contract(F.relu(self.expand(x)).square())
+
+
+class Block(nn.Module):
+    """Attention moves information between tokens, the MLP works on each token: both add to the stream."""
+
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.attention = Attention(shape, layer)
+        self.mlp = MLP(shape)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(batch, time, width) to the same shape; the other arguments as in :class:`Attention`."""
+        x = x + self.attention(norm(x), cos, sin, cache)
+        return x + self.mlp(norm(x))

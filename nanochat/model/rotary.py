@@ -1,0 +1,40 @@
+"""Rotary position embedding (RoFormer, arXiv 2104.09864), turned nanochat's way round."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotation_table(positions: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angle of every pair at every position.
+
+    Pair ``i`` turns by ``base ** (-2 i / head_dim)`` radians a position: the first pair goes round in about
+    six tokens, the last one in tens of thousands, so that near and far distances are both legible.
+
+    Returns:
+        Two float32 tensors of shape (positions, head_dim / 2).
+    """
+    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    angle = torch.outer(torch.arange(positions, dtype=torch.float32), frequency)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns each pair (x1, x2) of a head by its position's angle.
+
+    The pair is made of the head's two halves, and the direction is the opposite of Llama's:
+    ``y1 = x1 cos + x2 sin``, ``y2 = x2 cos - x1 sin``. Only the difference of two positions matters to
+    attention, so both directions are equally good; ours has to be the one of published checkpoints.
+
+    Args:
+        x: (batch, time, heads, head_dim).
+        cos: (time, head_dim / 2), in the dtype of ``x``.
+        sin: the same shape.
+
+    Returns:
+        A tensor like ``x``.
+    """
+    cos, sin = cos[:, None, :], sin[:, None, :]  # the same turn for each head
+    x1, x2 = x.chunk(2, dim=-1)
+    return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), dim=-1)

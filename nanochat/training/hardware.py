@@ -1,0 +1,115 @@
+"""What the machine can do: precision, peak speed, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from lightning.fabric.utilities.throughput import get_available_flops
+
+MEASURE_SECONDS = 0.3
+
+
+def default_accelerator() -> str:
+    """"cuda" where there is an NVIDIA GPU, else "cpu". MPS is for those who ask for it."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_precision(accelerator: str) -> str:
+    """The fastest precision that trains safely: bfloat16 where the hardware multiplies it natively, else float32."""
+    if accelerator in ("cuda", "gpu"):
+        fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator == "cpu":
+        fast = cpu_multiplies_bf16()
+    else:
+        fast = False
+    return "bf16-mixed" if fast else "32-true"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether the processor has AVX512-BF16 or AMX instructions; without them bfloat16 is emulated and slow."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and there since torch 2.5
+    return platform.machine() in ("x86_64", "AMD64") and any(
+        getattr(torch.cpu, check, lambda: False)() for check in checks
+    )
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
+    """Floating-point operations a second that one device could reach, to measure MFU against.
+
+    For a GPU the maker's figure, as Lightning knows it. For a CPU no maker's figure says what its cores sustain, so
+    a large matrix product is timed here: the best that the machine's own library does.
+
+    Returns:
+        FLOP/s, or None if it is not known.
+    """
+    if device.type == "cuda":
+        available = get_available_flops(device, dtype)
+        return float(available) if available else None
+    if device.type != "cpu":
+        return None
+    size = 1024
+    a, b = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
+    best = 0.0
+    deadline = time.perf_counter() + MEASURE_SECONDS
+    while time.perf_counter() < deadline:
+        start = time.perf_counter()
+        torch.mm(a, b)
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process may still take on the device.
+
+    On a CPU: what is free, but no more than a container's limit or a limit of ``ulimit`` leaves.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limits = [psutil.virtual_memory().available]
+    with contextlib.suppress(OSError, ValueError):  # cgroup v2; "max" where there is no limit
+        group = Path("/sys/fs/cgroup", Path("/proc/self/cgroup").read_text().split("::")[-1].strip().lstrip("/"))
+        limit, used = (int(Path(group, file).read_text()) for file in ("memory.max", "memory.current"))
+        limits.append(limit - used)
+    if sys.platform != "win32":
+        import resource
+
+        process = psutil.Process().memory_info()
+        for kind, used in ((resource.RLIMIT_AS, process.vms), (resource.RLIMIT_DATA, process.rss)):
+            soft, _ = resource.getrlimit(kind)
+            if soft != resource.RLIM_INFINITY:
+                limits.append(soft - used)
+    return max(0, min(limits))
+
+
+def peak_memory() -> int:
+    """The largest resident memory that this process has had, in bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for the plan and the summary."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"CPU ({torch.get_num_threads()} threads of {os.cpu_count()})"
+    return device.type.upper()
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done all that it was given, so that a clock tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,113 @@
+"""One live line while a run trains, or a line now and then where the output is a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+from nanochat.training.console import clock, count, say
+from nanochat.training.throughput import Throughput
+
+REFRESH_SECONDS = 0.5  # of the live line
+LINE_SECONDS = 30.0  # between the lines in a file
+
+
+class StepProgress(ProgressBar):
+    """Counts optimizer steps, not micro-batches: step, loss, bits per byte, tokens a second, time left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._bar: tqdm | None = None
+        self._shown = 0.0
+        self._first_step = 0
+        self._validation_seconds = 0.0  # of one
+        self._validation_started = 0.0
+        self._validations = 0
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._first_step = trainer.global_step
+        self._shown = time.monotonic()
+        if self._enabled and sys.stderr.isatty():
+            total = trainer.max_steps if trainer.max_steps > 0 else None
+            self._bar = tqdm(
+                total=total,
+                initial=trainer.global_step,
+                dynamic_ncols=True,
+                leave=False,
+                bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}"
+                if total
+                else "{n_fmt} steps{postfix}",
+            )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self._enabled or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        wait = REFRESH_SECONDS if self._bar is not None else LINE_SECONDS
+        if time.monotonic() - self._shown < wait:
+            return
+        self._shown = time.monotonic()
+        self._show(trainer)
+
+    def _show(self, trainer: Trainer) -> None:
+        metrics, parts = trainer.callback_metrics, []
+        if "train/loss" in metrics:
+            parts.append(f"loss {metrics['train/loss'].item():.3f}")
+            parts.append(f"bpb {metrics['train/bpb'].item():.3f}")
+        throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore
+        speed = throughput.tokens_per_second if throughput is not None else None
+        if speed:
+            parts.append(f"{count(speed)} tokens/s")
+            left = self._seconds_left(trainer, speed)
+            if left is not None:
+                parts.append(f"{clock(left)} left")
+        if self._bar is not None:
+            self._bar.n = trainer.global_step
+            self._bar.set_postfix_str("  ".join(["", *parts]).lstrip(","), refresh=True)
+        else:
+            total = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
+            say("  ".join([f"step {trainer.global_step}{total}", *parts]))
+
+    def _seconds_left(self, trainer: Trainer, tokens_per_second: float) -> float | None:
+        if trainer.max_steps < 0:
+            return None
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        steps = trainer.max_steps - trainer.global_step
+        validations = max(0, data.validations - self._validations)
+        return (
+            steps * data.tokens_per_step(trainer.world_size) / tokens_per_second
+            + validations * self._validation_seconds
+        )
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_started = time.monotonic()
+        if self._bar is not None:
+            self._bar.set_postfix_str("  scoring the held-out text ...", refresh=True)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_seconds = time.monotonic() - self._validation_started
+        self._validations += 1
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,55 @@
+"""After each validation, a piece of text from the model as it is."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from nanochat.inference.generate import generate
+from nanochat.training.console import say
+from nanochat.training.language_model import LanguageModel
+
+
+class Samples(Callback):
+    """Continues a fixed prompt, with a fixed seed: so one sees what the model has learned since the last time.
+
+    Args:
+        prompt: the beginning of a text.
+        max_tokens: how many tokens to add.
+        temperature: 0 takes the likeliest token each time; higher is more varied.
+    """
+
+    def __init__(self, prompt: str = "Return a list of", max_tokens: int = 64, temperature: float = 0.7) -> None:
+        self.prompt, self.max_tokens, self.temperature = prompt, max_tokens, temperature
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        assert isinstance(pl_module, LanguageModel)
+        text = self.sample(trainer, pl_module)
+        bpb = trainer.callback_metrics["val/bpb"].item()
+        say(f"step {trainer.global_step:,}  val/bpb {bpb:.4f}  {one_line(self.prompt + text)}")
+        if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+            trainer.logger.experiment.add_text("sample", _as_code(self.prompt + text), trainer.global_step)
+
+    def sample(self, trainer: Trainer, module: LanguageModel) -> str:
+        """What the model makes of the prompt."""
+        tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
+        prompt = [tokenizer.bos, *tokenizer.encode(self.prompt)]
+        with trainer.precision_plugin.val_step_context():
+            ids = generate(module.gpt, prompt, self.max_tokens, self.temperature)
+        if tokenizer.bos in ids:  # the document ends where the next begins
+            ids = ids[: ids.index(tokenizer.bos)]
+        return tokenizer.decode(ids)
+
+
+def one_line(text: str, length: int = 48) -> str:
+    """The beginning of a text on one line, without control characters."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(line.split())
+    return f'"{line}"' if len(line) <= length else f'"{line[: length - 3]}..."'
+
+
+def _as_code(text: str) -> str:
+    """Markdown that shows the text as it is: TensorBoard renders Markdown."""
+    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,0 +1,143 @@
+"""After the last step: what came of it, in ``summary.json`` and in words."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import psutil
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from nanochat.data.cache import write_atomically
+from nanochat.data.text import TextDataModule
+from nanochat.training.checkpoints import LastCheckpoint
+from nanochat.training.console import count, duration, say, size, table
+from nanochat.training.hardware import describe, peak_memory
+from nanochat.training.language_model import LanguageModel
+from nanochat.training.throughput import Throughput
+
+NAME = "summary.json"
+
+
+class Summary(Callback):
+    """Keeps what a run is judged by; its time and its best score outlive an interruption.
+
+    Attributes:
+        best: the lowest val/bpb of the validations during the run; None before the first.
+        seconds_before: seconds that earlier processes spent on this run.
+    """
+
+    def __init__(self) -> None:
+        self.best: float | None = None
+        self.last: float | None = None
+        self.seconds_before = 0.0
+        self.facts: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "last": self.last, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.last = state_dict["best"], state_dict["last"]
+        self.seconds_before = state_dict["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Since the command was given, imports and all, and in earlier processes of the same run."""
+        return self.seconds_before + time.time() - psutil.Process().create_time()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.last = trainer.callback_metrics["val/bpb"].item()
+            self.best = self.last if self.best is None else min(self.best, self.last)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last checkpoint has been written by now."""
+        assert isinstance(pl_module, LanguageModel)
+        self.facts = self._collect(trainer, pl_module)
+        self._write(trainer)
+
+    def finish(self, trainer: Trainer, val_bpb: float | None, command: str, config: str) -> None:
+        """Adds the score on all of the held-out text, if it was taken, and tells the user.
+
+        Args:
+            trainer: whose run it was.
+            val_bpb: the final score; None if it is the last one of the run.
+            command: how the user calls the program.
+            config: the ``--config`` options of this run.
+        """
+        if not self.facts:
+            return
+        if val_bpb is not None:
+            self.facts["val_bpb"] = val_bpb
+            self._write(trainer)
+        if isinstance(trainer.logger, TensorBoardLogger) and self.facts["val_bpb"] is not None:
+            params = {**trainer.lightning_module.hparams, **trainer.datamodule.hparams}  # type: ignore[attr-defined]
+            trainer.logger.log_hyperparams(params, {"hparams/val_bpb": self.facts["val_bpb"]})
+            trainer.logger.save()
+        say(self._in_words(trainer, command, config))
+
+    def _collect(self, trainer: Trainer, module: LanguageModel) -> dict[str, Any]:
+        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore
+        saver = next((c for c in trainer.callbacks if isinstance(c, LastCheckpoint)), None)  # type: ignore
+        speed = throughput.tokens / throughput.seconds if throughput is not None and throughput.seconds else None
+        device = trainer.strategy.root_device
+        facts: dict[str, Any] = {
+            "val_bpb": self.last,
+            "best_val_bpb": self.best,
+            "seconds": round(self.seconds, 1),
+            "training_seconds": round(throughput.seconds, 1) if throughput is not None else None,
+            "steps": trainer.global_step,
+            "tokens": trainer.global_step * data.tokens_per_step(trainer.world_size),
+            "tokens_per_second": round(speed, 1) if speed else None,
+            "mfu": round(throughput.mfu(trainer, speed) or 0, 4) if throughput is not None and speed else None,
+            "parameters": module.gpt.num_parameters,
+            "flops_per_token": module.gpt.flops_per_token(data.context),
+            "peak_memory_bytes": peak_memory(),
+            "checkpoint": saver.best_model_path if saver is not None else None,
+            "corpus": data.source,
+            "corpus_fingerprint": data.prepared.fingerprint,
+            "seed": data.seed,
+            "device": describe(device),
+            "devices": trainer.world_size,
+            "precision": str(trainer.precision),
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+            },
+        }
+        if device.type == "cuda":
+            facts["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+        return facts
+
+    def _write(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and trainer.log_dir is not None:
+            write_atomically(Path(trainer.log_dir, NAME), json.dumps(self.facts, indent=2) + "\n")
+
+    def _in_words(self, trainer: Trainer, command: str, config: str) -> str:
+        facts = self.facts
+        rows = {}
+        if facts["val_bpb"] is not None:
+            rows["val/bpb"] = f"{facts['val_bpb']:.4f} at the end, {facts['best_val_bpb']:.4f} the best on the way"
+        if facts["tokens_per_second"]:
+            mfu = f", {facts['mfu']:.0%} of the machine's peak" if facts["mfu"] else ""
+            rows["speed"] = f"{facts['tokens_per_second']:,.0f} tokens/s{mfu}"
+        rows["learned from"] = f"{count(facts['tokens'])} tokens in {facts['steps']:,} steps"
+        rows["memory"] = f"{size(facts['peak_memory_bytes'])} at the peak"
+        if facts["checkpoint"]:
+            rows["checkpoint"] = facts["checkpoint"]
+        following = [
+            "",
+            "Next",
+            "  tensorboard --logdir lightning_logs",
+            f"  {command} validate {config} --ckpt_path=last".replace("  --", " --"),
+            f"  {command} fit {config} --model.depth={trainer.lightning_module.gpt.shape.depth + 2}",  # type: ignore
+        ]
+        return "\n" + "\n".join([table(f"Done in {duration(facts['seconds'])}", rows), *following])

@@ -1,0 +1,80 @@
+"""How fast a run trains: tokens a second, and what share of the machine's peak that is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from nanochat.training.hardware import peak_flops, synchronize
+
+
+class Throughput(Callback):
+    """Logs ``train/tokens_per_second`` and ``train/mfu``, and keeps the totals of the run.
+
+    MFU (model FLOPs utilisation, PaLM, arXiv 2204.02311) counts the operations that the model needs, not those that
+    were done, and divides by what the device could do in that time. Validation does not count.
+
+    Attributes:
+        tokens_per_second: over the steps since the last time it was logged; None before.
+        seconds: time spent in training steps by this process.
+        tokens: tokens trained on by all devices in that time.
+        peak: FLOP/s of all devices together; None if not known.
+    """
+
+    def __init__(self) -> None:
+        self.tokens_per_second: float | None = None
+        self.seconds = 0.0
+        self.tokens = 0
+        self.peak: float | None = None
+        self._mark = 0.0
+        self._since = [0.0, 0]  # seconds and tokens since the last time it was logged
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        dtype = torch.bfloat16 if str(trainer.precision).startswith("bf16") else torch.float32
+        one = peak_flops(trainer.strategy.root_device, dtype)
+        self.peak = one * trainer.world_size if one is not None else None
+
+    def mfu(self, trainer: Trainer, tokens_per_second: float) -> float | None:
+        """The share of the peak that so many tokens a second are; None where the peak is not known."""
+        if self.peak is None:
+            return None
+        flops_per_token = trainer.lightning_module.gpt.flops_per_token(trainer.datamodule.context)  # type: ignore
+        return float(flops_per_token) * tokens_per_second / self.peak
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if not self._mark:
+            self._mark = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        tokens = batch[1].numel() * trainer.world_size
+        self.tokens += tokens
+        self._since[1] += tokens
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.global_step % trainer.log_every_n_steps:
+            return
+        self._stop_clock(trainer)
+        self.tokens_per_second = self._since[1] / self._since[0]
+        self.log("train/tokens_per_second", self.tokens_per_second)
+        mfu = self.mfu(trainer, self.tokens_per_second)
+        if mfu is not None:
+            self.log("train/mfu", mfu)
+        self._since = [0.0, 0]
+        self._mark = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop_clock(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop_clock(trainer)
+
+    def _stop_clock(self, trainer: Trainer) -> None:
+        if self._mark:
+            synchronize(trainer.strategy.root_device)
+            elapsed = time.perf_counter() - self._mark
+            self._since[0] += elapsed
+            self.seconds += elapsed
+            self._mark = 0.0
