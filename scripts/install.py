@@ -42,7 +42,7 @@ def install(target: Path) -> None:
     # macOS has no CUDA builds; only where there would be one is the other index worth a try
     if sys.platform != "darwin" and not has_nvidia_gpu() and reachable(CPU_INDEX):
         print("Installing torch without CUDA ...", flush=True)
-        subprocess.run([*pip, "torch", *pinned, "--index-url", CPU_INDEX])  # if it fails, the next line serves
+        subprocess.run([*pip, "--no-deps", "torch", *pinned, "--index-url", CPU_INDEX])  # if it fails, the next serves
     print("Installing the dependencies ...", flush=True)
     subprocess.run([*pip, "-e", f"{ROOT}[dev]", *pinned], check=True)
     (target / ".ready").touch()
