@@ -21,6 +21,6 @@ def report(message: str) -> int:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """", did you mean X?", or nothing if no known word is near."""
+    """ ", did you mean X?", or nothing if no known word is near."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f", did you mean {matches[0]}?" if matches else ""

@@ -39,6 +39,7 @@ from nanochat.training.plan import Plan
 from nanochat.training.progress import StepProgress
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.samples import Samples
+from nanochat.training.steps import find_callback
 from nanochat.training.summary import Summary
 from nanochat.training.throughput import Throughput
 
@@ -245,10 +246,11 @@ class NanochatCLI(LightningCLI):
             say(f"Going on from {self._checkpoint}, step {self._checkpoint_step:,}.")
 
     def after_fit(self) -> None:
-        summary = next(c for c in self.trainer.callbacks if isinstance(c, Summary))  # type: ignore[attr-defined]
+        summary = find_callback(self.trainer, Summary)
         score = None
         if self.datamodule.validate_all:
             score = self._score(self.model, self.datamodule)
+        assert summary is not None
         summary.finish(self.trainer, score, program_name(), self._config_options())
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str) -> None:

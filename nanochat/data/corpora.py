@@ -75,10 +75,7 @@ def open_corpus(source: str) -> Corpus:
     Raises:
         ValueError: if there is no such corpus, or it holds no documents.
     """
-    if source == EMBEDDED:
-        files = find_files(embedded_corpus())
-    else:
-        files = find_files(Path(source).expanduser())
+    files = find_files(embedded_corpus() if source == EMBEDDED else Path(source).expanduser())
     stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     key = hashlib.sha256(json.dumps([stats, HELD_OUT_SHARE, HELD_OUT_BYTES]).encode()).hexdigest()[:16]
     known = cache_root() / "corpora" / f"survey-{key}.json"

@@ -34,7 +34,9 @@ def find_files(path: Path) -> list[Path]:
     files = []
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        files += [Path(folder, n) for n in sorted(names) if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
+        files += [
+            Path(folder, n) for n in sorted(names) if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES
+        ]
     if not files:
         raise ValueError(f"the folder {path} holds no text: a corpus is made of {kinds} files")
     return files

@@ -216,13 +216,25 @@ def _docstring_call(call: ast.Call) -> Documented | None:
     if called not in DOCSTRING_CALLS or len(call.args) < 2:
         return None
     *names, docstring = call.args
-    if isinstance(docstring, ast.Call) and isinstance(docstring.func, ast.Attribute):
-        docstring = docstring.func.value  # """...""".format(**shared_texts)
-    if not (isinstance(docstring, ast.Constant) and isinstance(docstring.value, str)):
+    text = _literal_text(docstring)
+    if text is None:
         return None
     words = [n.value if isinstance(n, ast.Constant) else ast.unparse(n) for n in names]
-    lines = [line for line in docstring.value.splitlines() if not re.fullmatch(r"\s*\{\w+\}\s*", line)]
+    lines = [line for line in text.splitlines() if not re.fullmatch(r"\s*\{\w+\}\s*", line)]
     return Documented(".".join(map(str, words)), "", inspect.cleandoc("\n".join(lines)))
+
+
+def _literal_text(node: ast.expr) -> str | None:
+    """The text of a string literal, of a sum of some, or of ``"...".format(**shared_texts)``."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.Call(func=ast.Attribute(value=inner, attr="format")):
+            return _literal_text(inner)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            texts = [_literal_text(left), _literal_text(right)]
+            return "".join(t for t in texts if t is not None) if any(texts) else None
+    return None
 
 
 def _is_unicode(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +84,9 @@ class Prepared:
         return own if self.val_corpus is None else f"{own}+{self.val_corpus.survey.fingerprint}"
 
 
-def prepare(source: str, vocab_size: int, val_source: str | None = None, tokenizer: Tokenizer | None = None) -> Prepared:
+def prepare(
+    source: str, vocab_size: int, val_source: str | None = None, tokenizer: Tokenizer | None = None
+) -> Prepared:
     """Finds the corpus, trains the tokenizer and tokenizes, each of them unless the cache has it.
 
     Args:
@@ -120,6 +122,7 @@ def cached_tokenizer(corpus: Corpus, held_out: bool | None, vocab_size: int) -> 
     try:
         return Tokenizer.load(folder / "tokenizer.json")
     except (OSError, ValueError):
+        shutil.rmtree(folder, ignore_errors=True)  # not there, or damaged
         log.info("Training a tokenizer of %s tokens on %s ...", f"{vocab_size:,}", corpus.name)
     tokenizer = Tokenizer.train(_first_characters(corpus.documents(held_out)), vocab_size)
     with new_folder(folder) as work:
@@ -134,11 +137,10 @@ def cached_tokens(corpus: Corpus, held_out: bool | None, tokenizer: Tokenizer) -
     try:
         return TokenFile.open(folder, part)
     except (OSError, ValueError, KeyError, EOFError):
+        shutil.rmtree(folder, ignore_errors=True)  # not there, or damaged
         log.info("Turning %s (%s) into tokens ...", corpus.name, part)
-    started = time.perf_counter()
     with new_folder(folder) as work:
         write_tokens(work, part, corpus.documents(held_out), tokenizer)
-    log.debug("took %.1f s", time.perf_counter() - started)
     return TokenFile.open(folder, part)
 
 

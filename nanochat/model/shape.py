@@ -25,9 +25,7 @@ def default_head_dim(width: int) -> int:
     return 128 if width > 768 and width % 128 == 0 else 64
 
 
-def resolve_shape(
-    depth: int, width: int | None = None, heads: int | None = None, kv_heads: int | None = None
-) -> Shape:
+def resolve_shape(depth: int, width: int | None = None, heads: int | None = None, kv_heads: int | None = None) -> Shape:
     """Fills in what was left out, and refuses what cannot be built.
 
     Args:

@@ -17,7 +17,7 @@ MEASURE_SECONDS = 0.3
 
 
 def default_accelerator() -> str:
-    """"cuda" where there is an NVIDIA GPU, else "cpu". MPS is for those who ask for it."""
+    """ "cuda" where there is an NVIDIA GPU, else "cpu". MPS is for those who ask for it."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

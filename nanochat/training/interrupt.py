@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nanochat.training.checkpoints import LastCheckpoint
 from nanochat.training.console import say
+from nanochat.training.steps import ends_step, find_callback
 
 
 class Interrupted(Exception):
@@ -49,8 +50,8 @@ class GracefulInterrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.requested and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            saver = next((c for c in trainer.callbacks if isinstance(c, LastCheckpoint)), None)  # type: ignore
+        if self.requested and ends_step(trainer, batch_idx):
+            saver = find_callback(trainer, LastCheckpoint)
             path = saver.save_now(trainer) if saver is not None else None
             raise Interrupted(trainer.global_step, str(path) if path is not None else None)
 

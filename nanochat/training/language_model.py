@@ -14,6 +14,7 @@ from nanochat.optim.learning_rates import LearningRates, default_learning_rates
 from nanochat.optim.schedule import learning_rate_factor
 from nanochat.training.metrics import BitsPerByte
 from nanochat.training.run_logger import RunLogger
+from nanochat.training.steps import ends_step, logs_step
 
 Batch = tuple[Tensor, Tensor]  # ids and targets, both (rows, time), int64
 
@@ -106,14 +107,13 @@ class LanguageModel(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if logs_step(self.trainer, self.global_step + 1):
             gradients = [p.grad for p in self.gpt.parameters() if p.grad is not None]
             self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Logs the mean loss and the bits per byte of the steps since the last time."""
-        end_of_step = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        if end_of_step and self.global_step % self.trainer.log_every_n_steps == 0:
+        if ends_step(self.trainer, batch_idx) and logs_step(self.trainer, self.global_step):
             assert self.train_bpb is not None
             self.log("train/loss", self._loss_sum / self._loss_count)
             self.log("train/bpb", self.train_bpb.compute().float())

@@ -14,6 +14,7 @@ from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import available_memory, describe, synchronize
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.memory import PROCESS, WORKSPACE, training_memory
+from nanochat.training.steps import find_callback
 from nanochat.training.throughput import Throughput
 
 TIMED_SECONDS = 2.0  # micro-steps are timed for about this long
@@ -50,9 +51,8 @@ class Plan(Callback):
         if trainer.max_steps > 0:
             self.expected_seconds = steps * step + validations * validation
             mfu = self._mfu(trainer, tokens_per_step / step)
-            rows["time"] = (
-                f"about {duration(self.expected_seconds)} at {count(tokens_per_step / step)} tokens/s"
-                + (f", {mfu:.0%} of the machine's peak" if mfu is not None else "")
+            rows["time"] = f"about {duration(self.expected_seconds)} at {count(tokens_per_step / step)} tokens/s" + (
+                f", {mfu:.0%} of the machine's peak" if mfu is not None else ""
             )
             if self.minutes is not None and not trainer.global_step:
                 advice = self._advice(trainer.max_steps, step, validations * validation + started)
@@ -91,7 +91,7 @@ class Plan(Callback):
         return rows
 
     def _mfu(self, trainer: Trainer, tokens_per_second: float) -> float | None:
-        throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore
+        throughput = find_callback(trainer, Throughput)
         return throughput.mfu(trainer, tokens_per_second) if throughput is not None else None
 
     def _advice(self, max_steps: int, step_seconds: float, other_seconds: float) -> str | None:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from nanochat.training.console import clock, count, say
+from nanochat.training.steps import ends_step, find_callback
 from nanochat.training.throughput import Throughput
 
 REFRESH_SECONDS = 0.5  # of the live line
@@ -54,7 +55,7 @@ class StepProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not self._enabled or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if not self._enabled or not ends_step(trainer, batch_idx):
             return
         wait = REFRESH_SECONDS if self._bar is not None else LINE_SECONDS
         if time.monotonic() - self._shown < wait:
@@ -67,7 +68,7 @@ class StepProgress(ProgressBar):
         if "train/loss" in metrics:
             parts.append(f"loss {metrics['train/loss'].item():.3f}")
             parts.append(f"bpb {metrics['train/bpb'].item():.3f}")
-        throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore
+        throughput = find_callback(trainer, Throughput)
         speed = throughput.tokens_per_second if throughput is not None else None
         if speed:
             parts.append(f"{count(speed)} tokens/s")

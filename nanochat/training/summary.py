@@ -20,6 +20,7 @@ from nanochat.training.checkpoints import LastCheckpoint
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe, peak_memory
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.steps import find_callback
 from nanochat.training.throughput import Throughput
 
 NAME = "summary.json"
@@ -84,8 +85,8 @@ class Summary(Callback):
 
     def _collect(self, trainer: Trainer, module: LanguageModel) -> dict[str, Any]:
         data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore
-        saver = next((c for c in trainer.callbacks if isinstance(c, LastCheckpoint)), None)  # type: ignore
+        throughput = find_callback(trainer, Throughput)
+        saver = find_callback(trainer, LastCheckpoint)
         speed = throughput.tokens / throughput.seconds if throughput is not None and throughput.seconds else None
         device = trainer.strategy.root_device
         facts: dict[str, Any] = {

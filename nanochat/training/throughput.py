@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nanochat.training.hardware import peak_flops, synchronize
+from nanochat.training.steps import ends_step, logs_step
 
 
 class Throughput(Callback):
@@ -54,14 +55,14 @@ class Throughput(Callback):
         tokens = batch[1].numel() * trainer.world_size
         self.tokens += tokens
         self._since[1] += tokens
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.global_step % trainer.log_every_n_steps:
+        if not (ends_step(trainer, batch_idx) and logs_step(trainer, trainer.global_step)):
             return
         self._stop_clock(trainer)
         self.tokens_per_second = self._since[1] / self._since[0]
-        self.log("train/tokens_per_second", self.tokens_per_second)
+        pl_module.log("train/tokens_per_second", self.tokens_per_second)
         mfu = self.mfu(trainer, self.tokens_per_second)
         if mfu is not None:
-            self.log("train/mfu", mfu)
+            pl_module.log("train/mfu", mfu)
         self._since = [0.0, 0]
         self._mark = time.perf_counter()
 

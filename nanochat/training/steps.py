@@ -1,0 +1,24 @@
+"""Where in a run the trainer stands, in steps of the optimizer."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from lightning.pytorch import Callback, Trainer
+
+AnyCallback = TypeVar("AnyCallback", bound=Callback)
+
+
+def ends_step(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether this micro-step was the last of its step: the optimizer has just moved the weights."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
+def logs_step(trainer: Trainer, step: int) -> bool:
+    """Whether what is known after that many steps is to be logged."""
+    return step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+
+
+def find_callback(trainer: Trainer, kind: type[AnyCallback]) -> AnyCallback | None:
+    """The trainer's callback of that class, or None."""
+    return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]

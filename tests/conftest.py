@@ -1,0 +1,37 @@
+"""Fixtures for all tests: a small corpus, and a cache that is not the user's."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+WORDS = "the a model reads text and learns to guess what comes next in a row of tokens one after other".split()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the suite's own, shared by its tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANOCHAT_CACHE", str(folder))
+        yield folder
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Different texts of some structure, so that there is something to learn."""
+    rng = random.Random(seed)
+    return [f"{n}. {' '.join(rng.choices(WORDS, k=rng.randint(5, 60)))}." for n in range(count)]
+
+
+@pytest.fixture(scope="session")
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """About 130 KB of text as one .jsonl file."""
+    import json
+
+    folder = tmp_path_factory.mktemp("corpus")
+    lines = [json.dumps({"text": text}) for text in sentences(800)]
+    (folder / "text.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder

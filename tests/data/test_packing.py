@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from nanochat.data.packing import HeldOutRows, TokenStream, shuffled
+from nanochat.data.prepare import TokenFile, prepare
+from nanochat.data.text import HeldOutBatches, TrainingBatches
+from nanochat.model import IGNORE
+
+
+def token_file(lengths: list[int]) -> TokenFile:
+    """Documents whose tokens are all different: 0, 1, 2, ..."""
+    starts = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    return TokenFile(Path(), "train", np.arange(starts[-1], dtype=np.uint32), starts)
+
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
+
+
+@given(LENGTHS, st.integers(1, 50), st.integers(0, 5))
+def test_packing_loses_and_duplicates_no_token(lengths: list[int], row: int, seed: int) -> None:
+    file = token_file(lengths)
+    stream = TokenStream(file, seed)
+    total, epochs = sum(lengths), 3
+    rows = [stream.row(i, row) for i in range(-(-epochs * total // row))]
+    assert all(len(r) == row for r in rows)
+    tokens = np.concatenate(rows)[: epochs * total]
+    for epoch in tokens.reshape(epochs, total):
+        assert sorted(epoch) == list(range(total))  # each token once
+        cuts = np.flatnonzero(np.diff(epoch) != 1) + 1
+        firsts = epoch[np.concatenate(([0], cuts))]
+        assert set(firsts) <= set(file.starts)  # and documents are whole, in some order
+
+
+@given(LENGTHS, st.integers(0, 500), st.integers(1, 100), st.integers(1, 30))
+def test_any_place_can_be_read_without_reading_what_is_before_it(
+    lengths: list[int], start: int, count: int, piece: int
+) -> None:
+    stream = TokenStream(token_file(lengths), seed=0)
+    whole = stream.read(0, start + count)[start:]
+    pieces = [stream.read(start + i, min(piece, count - i)) for i in range(0, count, piece)]
+    assert (np.concatenate(pieces) == whole).all()
+
+
+def test_every_epoch_and_every_seed_has_its_own_order() -> None:
+    orders = [tuple(shuffled(50, seed, epoch)) for seed in range(3) for epoch in range(3)]
+    assert len(set(orders)) == 9
+    assert all(sorted(order) == list(range(50)) for order in orders)
+
+
+def test_the_order_is_the_same_on_every_machine() -> None:
+    # written down once: a run is repeated elsewhere, and later, with the same documents in the same order
+    assert shuffled(10, seed=42, epoch=1).tolist() == [4, 7, 2, 6, 3, 8, 0, 9, 5, 1]
+
+
+@given(LENGTHS, st.integers(1, 20))
+def test_each_held_out_token_is_predicted_once(lengths: list[int], row_length: int) -> None:
+    file = token_file(lengths)
+    rows = HeldOutRows(file, row_length)
+    targets = np.concatenate([rows.row(i)[1:] for i in range(len(rows))] or [np.zeros(0, np.int64)])
+    assert sorted(targets) == sorted(set(range(sum(lengths))) - set(file.starts.tolist()))
+    assert rows.predictions == len(targets)
+    for i in range(len(rows)):
+        row = rows.row(i)
+        assert 2 <= len(row) <= row_length + 1
+        document = np.searchsorted(file.starts, row[0], side="right")
+        assert row[-1] < file.starts[document]  # no row looks into another document
+
+
+@given(LENGTHS, st.integers(1, 4))
+def test_ranks_share_the_held_out_rows_and_have_equally_many_batches(lengths: list[int], world_size: int) -> None:
+    rows = HeldOutRows(token_file(lengths), 16)
+    ranks = [list(HeldOutBatches(rows, len(rows), 0, rank, world_size)) for rank in range(world_size)]
+    assert len({len(batches) for batches in ranks}) == 1
+    targets = [t for batches in ranks for _, target in batches for t in target[target != IGNORE].tolist()]
+    assert sorted(targets) == sorted(t for i in range(len(rows)) for t in rows.row(i)[1:].tolist())
+
+
+def test_the_first_rows_hold_the_tokens_asked_for() -> None:
+    rows = HeldOutRows(token_file([17] * 20), 16)
+    assert [rows.first(n) for n in (1, 16, 17, 160, 10_000)] == [1, 1, 2, 10, 20]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 3])
+def test_the_stream_is_the_same_whatever_the_number_of_workers(corpus_folder: Path, num_workers: int) -> None:
+    file = prepare(str(corpus_folder), 300).train
+
+    def first(workers: int) -> list[torch.Tensor]:
+        loader = DataLoader(TrainingBatches(file, 7, 100, rows=2, context=32), batch_size=None, num_workers=workers)
+        return [torch.stack(batch) for batch, _ in zip(loader, range(7), strict=False)]
+
+    torch.testing.assert_close(first(num_workers), first(0), rtol=0, atol=0)
+
+
+def test_two_ranks_read_what_one_would() -> None:
+    file = token_file([30] * 30)
+
+    def take(batches: TrainingBatches, n: int) -> list[torch.Tensor]:
+        return [batch[0] for batch, _ in zip(batches, range(n), strict=False)]
+
+    alone = take(TrainingBatches(file, 0, 0, rows=4, context=8), 3)
+    ranks = [take(TrainingBatches(file, 0, 0, 2, 8, rank, 2), 3) for rank in range(2)]
+    for whole, *halves in zip(alone, *ranks, strict=True):
+        assert torch.equal(torch.cat(halves), whole)
+
+
+def test_targets_are_the_next_tokens() -> None:
+    ids, targets = next(iter(TrainingBatches(token_file([100] * 3), 0, 0, rows=2, context=10)))
+    assert (targets - ids).eq(1).all()
+    assert ids.shape == (2, 10)

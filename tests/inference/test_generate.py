@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from nanochat.inference.generate import generate
+from nanochat.model import GPT
+
+
+def random_gpt() -> GPT:
+    torch.manual_seed(0)
+    gpt = GPT(depth=2, vocab_size=40, context=24, width=32, heads=2)
+    torch.nn.init.normal_(gpt.head.weight, std=1.0)
+    return gpt
+
+
+def test_greedy_decoding_takes_the_likeliest_token_of_the_full_model() -> None:
+    gpt = random_gpt()
+    tokens = generate(gpt, [1, 2, 3], max_tokens=10, temperature=0)
+    text = [1, 2, 3]
+    for token in tokens:
+        assert token == int(gpt(torch.tensor([text]))[0, -1].argmax())
+        text.append(token)
+
+
+def test_the_same_seed_gives_the_same_tokens() -> None:
+    gpt = random_gpt()
+    runs = [tuple(generate(gpt, [1], 12, temperature=1.0, seed=seed)) for seed in (0, 0, 1, 2)]
+    assert runs[0] == runs[1]
+    assert len(set(runs)) > 1
+
+
+def test_top_k_one_is_greedy() -> None:
+    gpt = random_gpt()
+    assert generate(gpt, [5], 8, temperature=2.0, top_k=1) == generate(gpt, [5], 8, temperature=0)
+
+
+def test_the_context_bounds_the_text() -> None:
+    assert len(generate(random_gpt(), [1] * 20, max_tokens=100)) == 4
+    with pytest.raises(ValueError, match="no room"):
+        generate(random_gpt(), [1] * 24, max_tokens=1)
+    with pytest.raises(ValueError, match="at least one token"):
+        generate(random_gpt(), [], max_tokens=1)

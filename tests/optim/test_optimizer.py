@@ -1,0 +1,122 @@
+import pytest
+import torch
+
+from nanochat.optim import MuonAdamW
+from nanochat.optim import optimizer as optimizer_module
+from nanochat.optim.learning_rates import LearningRates, default_learning_rates
+from nanochat.optim.muon import orthogonalize
+from nanochat.optim.schedule import learning_rate_factor
+
+
+def matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (128, 32), (32, 128)])
+def test_orthogonalizing_makes_all_directions_about_equally_strong(shape: tuple[int, int]) -> None:
+    stack = torch.stack([matrix(*shape), 1000 * matrix(*shape, seed=1)])
+    result = orthogonalize(stack)
+    assert result.shape == stack.shape
+    for before, after in zip(stack, result, strict=True):
+        strengths = torch.linalg.svdvals(after)
+        assert strengths.max() < 1.3
+        assert strengths.quantile(0.05) > 0.5  # a random square matrix has a direction or two of no strength at all
+        # and it keeps the directions: the polar factor U V^T is what it comes near to
+        u, _, v = torch.linalg.svd(before, full_matrices=False)
+        assert torch.nn.functional.cosine_similarity((u @ v).flatten(), after.flatten(), dim=0) > 0.95
+
+
+def test_muon_is_torchs_muon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizer_module, "MOMENTUM_START", 0.95)  # torch's has no warm-up of the momentum
+    shapes = [(64, 64), (128, 32), (32, 128), (64, 64)]
+    ours = [torch.nn.Parameter(matrix(*shape, seed=i)) for i, shape in enumerate(shapes)]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    start = [p.detach().clone() for p in ours]
+    a = MuonAdamW([{"name": "m", "algorithm": "muon", "params": ours, "lr": 0.02}], weight_decay=0.1)
+    b = torch.optim.Muon(theirs, lr=0.02, momentum=0.95, weight_decay=0.1)
+    for step in range(5):
+        for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+            p.grad = matrix(*p.shape, seed=100 * step + i)
+            q.grad = p.grad.clone()
+        a.step()
+        b.step()
+    for p, q, s in zip(ours, theirs, start, strict=True):
+        moved = (q - s).norm()  # torch's works in bfloat16, ours here in float32
+        assert (p - q).norm() < 0.02 * moved
+
+
+def test_adamw_is_torchs_adamw() -> None:
+    ours = torch.nn.Parameter(matrix(8, 4))
+    theirs = torch.nn.Parameter(matrix(8, 4))
+    a = MuonAdamW([{"name": "e", "algorithm": "adamw", "params": [ours], "lr": 0.01}], betas=(0.8, 0.95), eps=1e-10)
+    b = torch.optim.AdamW([theirs], lr=0.01, betas=(0.8, 0.95), eps=1e-10, weight_decay=0.0)
+    for step in range(5):
+        ours.grad = matrix(8, 4, seed=step)
+        theirs.grad = ours.grad.clone()
+        a.step()
+        b.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def both() -> tuple[MuonAdamW, list[torch.nn.Parameter]]:
+    parameters = [torch.nn.Parameter(matrix(16, 16)), torch.nn.Parameter(matrix(8, 16))]
+    groups = [
+        {"name": "m", "algorithm": "muon", "params": parameters[:1], "lr": 0.02},
+        {"name": "e", "algorithm": "adamw", "params": parameters[1:], "lr": 0.1},
+    ]
+    return MuonAdamW(groups), parameters
+
+
+def test_a_saved_state_goes_on_bitwise() -> None:
+    def steps(optimizer: MuonAdamW, parameters: list[torch.nn.Parameter], first: int, last: int) -> None:
+        for step in range(first, last):
+            for p in parameters:
+                p.grad = matrix(*p.shape, seed=step)
+            optimizer.step()
+
+    straight, parameters = both()
+    steps(straight, parameters, 0, 6)
+    stopped, half = both()
+    steps(stopped, half, 0, 3)
+    resumed, again = both()
+    resumed.load_state_dict(stopped.state_dict())
+    with torch.no_grad():
+        for p, q in zip(again, half, strict=True):
+            p.copy_(q)
+    steps(resumed, again, 3, 6)
+    for p, q in zip(parameters, again, strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_learning_rate_of_zero_moves_nothing() -> None:
+    optimizer, parameters = both()
+    before = [p.detach().clone() for p in parameters]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    for p in parameters:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(parameters, before, strict=True))
+
+
+def test_wrong_groups_are_refused() -> None:
+    vector = torch.nn.Parameter(torch.zeros(4))
+    with pytest.raises(ValueError, match="matrices only"):
+        MuonAdamW([{"name": "v", "algorithm": "muon", "params": [vector], "lr": 0.1}])
+    with pytest.raises(ValueError, match="unknown algorithm 'sgd'"):
+        MuonAdamW([{"name": "v", "algorithm": "sgd", "params": [vector], "lr": 0.1}])
+
+
+def test_the_schedule_by_hand() -> None:
+    def factors(*steps: int) -> list[float]:
+        return [learning_rate_factor(s, 100, warmup_steps=4, warmdown=0.5, final=0.1) for s in steps]
+
+    assert factors(0, 3, 4, 50) == pytest.approx([0.2, 0.8, 1.0, 1.0])
+    assert factors(75, 100, 1000) == pytest.approx([0.55, 0.1, 0.1])
+    assert learning_rate_factor(99, 100, warmdown=0.0) == 1.0
+
+
+def test_a_rate_that_the_user_sets_is_used_as_it_is() -> None:
+    rule = default_learning_rates(256, 2048)
+    assert LearningRates(0.5, None, None).or_else(rule) == (0.5, rule.embedding, rule.head)
+    assert LearningRates(None, 0.0, 1.0).or_else(rule) == (rule.matrix, 0.0, 1.0)

@@ -1,0 +1,60 @@
+import csv
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nanochat.training.run_logger import RunLogger
+
+
+def read(folder: str) -> list[dict[str, str]]:
+    with open(Path(folder, "metrics.csv"), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def log(logger: RunLogger, steps: range) -> None:
+    for step in steps:
+        logger.log_metrics({"train/loss": 10 - step, "epoch": 0}, step)
+        if step % 2:
+            logger.log_metrics({"val/bpb": step / 10}, step)
+        logger.save()
+
+
+def test_one_line_for_each_step(tmp_path: Path) -> None:
+    logger = RunLogger(tmp_path, "run")
+    logger.tokens_per_step = 100
+    log(logger, range(4))
+    logger.finalize("success")
+    rows = read(logger.log_dir)
+    assert [(r["step"], r["tokens"], r["train/loss"], r["val/bpb"]) for r in rows] == [
+        ("0", "100", "10.0", ""),
+        ("1", "200", "9.0", "0.1"),
+        ("2", "300", "8.0", ""),
+        ("3", "400", "7.0", "0.3"),
+    ]
+
+
+def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    first = RunLogger(tmp_path, "run")
+    log(first, range(5))
+    first.finalize("failed")
+    second = RunLogger(tmp_path, "run", version=0, purge_step=3)
+    second.log_metrics({"train/loss": 0.5, "new": 1}, 3)
+    second.finalize("success")
+    rows = read(first.log_dir)
+    assert [(r["step"], r["train/loss"], r["new"]) for r in rows] == [
+        ("0", "10.0", ""),
+        ("1", "9.0", ""),
+        ("2", "8.0", ""),
+        ("3", "0.5", "1.0"),
+    ]
+    events = EventAccumulator(first.log_dir).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
+
+
+def test_tokens_are_an_axis_in_tensorboard(tmp_path: Path) -> None:
+    logger = RunLogger(tmp_path, "run")
+    logger.tokens_per_step = 2048
+    log(logger, range(4))
+    logger.finalize("success")
+    events = EventAccumulator(logger.log_dir).Reload()
+    assert [event.step for event in events.Scalars("by_tokens/val/bpb")] == [4096, 8192]
