@@ -8,7 +8,28 @@ from pathlib import Path
 
 import pytest
 
-WORDS = "the a model reads text and learns to guess what comes next in a row of tokens one after other".split()
+WORDS = [
+    "the",
+    "a",
+    "model",
+    "reads",
+    "text",
+    "and",
+    "learns",
+    "to",
+    "guess",
+    "what",
+    "comes",
+    "next",
+    "in",
+    "a",
+    "row",
+    "of",
+    "tokens",
+    "one",
+    "after",
+    "other",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

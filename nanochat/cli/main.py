@@ -24,7 +24,7 @@ commands:
 
 examples:
   {program} fit --config configs/tiny.yaml
-  {program} fit --config configs/tiny.yaml --model.depth=6 --trainer.max_steps=100
+  {program} fit --config configs/tiny.yaml --model.depth=6
   {program} validate --config configs/tiny.yaml --ckpt_path=last
 
 `{program} COMMAND --help` lists the options of a command.

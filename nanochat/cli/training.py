@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -17,10 +17,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, nearest, report
+from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, report
 from nanochat.cli.main import program_name
+from nanochat.cli.parser import Parser, check_config_files, config_files
 from nanochat.data.text import TextDataModule
-from nanochat.model import resolve_shape
+from nanochat.model import GPT, resolve_shape
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoints import (
     BEST,
@@ -44,6 +45,7 @@ from nanochat.training.summary import Summary
 from nanochat.training.throughput import Throughput
 
 RUNS = "lightning_logs"
+TOKENS_PER_PARAMETER = 10  # of the horizon, where neither steps nor time are given
 SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
 
 # Lightning's and torch's remarks that a user of this program can do nothing about, or that are wrong here.
@@ -51,31 +53,12 @@ NEEDLESS_WARNINGS = (
     r".*does not have many workers.*",  # the rows lie ready in a file: a worker would only take a core away
     r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its folder
     r".*The dirpath has changed from.*",
-    r".*is not logged in.*",
+    r".*callbacks used to create the checkpoint need to be provided.*",  # scoring needs none of them
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*`IterableDataset` has `__len__` defined.*",
     r".*Found \d+ module\(s\) in eval mode.*",
     r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\).*",
 )
-
-
-class Parser(LightningArgumentParser):
-    """Lightning's parser, but errors are raised, to be told in one line with the nearest real option."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UsageError(self._with_suggestion(str(message)))
-
-    def _with_suggestion(self, message: str) -> str:
-        words = [word.strip("'\"") for word in message.split()]
-        unknown = next((w for w in words if w.startswith("--")), None)
-        if unknown is None or "nrecognized" not in message:
-            return message
-        option = unknown.split("=")[0]
-        known = [name for action in self._actions for name in action.option_strings]
-        for action in self._actions:
-            for subparser in getattr(action, "_name_parser_map", {}).values():
-                known += [name for a in subparser._actions for name in a.option_strings]
-        return f"there is no option {option}{nearest(option, known)}"
 
 
 class SaveConfig(SaveConfigCallback):
@@ -130,6 +113,7 @@ class NanochatCLI(LightningCLI):
         parser.link_arguments("data.context", "model.context")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        check_config_files(args)
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
@@ -194,8 +178,21 @@ class NanochatCLI(LightningCLI):
             raise UsageError("--trainer.accelerator=mps: this machine has no Apple GPU that torch can use")
         if trainer.precision is None:
             trainer.precision = default_precision(trainer.accelerator)
+        if trainer.max_epochs not in (-1, None):
+            raise UsageError("--trainer.max_epochs: the stream of text has no end; give --trainer.max_steps instead")
+        if trainer.max_steps == -1 and trainer.max_time is None:
+            trainer.max_steps = self._default_steps(config.model, data)
         if trainer.devices == "auto" and trainer.accelerator in ("cuda", "gpu"):
             trainer.devices = self._usable_devices(torch.cuda.device_count(), data)
+
+    @staticmethod
+    def _default_steps(model: Any, data: Any) -> int:
+        """As many steps as serve a model of this size best, if nobody minds the time (Chinchilla, arXiv 2203.15556)."""
+        shape = resolve_shape(*(model[name] for name in SHAPE[:4]))
+        with torch.device("meta"):
+            gpt = GPT(shape.depth, data.vocab_size, data.context, shape.width, shape.heads, shape.kv_heads)
+        tokens_per_step = data.tokens_per_step or data.batch_size * data.context
+        return max(1, TOKENS_PER_PARAMETER * gpt.num_matmul_parameters // tokens_per_step)
 
     @staticmethod
     def _usable_devices(count: int, data: Any) -> int:
@@ -265,13 +262,7 @@ class NanochatCLI(LightningCLI):
 
     def _config_options(self) -> str:
         """The ``--config`` options that the user gave, for the commands that the summary proposes."""
-        words = self._command_line
-        pairs = zip(words, [*words[1:], ""], strict=True)
-        return " ".join(
-            f"--config {shlex.quote(after)}" if word in ("--config", "-c") else word
-            for word, after in pairs
-            if word in ("--config", "-c") or word.startswith("--config=")
-        )
+        return "".join(f"--config {shlex.quote(path)} " for path in config_files(self._command_line))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -152,6 +152,7 @@ class TextDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed or 0
         self._tokens_per_step = tokens_per_step
+        self.micro_steps()  # refuses at once what cannot be dealt out evenly
         self._tokenizer: Tokenizer | None = None  # a checkpoint's own
         self._prepared: Prepared | None = None
         self._start_tokens = self._start_step = 0  # where in the stream, and at which step, this run began or resumed
@@ -179,8 +180,8 @@ class TextDataModule(LightningDataModule):
             if self.trainer.accumulate_grad_batches == 1:  # not chosen by the user
                 self.trainer.accumulate_grad_batches = self.micro_steps(self.trainer.world_size)
             if self.trainer.val_check_interval == 1.0 and self.trainer.max_steps > 0:
-                batches = self.trainer.max_steps * self.trainer.accumulate_grad_batches
-                self.trainer.val_check_interval = max(1, batches // self.validations)
+                steps = max(1, self.trainer.max_steps // self.validations)
+                self.trainer.val_check_interval = steps * self.trainer.accumulate_grad_batches  # it counts micro-steps
                 self.trainer.check_val_every_n_epoch = None  # the stream has no end, so there are no epochs
 
     @property

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 
 def learning_rate_factor(
-    step: int, total_steps: int, warmup_steps: int = 0, warmdown: float = 0.65, final: float = 0.05
+    step: int, total_steps: float, warmup_steps: int = 0, warmdown: float = 0.65, final: float = 0.05
 ) -> float:
     """What the learning rates are multiplied by: up, constant, and down in a straight line.
 
     Args:
         step: number of steps already done; the first step has 0.
-        total_steps: steps of the whole run.
+        total_steps: steps of the whole run; infinite if nobody knows, and then the factor stays at 1.
         warmup_steps: steps over which the factor rises to 1.
         warmdown: the share of the run over which it falls.
         final: what it falls to.

@@ -13,6 +13,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from nanochat.training.steps import ends_step
+
 FOLDER = "checkpoints"
 LAST = "last"
 BEST = "best"
@@ -85,7 +87,17 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        # The last step is saved here and not at the end of the run, from where Lightning would count one step more.
+        last = trainer.global_step == trainer.max_steps and ends_step(trainer, batch_idx)
+        if last and self._last_global_step_saved != trainer.global_step:
+            self.save_now(trainer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves what a clock has ended."""
         if self._last_global_step_saved != trainer.global_step:
             self.save_now(trainer)
 

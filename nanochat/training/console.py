@@ -50,4 +50,6 @@ def count(number: float) -> str:
 
 def size(number: float) -> str:
     """Bytes: 850 MB, 1.2 GB"""
+    if number < 1e6:
+        return f"{number / 1e3:.0f} KB"
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

@@ -35,6 +35,7 @@ class GracefulInterrupt(Callback):
 
     def __init__(self) -> None:
         self.requested = False
+        self._stop: Interrupted | None = None
         self._previous: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,10 +51,16 @@ class GracefulInterrupt(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Saves here, because this is the place from which Lightning knows how to go on."""
         if self.requested and ends_step(trainer, batch_idx):
             saver = find_callback(trainer, LastCheckpoint)
             path = saver.save_now(trainer) if saver is not None else None
-            raise Interrupted(trainer.global_step, str(path) if path is not None else None)
+            self._stop = Interrupted(trainer.global_step, str(path) if path is not None else None)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stops here, because the step before has been logged by now."""
+        if self._stop is not None:
+            raise self._stop
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore()

@@ -154,7 +154,7 @@ class LanguageModel(LightningModule):
             ],
             muon_dtype=torch.bfloat16 if on_bf16 else torch.float32,
         )
-        total_steps = int(self.trainer.estimated_stepping_batches)
+        total_steps = self.trainer.estimated_stepping_batches  # infinite where a clock ends the run
 
         def factor(step: int) -> float:
             return learning_rate_factor(step, total_steps, self.warmup_steps, self.warmdown, self.final_lr)

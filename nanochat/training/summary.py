@@ -70,7 +70,7 @@ class Summary(Callback):
             trainer: whose run it was.
             val_bpb: the final score; None if it is the last one of the run.
             command: how the user calls the program.
-            config: the ``--config`` options of this run.
+            config: the ``--config`` options of this run, each with a space after it.
         """
         if not self.facts:
             return
@@ -138,7 +138,7 @@ class Summary(Callback):
             "",
             "Next",
             "  tensorboard --logdir lightning_logs",
-            f"  {command} validate {config} --ckpt_path=last".replace("  --", " --"),
-            f"  {command} fit {config} --model.depth={trainer.lightning_module.gpt.shape.depth + 2}",  # type: ignore
+            f"  {command} validate {config}--ckpt_path=last",
+            f"  {command} fit {config}--model.depth={trainer.lightning_module.gpt.shape.depth + 2}",  # type: ignore
         ]
         return "\n" + "\n".join([table(f"Done in {duration(facts['seconds'])}", rows), *following])

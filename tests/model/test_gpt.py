@@ -68,7 +68,9 @@ def test_grouped_queries_are_full_attention_with_repeated_keys_and_values() -> N
     grouped, full = random_gpt(kv_heads=2), random_gpt(kv_heads=4)
     full.load_state_dict(
         {
-            name: w.view(2, 16, 64).repeat_interleave(2, dim=0).reshape(64, 64) if "key" in name or "value" in name else w
+            name: w.view(2, 16, 64).repeat_interleave(2, dim=0).reshape(64, 64)
+            if "key" in name or "value" in name
+            else w
             for name, w in grouped.state_dict().items()
         }
     )

@@ -1,0 +1,39 @@
+import re
+import time
+
+from nanochat.cli.main import COMMANDS, help_text
+from tests.cli.tools import command
+
+
+def test_one_help_lists_every_command() -> None:
+    from nanochat.cli.training import NanochatCLI
+
+    assert list(NanochatCLI.subcommands()) == list(COMMANDS)
+    for name, what in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(what)}$", help_text(), re.MULTILINE)
+    assert max(map(len, help_text().splitlines())) <= 80
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    started = time.monotonic()
+    result = command("--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "usage: python cli.py COMMAND" in result.stdout
+    assert time.monotonic() - started < 2
+
+
+def test_every_option_is_explained() -> None:
+    result = command("fit", "--help")
+    assert result.returncode == 0
+    for option in ("--model.depth", "--model.matrix_lr", "--data.batch_size", "--data.corpus", "--trainer.max_steps"):
+        assert option in result.stdout
+    for group in ("model", "data", "plan", "samples", "checkpoint"):
+        for line in re.findall(rf"^  --{group}\.\w+ .*(?:\n {{6,}}.*)*", result.stdout, re.MULTILINE):
+            description = re.sub(r"\s+", " ", line).split(" (type:")[0].split(" ", 3)[-1]
+            assert len(description) > 10, line
+
+
+def test_the_configuration_can_be_printed() -> None:
+    result = command("fit", "--config", "configs/tiny.yaml", "--model.depth=6", "--print_config")
+    assert result.returncode == 0
+    assert re.search(r"^model:\n  depth: 6\n", result.stdout, re.MULTILINE)
