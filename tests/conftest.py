@@ -8,28 +8,7 @@ from pathlib import Path
 
 import pytest
 
-WORDS = [
-    "the",
-    "a",
-    "model",
-    "reads",
-    "text",
-    "and",
-    "learns",
-    "to",
-    "guess",
-    "what",
-    "comes",
-    "next",
-    "in",
-    "a",
-    "row",
-    "of",
-    "tokens",
-    "one",
-    "after",
-    "other",
-]
+WORDS = "the a model reads text and learns to guess what comes next in a row of tokens one after other".split()
 
 
 @pytest.fixture(scope="session", autouse=True)
