@@ -291,6 +291,11 @@ class TextDataModule(LightningDataModule):
         count = self.held_out.first(self.val_tokens) if in_run else len(self.held_out)
         return HeldOutBatches(self.held_out, count, self.tokenizer.bos, rank, world_size)
 
+    @property
+    def val_predictions(self) -> int:
+        """Tokens that each validation during a run scores."""
+        return int(self.held_out.sizes[: self.held_out.first(self.val_tokens)].sum())
+
     def _devices(self) -> tuple[int, int, bool]:
         if self.trainer is None:
             return 0, 1, False

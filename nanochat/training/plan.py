@@ -14,7 +14,7 @@ from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import available_memory, describe, synchronize
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.memory import PROCESS, WORKSPACE, training_memory
-from nanochat.training.steps import find_callback
+from nanochat.training.steps import find_callback, validations_left
 from nanochat.training.throughput import Throughput
 
 TIMED_SECONDS = 2.0  # micro-steps are timed for about this long
@@ -30,8 +30,7 @@ class Plan(Callback):
 
     def __init__(self, minutes: float | None = None) -> None:
         self.minutes = minutes
-        self.expected_seconds: float | None = None  # of the run from its first step on
-        self.expected_tokens_per_second: float | None = None
+        self.expected_seconds: float | None = None  # from the first step to the final score
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is on its device, and nothing else has been allocated yet."""
@@ -40,24 +39,24 @@ class Plan(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LanguageModel)
-        step, validation = time_step(trainer, pl_module)
         data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        tokens_per_step = data.tokens_per_step(trainer.world_size)
-        steps = trainer.max_steps - trainer.global_step
-        validations = data.validations + (1 if trainer.max_steps > 0 else 0)
-        self.expected_tokens_per_second = tokens_per_step / step
-        started = time.time() - psutil.Process().create_time()
+        step, scored_token = time_step(trainer, pl_module)
+        tokens_per_second = data.tokens_per_step(trainer.world_size) / step
         rows = self._describe(trainer, pl_module, data)
         if trainer.max_steps > 0:
-            self.expected_seconds = steps * step + validations * validation
-            mfu = self._mfu(trainer, tokens_per_step / step)
-            rows["time"] = f"about {duration(self.expected_seconds)} at {count(tokens_per_step / step)} tokens/s" + (
+            scored = validations_left(trainer) * data.val_predictions
+            scored += data.held_out.predictions if data.validate_all else 0
+            scoring = scored * scored_token
+            self.expected_seconds = (trainer.max_steps - trainer.global_step) * step + scoring
+            mfu = self._mfu(trainer, tokens_per_second)
+            rows["time"] = f"about {duration(self.expected_seconds)} at {count(tokens_per_second)} tokens/s" + (
                 f", {mfu:.0%} of the machine's peak" if mfu is not None else ""
             )
             if self.minutes is not None and not trainer.global_step:
-                advice = self._advice(trainer.max_steps, step, validations * validation + started)
-                if advice:
-                    rows[""] = advice
+                started = time.time() - psutil.Process().create_time()
+                fitting = self._fitting_steps(step, scoring + started)
+                if not 0.8 * fitting <= trainer.max_steps <= fitting:
+                    rows[f"{self.minutes:g} minutes"] = f"--trainer.max_steps={fitting} would take that long here"
         rows["written to"] = str(trainer.log_dir)
         say(table("Plan", rows))
         say()
@@ -94,15 +93,11 @@ class Plan(Callback):
         throughput = find_callback(trainer, Throughput)
         return throughput.mfu(trainer, tokens_per_second) if throughput is not None else None
 
-    def _advice(self, max_steps: int, step_seconds: float, other_seconds: float) -> str | None:
-        """Which number of steps takes the tier's time here, if the number chosen does not."""
+    def _fitting_steps(self, step_seconds: float, other_seconds: float) -> int:
+        """How many steps take the tier's time on this machine, all else included."""
         assert self.minutes is not None
         fitting = int((60 * self.minutes - other_seconds) / step_seconds)
-        fitting = max(10, fitting - fitting % 10)
-        if 0.8 * fitting <= max_steps <= fitting:
-            return None
-        slower = "slower" if fitting < max_steps else "faster"
-        return f"This machine is {slower} than planned: --trainer.max_steps={fitting} takes {self.minutes:g} minutes."
+        return max(10, fitting - fitting % 10)
 
 
 def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
@@ -133,7 +128,7 @@ def check_memory(trainer: Trainer, module: LanguageModel) -> None:
 
 
 def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
-    """Seconds of one step and of one validation, from a few real ones that leave no trace.
+    """Seconds to train one step and to score one held-out token, from a few real steps that leave no trace.
 
     The optimizer runs with a learning rate of zero and a state of its own, so weights and state stay what they are.
     Random tokens are as much work as real ones.
@@ -180,6 +175,5 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
 
     forward = seconds(validate, 0.1)
     module.reset_training_averages()
-    in_run = data.held_out.sizes[: data.held_out.first(data.val_tokens)].sum()
-    validation = forward * float(in_run) / batch[0].numel() / trainer.world_size
-    return micro * trainer.accumulate_grad_batches + update, validation
+    scored_token = forward / batch[0].numel() / trainer.world_size
+    return micro * trainer.accumulate_grad_batches + update, scored_token

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from nanochat.training.console import clock, count, say
-from nanochat.training.steps import ends_step, find_callback
+from nanochat.training.steps import ends_step, find_callback, validations_left
 from nanochat.training.throughput import Throughput
 
 REFRESH_SECONDS = 0.5  # of the live line
@@ -26,10 +26,8 @@ class StepProgress(ProgressBar):
         self._enabled = True
         self._bar: tqdm | None = None
         self._shown = 0.0
-        self._first_step = 0
         self._validation_seconds = 0.0  # of one
         self._validation_started = 0.0
-        self._validations = 0
 
     def disable(self) -> None:
         self._enabled = False
@@ -38,7 +36,6 @@ class StepProgress(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._first_step = trainer.global_step
         self._shown = time.monotonic()
         if self._enabled and sys.stderr.isatty():
             total = trainer.max_steps if trainer.max_steps > 0 else None
@@ -47,9 +44,7 @@ class StepProgress(ProgressBar):
                 initial=trainer.global_step,
                 dynamic_ncols=True,
                 leave=False,
-                bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}"
-                if total
-                else "{n_fmt} steps{postfix}",
+                bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{desc}" if total else "{n_fmt} steps{desc}",
             )
 
     def on_train_batch_end(
@@ -77,7 +72,7 @@ class StepProgress(ProgressBar):
                 parts.append(f"{clock(left)} left")
         if self._bar is not None:
             self._bar.n = trainer.global_step
-            self._bar.set_postfix_str("  ".join(["", *parts]).lstrip(","), refresh=True)
+            self._bar.set_description_str("  ".join(["", *parts]), refresh=True)
         else:
             total = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
             say("  ".join([f"step {trainer.global_step}{total}", *parts]))
@@ -87,20 +82,16 @@ class StepProgress(ProgressBar):
             return None
         data = trainer.datamodule  # type: ignore[attr-defined]
         steps = trainer.max_steps - trainer.global_step
-        validations = max(0, data.validations - self._validations)
-        return (
-            steps * data.tokens_per_step(trainer.world_size) / tokens_per_second
-            + validations * self._validation_seconds
-        )
+        training = steps * data.tokens_per_step(trainer.world_size) / tokens_per_second
+        return training + validations_left(trainer) * self._validation_seconds
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validation_started = time.monotonic()
         if self._bar is not None:
-            self._bar.set_postfix_str("  scoring the held-out text ...", refresh=True)
+            self._bar.set_description_str("  scoring the held-out text ...", refresh=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validation_seconds = time.monotonic() - self._validation_started
-        self._validations += 1
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close()

@@ -19,6 +19,15 @@ def logs_step(trainer: Trainer, step: int) -> bool:
     return step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
 
+def validations_left(trainer: Trainer) -> int:
+    """How many validations are still to come during the run; 0 where nobody knows when it ends."""
+    interval = trainer.val_check_batch
+    if trainer.max_steps < 0 or interval == float("inf"):
+        return 0
+    done, all_batches = (n * trainer.accumulate_grad_batches for n in (trainer.global_step, trainer.max_steps))
+    return int(all_batches // interval - done // interval)
+
+
 def find_callback(trainer: Trainer, kind: type[AnyCallback]) -> AnyCallback | None:
     """The trainer's callback of that class, or None."""
     return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
