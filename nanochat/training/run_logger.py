@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.tensorboard.summary import hparams
 
 CSV_NAME = "metrics.csv"
 
@@ -46,10 +47,10 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        super().log_metrics(dict(metrics), step)
-        if step is None:
+        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}  # there are no epochs
+        super().log_metrics(dict(values), step)
+        if step is None or not values:
             return
-        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         if self.tokens_per_step is not None:
             tokens = (step + 1) * self.tokens_per_step
             for name in ("train/loss", "train/bpb", "val/bpb"):
@@ -59,6 +60,20 @@ class RunLogger(TensorBoardLogger):
         values["seconds"] = round(time.time() - self._started, 3)
         row = self._rows.setdefault(step, {})
         row.update(values)
+
+    @rank_zero_only
+    def log_result(self, settings: Mapping[str, Any], metric: str) -> None:
+        """Puts the run into TensorBoard's table of hyperparameters, beside the last value of one of its curves.
+
+        (:meth:`log_hyperparams` would write that value at step 0, into the curve.)
+
+        Args:
+            settings: numbers and short texts.
+            metric: the name of the curve.
+        """
+        values = {name: value for name, value in settings.items() if isinstance(value, (int, float, str))}
+        for summary in hparams(values, {metric: 0.0}):
+            self.experiment._get_file_writer().add_summary(summary)
 
     @rank_zero_only
     def save(self) -> None:

@@ -12,7 +12,6 @@ import lightning
 import psutil
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from nanochat.data.cache import write_atomically
 from nanochat.data.text import TextDataModule
@@ -20,6 +19,7 @@ from nanochat.training.checkpoints import LastCheckpoint
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe, peak_memory
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.run_logger import RunLogger
 from nanochat.training.steps import find_callback
 from nanochat.training.throughput import Throughput
 
@@ -57,6 +57,10 @@ class Summary(Callback):
             self.last = trainer.callback_metrics["val/bpb"].item()
             self.best = self.last if self.best is None else min(self.best, self.last)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(trainer.logger, RunLogger) and self.last is not None:
+            trainer.logger.log_result(_settings(trainer), "val/bpb")
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last checkpoint has been written by now."""
         assert isinstance(pl_module, LanguageModel)
@@ -77,10 +81,6 @@ class Summary(Callback):
         if val_bpb is not None:
             self.facts["val_bpb"] = val_bpb
             self._write(trainer)
-        if isinstance(trainer.logger, TensorBoardLogger) and self.facts["val_bpb"] is not None:
-            params = {**trainer.lightning_module.hparams, **trainer.datamodule.hparams}  # type: ignore[attr-defined]
-            trainer.logger.log_hyperparams(params, {"hparams/val_bpb": self.facts["val_bpb"]})
-            trainer.logger.save()
         say(self._in_words(trainer, command, config))
 
     def _collect(self, trainer: Trainer, module: LanguageModel) -> dict[str, Any]:
@@ -142,3 +142,18 @@ class Summary(Callback):
             f"  {command} fit {config}--model.depth={trainer.lightning_module.gpt.shape.depth + 2}",  # type: ignore
         ]
         return "\n" + "\n".join([table(f"Done in {duration(facts['seconds'])}", rows), *following])
+
+
+def _settings(trainer: Trainer) -> dict[str, Any]:
+    """What a user may have varied, with the values that were really used."""
+    module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(module, LanguageModel)
+    return {
+        **module.gpt.shape._asdict(),
+        **{f"{group['name']}_lr": group["initial_lr"] for group in trainer.optimizers[0].param_groups},
+        **{name: module.hparams[name] for name in ("weight_decay", "warmup_steps", "warmdown", "final_lr")},
+        **{name: data.hparams[name] for name in ("corpus", "vocab_size", "context", "batch_size", "seed")},
+        "tokens_per_step": data.tokens_per_step(trainer.world_size),
+        "steps": trainer.max_steps,
+        "precision": str(trainer.precision),
+    }
