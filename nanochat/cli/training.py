@@ -211,7 +211,11 @@ class NanochatCLI(LightningCLI):
         elif trainer.logger in (None, True):
             kwargs["logger"] = self._new_logger(config)
         kwargs["plugins"] = [*_as_list(trainer.plugins), SafeCheckpointIO()]
-        callbacks = [*_as_list(trainer.callbacks), Throughput(), Summary(), GracefulInterrupt(), best_checkpoint()]
+        callbacks = [*_as_list(trainer.callbacks), Throughput(), Summary(), GracefulInterrupt()]
+        if trainer.enable_checkpointing in (None, True):
+            callbacks.append(best_checkpoint())
+        else:
+            self._parser(self.subcommand).callback_keys.remove("checkpoint")
         if trainer.enable_progress_bar in (None, True):
             callbacks.append(StepProgress())
         if fitting and kwargs.get("logger", trainer.logger):
@@ -245,7 +249,7 @@ class NanochatCLI(LightningCLI):
     def after_fit(self) -> None:
         summary = find_callback(self.trainer, Summary)
         score = None
-        if self.datamodule.validate_all:
+        if self.datamodule.validate_all and self.trainer.enable_validation:
             score = self._score(self.model, self.datamodule)
         assert summary is not None
         summary.finish(self.trainer, score, program_name(), self._config_options())

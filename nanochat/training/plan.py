@@ -45,7 +45,7 @@ class Plan(Callback):
         rows = self._describe(trainer, pl_module, data)
         if trainer.max_steps > 0:
             scored = validations_left(trainer) * data.val_predictions
-            scored += data.held_out.predictions if data.validate_all else 0
+            scored += data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
             scoring = scored * scored_token
             self.expected_seconds = (trainer.max_steps - trainer.global_step) * step + scoring
             mfu = self._mfu(trainer, tokens_per_second)

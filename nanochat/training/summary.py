@@ -119,8 +119,9 @@ class Summary(Callback):
         return facts
 
     def _write(self, trainer: Trainer) -> None:
-        if trainer.is_global_zero and trainer.log_dir is not None:
-            write_atomically(Path(trainer.log_dir, NAME), json.dumps(self.facts, indent=2) + "\n")
+        folder = trainer.log_dir  # asked on every rank: they agree on it
+        if trainer.is_global_zero and folder is not None:
+            write_atomically(Path(folder, NAME), json.dumps(self.facts, indent=2) + "\n")
 
     def _in_words(self, trainer: Trainer, command: str, config: str) -> str:
         facts = self.facts

@@ -203,3 +203,30 @@ def test_ctrl_c_saves_and_says_how_to_go_on(corpus_folder: Path, tmp_path: Path)
     assert checkpoint["global_step"] == step > 0
     train(options, tmp_path, "--ckpt_path=last", f"--trainer.max_steps={step + 2}")
     assert [s for s, _ in losses(run)] == list(range(step + 2))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--trainer.fast_dev_run=true",
+        "--trainer.logger=false",
+        "--trainer.max_time=00:00:00:01",
+        "--trainer.limit_val_batches=0",
+        "--trainer.val_check_interval=2",
+        "--trainer.enable_checkpointing=false",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.gradient_clip_val=1.0",
+        "--trainer.precision=bf16-mixed",
+    ],
+)
+def test_lightnings_own_options_do_what_they_do(option: str, corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert main(["fit", *tiny_options(corpus_folder, tmp_path), option]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "Done in" in printed.out
+    assert bool(list(tmp_path.rglob("last.ckpt"))) == (option not in NO_CHECKPOINT)
+    assert bool(list(tmp_path.rglob("summary.json"))) == (option not in NO_FOLDER)
+
+
+NO_CHECKPOINT = {"--trainer.fast_dev_run=true", "--trainer.enable_checkpointing=false"}
+NO_FOLDER: set[str] = set()

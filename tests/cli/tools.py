@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from nanochat.cli import main
@@ -43,7 +44,12 @@ def metrics(run: Path, name: str) -> list[tuple[int, float]]:
         return [(int(row["step"]), float(row[name])) for row in csv.DictReader(file) if row.get(name)]
 
 
-def command(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+PREPARE: Callable[[], None] | None = None  # what the process does first, such as limiting itself
+
+
+def command(
+    *arguments: str, cwd: Path = ROOT, timeout: float = 250, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs ``python cli.py`` as a user does."""
     return subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *arguments],
@@ -51,5 +57,6 @@ def command(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
         text=True,
         cwd=cwd,
         env={**os.environ, **environment},
-        timeout=250,
+        timeout=timeout,
+        preexec_fn=PREPARE,
     )

@@ -1,0 +1,50 @@
+"""The tiny tier as a user runs it, whole: minutes, so among the slow tests."""
+
+import json
+import resource
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.tools import command, metrics, tiny_options
+
+pytestmark = pytest.mark.slow
+GIGABYTE = 10**9
+
+
+@pytest.mark.timeout(1200)
+def test_tiny_trains_within_the_users_minimum_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an empty cache and four gigabytes of address space; the score falls from validation to validation."""
+    monkeypatch.setattr("tests.cli.tools.PREPARE", lambda: resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32)))
+    started = time.monotonic()
+    result = command(
+        *("fit", "--config", "configs/tiny.yaml", f"--trainer.default_root_dir={tmp_path}"),
+        timeout=1100,
+        NANOCHAT_CACHE=str(tmp_path / "cache"),
+    )
+    print(result.stdout, result.stderr, f"{time.monotonic() - started:.0f} s in all", sep="\n")
+    assert (result.returncode, result.stderr) == (0, "")
+    run = tmp_path / "lightning_logs" / "tiny" / "version_0"
+    scores = [score for _, score in metrics(run, "val/bpb")]
+    assert len(scores) == 5
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < 2.5  # untrained: 4.4
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["peak_memory_bytes"] < 1.5 * GIGABYTE
+    assert abs(summary["val_bpb"] - scores[-1]) < 0.2
+
+
+def test_two_processes_train_one_model(corpus_folder: Path, tmp_path: Path) -> None:
+    """Two processes with half of the rows each see what one process sees."""
+
+    def losses(root: Path, *options: str) -> list[tuple[int, float]]:
+        result = command("fit", *tiny_options(corpus_folder, root), *options, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        return metrics(root / "lightning_logs" / "run" / "version_0", "val/bpb")
+
+    alone = losses(tmp_path / "one", "--data.batch_size=4")
+    together = losses(tmp_path / "two", "--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp")
+    for (step, score), (also, close) in zip(alone, together, strict=True):
+        assert step == also
+        assert score == pytest.approx(close, abs=1e-3)
