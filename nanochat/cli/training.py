@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shlex
 import sys
@@ -285,7 +286,11 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except torch.OutOfMemoryError:
         return report("the GPU's memory is full: lower --data.batch_size (the result stays the same) or --model.depth")
-    except (ValueError, OSError, MisconfigurationException) as error:
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return report("the disk is full: free some space, or move the cache with NANOCHAT_CACHE")
+        return report(str(error))
+    except (ValueError, MisconfigurationException) as error:
         return report(str(error))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def learning_rate_factor(
-    step: int, total_steps: float, warmup_steps: int = 0, warmdown: float = 0.65, final: float = 0.05
+    step: int, total_steps: float, warmup_steps: int = 0, warmdown: float = 0.4, final: float = 0.0
 ) -> float:
     """What the learning rates are multiplied by: up, constant, and down in a straight line.
 

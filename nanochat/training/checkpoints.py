@@ -92,13 +92,15 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         # The last step is saved here and not at the end of the run, from where Lightning would count one step more.
-        last = trainer.global_step == trainer.max_steps and ends_step(trainer, batch_idx)
-        if last and self._last_global_step_saved != trainer.global_step:
-            self.save_now(trainer)
+        if trainer.global_step == trainer.max_steps and ends_step(trainer, batch_idx):
+            self._save_unless_saved(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves what a clock has ended."""
-        if self._last_global_step_saved != trainer.global_step:
+        self._save_unless_saved(trainer)
+
+    def _save_unless_saved(self, trainer: Trainer) -> None:
+        if not self._should_skip_saving_checkpoint(trainer):  # Lightning's: saved already, or a fast_dev_run
             self.save_now(trainer)
 
     def save_now(self, trainer: Trainer) -> Path:

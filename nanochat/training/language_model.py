@@ -57,8 +57,8 @@ class LanguageModel(LightningModule):
         head_lr: float | None = None,
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
-        warmdown: float = 0.65,
-        final_lr: float = 0.05,
+        warmdown: float = 0.4,
+        final_lr: float = 0.0,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -137,7 +137,8 @@ class LanguageModel(LightningModule):
     def configure_optimizers(self) -> Any:
         width, world_size = self.gpt.shape.width, self.trainer.world_size
         tokens_per_step = self.trainer.datamodule.tokens_per_step(world_size)  # type: ignore[attr-defined]
-        rates = self.learning_rates.or_else(default_learning_rates(width, tokens_per_step))
+        total_steps = self.trainer.estimated_stepping_batches  # infinite where a clock ends the run
+        rates = self.learning_rates.or_else(default_learning_rates(width, tokens_per_step, total_steps))
         on_bf16 = self.trainer.precision in ("bf16-mixed", "bf16-true")
         matrices = list(self.gpt.blocks.parameters())
         optimizer = MuonAdamW(
@@ -154,7 +155,6 @@ class LanguageModel(LightningModule):
             ],
             muon_dtype=torch.bfloat16 if on_bf16 else torch.float32,
         )
-        total_steps = self.trainer.estimated_stepping_batches  # infinite where a clock ends the run
 
         def factor(step: int) -> float:
             return learning_rate_factor(step, total_steps, self.warmup_steps, self.warmdown, self.final_lr)

@@ -22,9 +22,10 @@ def logs_step(trainer: Trainer, step: int) -> bool:
 def validations_left(trainer: Trainer) -> int:
     """How many validations are still to come during the run; 0 where nobody knows when it ends."""
     interval = trainer.val_check_batch
-    if trainer.max_steps < 0 or not trainer.enable_validation or interval == float("inf"):
+    if trainer.max_steps < 0 or not trainer.enable_validation or interval in (None, float("inf")):
         return 0
     done, all_batches = (n * trainer.accumulate_grad_batches for n in (trainer.global_step, trainer.max_steps))
+    assert interval is not None
     return int(all_batches // interval - done // interval)
 
 

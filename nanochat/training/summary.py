@@ -78,9 +78,10 @@ class Summary(Callback):
         """
         if not self.facts:
             return
+        self.facts["seconds"] = round(self.seconds, 1)  # with the scoring, where there was any
         if val_bpb is not None:
             self.facts["val_bpb"] = val_bpb
-            self._write(trainer)
+        self._write(trainer)
         say(self._in_words(trainer, command, config))
 
     def _collect(self, trainer: Trainer, module: LanguageModel) -> dict[str, Any]:
@@ -120,14 +121,15 @@ class Summary(Callback):
 
     def _write(self, trainer: Trainer) -> None:
         folder = trainer.log_dir  # asked on every rank: they agree on it
-        if trainer.is_global_zero and folder is not None:
+        if trainer.is_global_zero and folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_atomically(Path(folder, NAME), json.dumps(self.facts, indent=2) + "\n")
 
     def _in_words(self, trainer: Trainer, command: str, config: str) -> str:
         facts = self.facts
         rows = {}
         if facts["val_bpb"] is not None:
-            rows["val/bpb"] = f"{facts['val_bpb']:.4f} at the end, {facts['best_val_bpb']:.4f} the best on the way"
+            best = f", {facts['best_val_bpb']:.4f} the best on the way" if facts["best_val_bpb"] is not None else ""
+            rows["val/bpb"] = f"{facts['val_bpb']:.4f} at the end{best}"
         if facts["tokens_per_second"]:
             mfu = f", {facts['mfu']:.0%} of the machine's peak" if facts["mfu"] else ""
             rows["speed"] = f"{facts['tokens_per_second']:,.0f} tokens/s{mfu}"

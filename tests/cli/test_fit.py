@@ -229,4 +229,4 @@ def test_lightnings_own_options_do_what_they_do(option: str, corpus_folder: Path
 
 
 NO_CHECKPOINT = {"--trainer.fast_dev_run=true", "--trainer.enable_checkpointing=false"}
-NO_FOLDER: set[str] = set()
+NO_FOLDER = {"--trainer.fast_dev_run=true"}

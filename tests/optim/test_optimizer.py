@@ -117,6 +117,23 @@ def test_the_schedule_by_hand() -> None:
 
 
 def test_a_rate_that_the_user_sets_is_used_as_it_is() -> None:
-    rule = default_learning_rates(256, 2048)
+    rule = default_learning_rates(256, 2048, 300)
     assert LearningRates(0.5, None, None).or_else(rule) == (0.5, rule.embedding, rule.head)
     assert LearningRates(None, 0.0, 1.0).or_else(rule) == (rule.matrix, 0.0, 1.0)
+
+
+def test_the_rule_meets_what_was_measured() -> None:
+    # (width, tokens a step, steps) and the range in which the best rate for matrices was found
+    for (width, tokens, steps), (low, high) in {
+        (256, 512, 976): (0.005, 0.015),
+        (256, 2048, 244): (0.02, 0.04),
+        (256, 8192, 61): (0.06, 0.12),
+        (256, 2048, 1000): (0.015, 0.03),
+        (1280, 524_288, 21_400): (0.015, 0.035),
+    }.items():
+        assert low <= default_learning_rates(width, tokens, steps).matrix <= high  # type: ignore[operator]
+    narrow, wide = default_learning_rates(256, 2048, 300), default_learning_rates(1024, 2048, 300)
+    assert narrow.matrix == wide.matrix
+    assert narrow.embedding == pytest.approx(2 * wide.embedding)  # type: ignore[operator]
+    assert default_learning_rates(256, 2048, float("inf")) == default_learning_rates(256, 2048, 1000)
+    assert default_learning_rates(256, 2048, 1).matrix == 0.06
