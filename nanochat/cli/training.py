@@ -292,7 +292,9 @@ def run(arguments: Sequence[str]) -> int:
         return report(str(error))
     except (ValueError, MisconfigurationException) as error:
         return report(str(error))
-    except SystemExit as end:
+    except SystemExit as end:  # of --help and --print_config, and of Lightning after Ctrl-C
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise end.__context__ from None
         return end.code if isinstance(end.code, int) else 1
     return 0
 

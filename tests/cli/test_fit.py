@@ -176,6 +176,15 @@ def test_the_tiers_own_options_as_the_readme_writes_them(corpus_folder: Path, tm
     assert config["data"]["tokens_per_step"] // (2 * 512) == 2  # so two micro-steps of two rows
 
 
+def test_ctrl_c_before_the_first_step_is_no_error(corpus_folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nanochat.data.text.prepare", interrupted)
+    assert main(["fit", *tiny_options(corpus_folder, tmp_path)]) == 130
+    assert capsys.readouterr().err == "\nStopped.\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_saves_and_says_how_to_go_on(corpus_folder: Path, tmp_path: Path) -> None:
     options = [*tiny_options(corpus_folder, tmp_path), "--trainer.max_steps=100000", "--data.validations=1"]

@@ -1,7 +1,6 @@
 """The tiny tier as a user runs it, whole: minutes, so among the slow tests."""
 
 import json
-import resource
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ GIGABYTE = 10**9
 @pytest.mark.timeout(1200)
 def test_tiny_trains_within_the_users_minimum_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an empty cache and four gigabytes of address space; the score falls from validation to validation."""
+    resource = pytest.importorskip("resource")  # not on Windows
     monkeypatch.setattr("tests.cli.tools.PREPARE", lambda: resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32)))
     started = time.monotonic()
     result = command(
