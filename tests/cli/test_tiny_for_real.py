@@ -29,7 +29,7 @@ def test_tiny_trains_within_the_users_minimum_machine(tmp_path: Path, monkeypatc
     scores = [score for _, score in metrics(run, "val/bpb")]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)
-    assert scores[-1] < 2.5  # untrained: 4.4
+    assert scores[-1] < 2.6  # untrained: 4.4
     summary = json.loads((run / "summary.json").read_text())
     assert summary["peak_memory_bytes"] < 1.5 * GIGABYTE
     assert abs(summary["val_bpb"] - scores[-1]) < 0.2

@@ -26,6 +26,7 @@ def tiny_options(corpus: Path, root: Path) -> list[str]:
         "--data.tokens_per_step=256",
         "--data.val_tokens=500",
         "--model.depth=1",
+        "--trainer.precision=32-true",  # on every machine: what is compared here is exact or nearly so
         "--trainer.max_steps=4",
         "--trainer.log_every_n_steps=1",
         "--data.validations=2",
