@@ -31,16 +31,16 @@ class TrainingBatches(IterableDataset[Batch]):
         seed: of their order.
         start: place in the stream, in tokens, of the first row of the first step.
         rows: rows in a batch.
-        context: predictions in a row; a row takes one token more from the stream.
+        row_length: predictions in a row; a row takes one token more from the stream.
         rank: which of the processes this is: each takes every ``world_size``-th batch.
         world_size: number of processes.
     """
 
     def __init__(
-        self, file: TokenFile, seed: int, start: int, rows: int, context: int, rank: int = 0, world_size: int = 1
+        self, file: TokenFile, seed: int, start: int, rows: int, row_length: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self.file, self.seed, self.start = file, seed, start
-        self.rows, self.context = rows, context
+        self.rows, self.row_length = rows, row_length
         self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[Batch]:
@@ -49,10 +49,10 @@ class TrainingBatches(IterableDataset[Batch]):
         worker = get_worker_info()
         batch, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         stream = TokenStream(self.file, self.seed)
-        size = self.rows * (self.context + 1)
+        size = self.rows * (self.row_length + 1)
         while True:
             place = self.start + (batch * self.world_size + self.rank) * size
-            tokens = torch.from_numpy(stream.read(place, size)).view(self.rows, self.context + 1)
+            tokens = torch.from_numpy(stream.read(place, size)).view(self.rows, self.row_length + 1)
             yield tokens[:, :-1], tokens[:, 1:]
             batch += step
 
@@ -103,6 +103,8 @@ class TextDataModule(LightningDataModule):
         val_corpus: path of held-out text of your own; null holds out a part of the corpus.
         vocab_size: number of tokens in the vocabulary, the nine special ones included; at least 265.
         context: tokens in a row, and the longest text that the model can take in.
+        row_length: tokens in a row to train on, where that is to be less than the context: in shorter rows attention
+            costs less, so more of them fit into the same time. null takes the context.
         batch_size: rows per device and micro-step. Lower it when memory runs out; the result stays the same.
         tokens_per_step: tokens that one step of the optimizer learns from, over all devices; gradients are
             accumulated over as many micro-steps as that takes. null takes one micro-step.
@@ -123,6 +125,7 @@ class TextDataModule(LightningDataModule):
         val_corpus: str | None = None,
         vocab_size: int = 512,
         context: int = 512,
+        row_length: int | None = None,
         batch_size: int = 4,
         tokens_per_step: int | None = None,
         val_tokens: int = 64_000,
@@ -141,10 +144,13 @@ class TextDataModule(LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"--data.{name} must be at least {least}, not {value}")
+        if row_length is not None and not 1 <= row_length <= context:
+            raise ValueError(f"--data.row_length must be from 1 to the context of {context}, not {row_length}")
         self.save_hyperparameters()
         self.source, self.val_source = corpus, val_corpus
         self.vocab_size = vocab_size
         self.context = context
+        self.row_length = row_length or context
         self.batch_size = batch_size
         self.val_tokens = val_tokens
         self.validations = validations
@@ -201,9 +207,9 @@ class TextDataModule(LightningDataModule):
                 f"the corpus is too small: its held-out part has {held_out:,} tokens, less than one row of "
                 f"{self.held_out.length}; add text, or give held-out text with --data.val_corpus"
             )
-        if train <= self.context:
+        if train <= self.row_length:
             raise ValueError(
-                f"the corpus is too small: {train:,} tokens to train on do not fill one row of {self.context}; "
+                f"the corpus is too small: {train:,} tokens to train on do not fill one row of {self.row_length}; "
                 "add text, or lower --data.context"
             )
 
@@ -214,7 +220,7 @@ class TextDataModule(LightningDataModule):
         if self._tokens_per_step is not None:
             return self._tokens_per_step
         accumulate = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
-        return self.batch_size * self.context * world_size * accumulate
+        return self.batch_size * self.row_length * world_size * accumulate
 
     def micro_steps(self, world_size: int = 1) -> int:
         """Micro-steps that make one step.
@@ -222,7 +228,7 @@ class TextDataModule(LightningDataModule):
         Raises:
             ValueError: if the step does not divide into micro-steps, naming sizes that do.
         """
-        micro = self.batch_size * self.context * world_size
+        micro = self.batch_size * self.row_length * world_size
         if self._tokens_per_step is None:
             return 1
         if self._tokens_per_step % micro:
@@ -230,7 +236,7 @@ class TextDataModule(LightningDataModule):
             step = max(1, round(self._tokens_per_step / micro)) * micro
             raise ValueError(
                 f"a step of {self._tokens_per_step:,} tokens does not divide into micro-steps of {self.batch_size} "
-                f"rows of {self.context}{devices}: set --data.tokens_per_step={step}, or another --data.batch_size"
+                f"rows of {self.row_length}{devices}: set --data.tokens_per_step={step}, or another --data.batch_size"
             )
         return self._tokens_per_step // micro
 
@@ -238,7 +244,7 @@ class TextDataModule(LightningDataModule):
         """Where in the stream the next step begins, in tokens, after as many steps as the trainer has done."""
         assert self.trainer is not None
         rows = self.trainer.accumulate_grad_batches * self.trainer.world_size * self.batch_size
-        return self._start_tokens + (self.trainer.global_step - self._start_step) * rows * (self.context + 1)
+        return self._start_tokens + (self.trainer.global_step - self._start_step) * rows * (self.row_length + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: the tokenizer, and the place in the stream."""
@@ -274,7 +280,7 @@ class TextDataModule(LightningDataModule):
                 self.seed,
                 self._place() if self.trainer is not None else 0,
                 self.batch_size,
-                self.context,
+                self.row_length,
                 rank,
                 world_size,
             ),

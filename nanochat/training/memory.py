@@ -8,13 +8,13 @@ PROCESS = 450_000_000  # Python with torch and Lightning imported, before there 
 WORKSPACE = 1.15  # what the allocator and the libraries take on top
 
 
-def training_memory(gpt: GPT, rows: int, context: int, activation_bytes: int) -> int:
+def training_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int) -> int:
     """Bytes to train: weights, gradients, optimizer state, and activations of one micro-step.
 
     Args:
         gpt: the model.
         rows: rows in a micro-step, on one device.
-        context: tokens in a row.
+        row_length: tokens in a row.
         activation_bytes: 4 in float32, 2 in bfloat16.
     """
     shape = gpt.shape
@@ -26,5 +26,5 @@ def training_memory(gpt: GPT, rows: int, context: int, activation_bytes: int) ->
     # kept for the backward pass, in widths per token and block: norms, q, k and v with their rotations, attention's
     # output, and the MLP's hidden layer (four widths wide) before and after ReLU and its square
     per_token = shape.depth * (14 + 12) * shape.width * activation_bytes
-    logits = min(rows * context * gpt.vocab_size, 2**25) * 4 * 4  # the capped logits, their gradients and copies
-    return int(rows * context * per_token + logits + parameters)
+    logits = min(rows * row_length * gpt.vocab_size, 2**25) * 4 * 4  # the capped logits, their gradients and copies
+    return int(rows * row_length * per_token + logits + parameters)

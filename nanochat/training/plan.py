@@ -9,7 +9,7 @@ import psutil
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nanochat.data.text import TextDataModule
+from nanochat.data.text import VAL_BATCH_TOKENS, Batch, TextDataModule
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import available_memory, describe, synchronize
 from nanochat.training.language_model import LanguageModel
@@ -78,7 +78,7 @@ class Plan(Callback):
                 f"{tokens / gpt.num_parameters:.2g} per parameter"
             )
             rows["compute"] = (
-                f"{tokens * gpt.flops_per_token(data.context):.2g} FLOPs, {passes:.2g} times through the text"
+                f"{tokens * gpt.flops_per_token(data.row_length):.2g} FLOPs, {passes:.2g} times through the text"
             )
         rates = [f"{group['name']} {group['initial_lr']:.2g}" for group in trainer.optimizers[0].param_groups]
         rows["learning"] = f"rates: {', '.join(rates)}"
@@ -104,7 +104,7 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     """Bytes that the run will take at its peak, all in all."""
     data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
     activation_bytes = 2 if "bf16" in str(trainer.precision) or "16-" in str(trainer.precision) else 4
-    needed = training_memory(module.gpt, data.batch_size, data.context, activation_bytes) * WORKSPACE
+    needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes) * WORKSPACE
     return int(needed + (PROCESS if trainer.strategy.root_device.type == "cpu" else 0))
 
 
@@ -137,9 +137,13 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
     device = trainer.strategy.root_device
     optimizer = trainer.strategy.optimizers[0]
     generator = torch.Generator().manual_seed(0)
-    shape = (data.batch_size, data.context + 1)
-    tokens = torch.randint(data.vocab_size, shape, generator=generator).to(device)
-    batch = (tokens[:, :-1], tokens[:, 1:])
+
+    def random_batch(rows: int, row_length: int) -> Batch:
+        tokens = torch.randint(data.vocab_size, (rows, row_length + 1), generator=generator).to(device)
+        return tokens[:, :-1], tokens[:, 1:]
+
+    batch = random_batch(data.batch_size, data.row_length)
+    held_out = random_batch(max(1, VAL_BATCH_TOKENS // data.held_out.length), data.held_out.length)
 
     def micro_step() -> None:
         with trainer.precision_plugin.train_step_context():
@@ -171,9 +175,9 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
 
     def validate() -> None:
         with torch.no_grad(), trainer.precision_plugin.val_step_context():
-            module.gpt.losses(*batch)
+            module.gpt.losses(*held_out)
 
     forward = seconds(validate, 0.1)
     module.reset_training_averages()
-    scored_token = forward / batch[0].numel() / trainer.world_size
+    scored_token = forward / held_out[0].numel() / trainer.world_size
     return micro * trainer.accumulate_grad_batches + update, scored_token

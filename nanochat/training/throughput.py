@@ -42,7 +42,7 @@ class Throughput(Callback):
         """The share of the peak that so many tokens a second are; None where the peak is not known."""
         if self.peak is None:
             return None
-        flops_per_token = trainer.lightning_module.gpt.flops_per_token(trainer.datamodule.context)  # type: ignore
+        flops_per_token = trainer.lightning_module.gpt.flops_per_token(trainer.datamodule.row_length)  # type: ignore
         return float(flops_per_token) * tokens_per_second / self.peak
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

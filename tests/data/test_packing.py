@@ -91,7 +91,7 @@ def test_the_stream_is_the_same_whatever_the_number_of_workers(corpus_folder: Pa
     file = prepare(str(corpus_folder), 300).train
 
     def first(workers: int) -> list[torch.Tensor]:
-        loader = DataLoader(TrainingBatches(file, 7, 100, rows=2, context=32), batch_size=None, num_workers=workers)
+        loader = DataLoader(TrainingBatches(file, 7, 100, rows=2, row_length=32), batch_size=None, num_workers=workers)
         return [torch.stack(batch) for batch, _ in zip(loader, range(7), strict=False)]
 
     torch.testing.assert_close(first(num_workers), first(0), rtol=0, atol=0)
@@ -103,13 +103,13 @@ def test_two_ranks_read_what_one_would() -> None:
     def take(batches: TrainingBatches, n: int) -> list[torch.Tensor]:
         return [batch[0] for batch, _ in zip(batches, range(n), strict=False)]
 
-    alone = take(TrainingBatches(file, 0, 0, rows=4, context=8), 3)
+    alone = take(TrainingBatches(file, 0, 0, rows=4, row_length=8), 3)
     ranks = [take(TrainingBatches(file, 0, 0, 2, 8, rank, 2), 3) for rank in range(2)]
     for whole, *halves in zip(alone, *ranks, strict=True):
         assert torch.equal(torch.cat(halves), whole)
 
 
 def test_targets_are_the_next_tokens() -> None:
-    ids, targets = next(iter(TrainingBatches(token_file([100] * 3), 0, 0, rows=2, context=10)))
+    ids, targets = next(iter(TrainingBatches(token_file([100] * 3), 0, 0, rows=2, row_length=10)))
     assert (targets - ids).eq(1).all()
     assert ids.shape == (2, 10)
