@@ -192,7 +192,7 @@ class NanochatCLI(LightningCLI):
         shape = resolve_shape(*(model[name] for name in SHAPE[:4]))
         with torch.device("meta"):
             gpt = GPT(shape.depth, data.vocab_size, data.context, shape.width, shape.heads, shape.kv_heads)
-        tokens_per_step = data.tokens_per_step or data.batch_size * (data.row_length or data.context)
+        tokens_per_step = data.tokens_per_step or data.batch_size * min(data.row_length or data.context, data.context)
         return max(1, TOKENS_PER_PARAMETER * gpt.num_matmul_parameters // tokens_per_step)
 
     @staticmethod
@@ -200,7 +200,7 @@ class NanochatCLI(LightningCLI):
         """As many of the devices as one step's rows can be dealt out to evenly."""
         if data.tokens_per_step is None:
             return count
-        rows = max(1, data.tokens_per_step // (data.batch_size * (data.row_length or data.context)))
+        rows = max(1, data.tokens_per_step // (data.batch_size * min(data.row_length or data.context, data.context)))
         return max(n for n in range(1, count + 1) if rows % n == 0)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

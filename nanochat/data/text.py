@@ -103,8 +103,8 @@ class TextDataModule(LightningDataModule):
         val_corpus: path of held-out text of your own; null holds out a part of the corpus.
         vocab_size: number of tokens in the vocabulary, the nine special ones included; at least 265.
         context: tokens in a row, and the longest text that the model can take in.
-        row_length: tokens in a row to train on, where that is to be less than the context: in shorter rows attention
-            costs less, so more of them fit into the same time. null takes the context.
+        row_length: tokens in a row to train on, at most the context: in shorter rows attention costs less, so more of
+            them fit into the same time. null takes the context.
         batch_size: rows per device and micro-step. Lower it when memory runs out; the result stays the same.
         tokens_per_step: tokens that one step of the optimizer learns from, over all devices; gradients are
             accumulated over as many micro-steps as that takes. null takes one micro-step.
@@ -137,6 +137,7 @@ class TextDataModule(LightningDataModule):
         super().__init__()
         for name, value, least in (
             ("context", context, 1),
+            ("row_length", row_length if row_length is not None else context, 1),
             ("batch_size", batch_size, 1),
             ("val_tokens", val_tokens, 1),
             ("validations", validations, 1),
@@ -144,13 +145,11 @@ class TextDataModule(LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"--data.{name} must be at least {least}, not {value}")
-        if row_length is not None and not 1 <= row_length <= context:
-            raise ValueError(f"--data.row_length must be from 1 to the context of {context}, not {row_length}")
         self.save_hyperparameters()
         self.source, self.val_source = corpus, val_corpus
         self.vocab_size = vocab_size
         self.context = context
-        self.row_length = row_length or context
+        self.row_length = min(row_length or context, context)
         self.batch_size = batch_size
         self.val_tokens = val_tokens
         self.validations = validations

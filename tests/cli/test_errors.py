@@ -34,7 +34,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--data.vocab_size=100"], "a vocabulary of 100 is too small: at least 265"),
         (["--data.batch_size=0"], "--data.batch_size must be at least 1, not 0"),
         (["--data.context=0"], "context must be at least"),
-        (["--data.row_length=65"], "--data.row_length must be from 1 to the context of 64, not 65"),
+        (["--data.row_length=0"], "--data.row_length must be at least 1, not 0"),
         (["--data.num_workers=-1"], "--data.num_workers must be at least 0"),
         (["--data.corpus=nowhere/at/all"], "there is no file or folder nowhere/at/all"),
         (["--data.tokens_per_step=100"], "a step of 100 tokens does not divide"),

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from nanochat.data.packing import HeldOutRows, TokenStream, shuffled
 from nanochat.data.prepare import TokenFile, prepare
-from nanochat.data.text import HeldOutBatches, TrainingBatches
+from nanochat.data.text import HeldOutBatches, TextDataModule, TrainingBatches
 from nanochat.model import IGNORE
 
 
@@ -107,6 +107,12 @@ def test_two_ranks_read_what_one_would() -> None:
     ranks = [take(TrainingBatches(file, 0, 0, 2, 8, rank, 2), 3) for rank in range(2)]
     for whole, *halves in zip(alone, *ranks, strict=True):
         assert torch.equal(torch.cat(halves), whole)
+
+
+def test_a_row_to_train_on_is_never_longer_than_the_context() -> None:
+    assert TextDataModule(context=128, row_length=256).row_length == 128
+    assert TextDataModule(context=512, row_length=256).row_length == 256
+    assert TextDataModule(context=512).row_length == 512
 
 
 def test_targets_are_the_next_tokens() -> None:
