@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# an example that takes long on a busy machine is no failure; pytest's timeout catches what hangs
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 WORDS = "the a model reads text and learns to guess what comes next in a row of tokens one after other".split()
 
