@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, report
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import Parser, check_config_files, config_files
-from nanochat.data.text import TextDataModule
+from nanochat.data.text import TextDataModule, resolve_row_length
 from nanochat.model import GPT, resolve_shape
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoints import (
@@ -33,7 +33,7 @@ from nanochat.training.checkpoints import (
     find_checkpoint,
     load_checkpoint,
 )
-from nanochat.training.console import say
+from nanochat.training.console import as_markdown, say
 from nanochat.training.hardware import default_accelerator, default_precision
 from nanochat.training.interrupt import GracefulInterrupt, Interrupted
 from nanochat.training.language_model import LanguageModel
@@ -68,8 +68,7 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if isinstance(trainer.logger, TensorBoardLogger):
             text = self.parser.dump(self.config, skip_none=False)
-            block = "\n".join(f"    {line}" for line in text.splitlines())  # Markdown for text as it is
-            trainer.logger.experiment.add_text("configuration", block, 0)
+            trainer.logger.experiment.add_text("configuration", as_markdown(text), 0)
 
 
 class NanochatCLI(LightningCLI):
@@ -192,7 +191,7 @@ class NanochatCLI(LightningCLI):
         shape = resolve_shape(*(model[name] for name in SHAPE[:4]))
         with torch.device("meta"):
             gpt = GPT(shape.depth, data.vocab_size, data.context, shape.width, shape.heads, shape.kv_heads)
-        tokens_per_step = data.tokens_per_step or data.batch_size * min(data.row_length or data.context, data.context)
+        tokens_per_step = data.tokens_per_step or data.batch_size * resolve_row_length(data.row_length, data.context)
         return max(1, TOKENS_PER_PARAMETER * gpt.num_matmul_parameters // tokens_per_step)
 
     @staticmethod
@@ -200,7 +199,7 @@ class NanochatCLI(LightningCLI):
         """As many of the devices as one step's rows can be dealt out to evenly."""
         if data.tokens_per_step is None:
             return count
-        rows = max(1, data.tokens_per_step // (data.batch_size * min(data.row_length or data.context, data.context)))
+        rows = max(1, data.tokens_per_step // (data.batch_size * resolve_row_length(data.row_length, data.context)))
         return max(n for n in range(1, count + 1) if rows % n == 0)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -23,6 +23,11 @@ VAL_ROW = 512  # predictions in a row of held-out text, for every tier: so that 
 VAL_BATCH_TOKENS = 8192  # held-out rows are scored in batches of about this many tokens
 
 
+def resolve_row_length(row_length: int | None, context: int) -> int:
+    """Tokens in a row to train on: as many as were asked for, or the context, but never more than the context."""
+    return min(row_length or context, context)
+
+
 class TrainingBatches(IterableDataset[Batch]):
     """This rank's part of the endless token stream, in batches; the same whatever the number of workers.
 
@@ -149,7 +154,7 @@ class TextDataModule(LightningDataModule):
         self.source, self.val_source = corpus, val_corpus
         self.vocab_size = vocab_size
         self.context = context
-        self.row_length = min(row_length or context, context)
+        self.row_length = resolve_row_length(row_length, context)
         self.batch_size = batch_size
         self.val_tokens = val_tokens
         self.validations = validations

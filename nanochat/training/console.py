@@ -53,3 +53,8 @@ def size(number: float) -> str:
     if number < 1e6:
         return f"{number / 1e3:.0f} KB"
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def as_markdown(text: str) -> str:
+    """Markdown that shows a text as it is, for TensorBoard, which renders Markdown."""
+    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from nanochat.inference.generate import generate
-from nanochat.training.console import say
+from nanochat.training.console import as_markdown, say
 from nanochat.training.language_model import LanguageModel
 
 
@@ -30,7 +30,7 @@ class Samples(Callback):
         bpb = trainer.callback_metrics["val/bpb"].item()
         say(f"step {trainer.global_step:,}  val/bpb {bpb:.4f}  {one_line(self.prompt + text)}")
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
-            trainer.logger.experiment.add_text("sample", _as_code(self.prompt + text), trainer.global_step)
+            trainer.logger.experiment.add_text("sample", as_markdown(self.prompt + text), trainer.global_step)
 
     def sample(self, trainer: Trainer, module: LanguageModel) -> str:
         """What the model makes of the prompt."""
@@ -48,8 +48,3 @@ def one_line(text: str, length: int = 48) -> str:
     line = "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(line.split())
     return f'"{line}"' if len(line) <= length else f'"{line[: length - 3]}..."'
-
-
-def _as_code(text: str) -> str:
-    """Markdown that shows the text as it is: TensorBoard renders Markdown."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
