@@ -1,12 +1,18 @@
-"""Reading documents from a user's own files: .txt, .md, .py, .jsonl and .parquet."""
+"""Reading documents from files: .txt, .md, .py, .jsonl and .parquet, in parts that can be read by themselves.
+
+A record that cannot be read (a line that is not UTF-8 or not JSON, a null instead of a text) is left out and counted.
+A file that cannot be read at all, or in which no record is good, is an error that names the file.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 TEXT_SUFFIXES = {".txt", ".md", ".py"}
 SUFFIXES = TEXT_SUFFIXES | {".jsonl", ".parquet"}
@@ -14,6 +20,59 @@ SUFFIXES = TEXT_SUFFIXES | {".jsonl", ".parquet"}
 # A text file is one document. A book in one file is cut at paragraphs, so that it can be split and shuffled.
 WHOLE_BYTES = 16_384
 PIECE_BYTES = 4_096
+# A record is one document too, unless it is longer than a shelf of books: nothing that follows has to hold more.
+RECORD_BYTES = 1_000_000
+RECORD_PIECE_BYTES = 262_144
+
+SPAN_BYTES = 16_000_000  # of text in a span, about: what is tokenized at a time
+
+
+class Span(NamedTuple):
+    """A part of a file that can be read without reading what is before it.
+
+    Attributes:
+        path: the file.
+        begin: the first row of a .parquet file; for other kinds a place in bytes: the first line that begins there
+            or later is the first of the span.
+        end: where the next span begins.
+    """
+
+    path: Path
+    begin: int
+    end: int
+
+
+@dataclass
+class LeftOut:
+    """Counts the records that were left out, and remembers the first of each file.
+
+    Attributes:
+        first: for each file, where its first bad record is and what is wrong with it.
+        counts: bad records of each file.
+    """
+
+    first: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, path: Path, place: str | Callable[[], str], why: str) -> None:
+        """Counts a bad record; its place may be a function, if finding it out takes time: only the first is asked."""
+        name = str(path)
+        if name not in self.first:
+            self.first[name] = f"{place if isinstance(place, str) else place()}: {why}"
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def lines(self, most: int = 3) -> list[str]:
+        """What to tell the user: a line for each of the first few files, and one for the others."""
+        said = [
+            f"{name}: left out {count:,} bad record{'s' if count > 1 else ''}, the first: {self.first[name]}"
+            for name, count in list(self.counts.items())[:most]
+        ]
+        others = list(self.counts.values())[most:]
+        return said + ([f"... and {sum(others):,} bad records in {len(others):,} more files"] if others else [])
 
 
 def find_files(path: Path) -> list[Path]:
@@ -42,48 +101,103 @@ def find_files(path: Path) -> list[Path]:
     return files
 
 
-def read_documents(path: Path) -> Iterator[str]:
-    """The documents of one file, in their order, without those that hold nothing but white space.
-
-    A record of a .jsonl or .parquet file is a document. A .txt, .md or .py file is one document too, but one of more
-    than 16 KB is cut at paragraphs into documents of about 4 KB.
+def spans(path: Path, column: str = "text", span_bytes: int = SPAN_BYTES) -> list[Span]:
+    """Cuts a file into spans of about so many bytes of text, without reading the text.
 
     Raises:
-        ValueError: if the file is not what its name says, in one line that names the file (and the line in it).
+        ValueError: if a parquet file is damaged or has no such column.
     """
-    match path.suffix.lower():
+    if path.suffix.lower() == ".parquet":
+        from nanochat.data.parquet import parquet_spans  # pyarrow takes 0.3 s to import: only those who need it pay
+
+        return [Span(path, begin, end) for begin, end in parquet_spans(path, column, span_bytes)]
+    size = path.stat().st_size
+    return [Span(path, begin, min(begin + span_bytes, size)) for begin in range(0, size, span_bytes)]
+
+
+def read_documents(source: Path | Span, column: str = "text", left_out: LeftOut | None = None) -> Iterator[str]:
+    """The documents of a file or of a span of it, in their order, without those that hold nothing but white space.
+
+    A record of a .jsonl or .parquet file is a document, and one of more than 1 MB is cut at paragraphs. A .txt, .md
+    or .py file is one document too, but one of more than 16 KB is cut at paragraphs into documents of about 4 KB.
+
+    Args:
+        source: what to read.
+        column: the column of a .parquet file, or the field of a .jsonl file's records, that holds the text.
+        left_out: counts the bad records.
+
+    Raises:
+        ValueError: if the file is not what its name says, or no record of a whole file is good, in one line that
+            names it.
+    """
+    whole = not isinstance(source, Span)
+    span = Span(source, 0, -1) if isinstance(source, Path) else source
+    left_out = left_out if left_out is not None else LeftOut()
+    good = False
+    match span.path.suffix.lower():
         case ".jsonl":
-            texts = _read_jsonl(path)
+            texts = _cut_records(_read_jsonl(span, column, left_out))
         case ".parquet":
-            texts = _read_parquet(path)
+            from nanochat.data.parquet import read_parquet
+
+            texts = _cut_records(read_parquet(span.path, span.begin, span.end, column, left_out))
         case _:
-            texts = _read_text(path)
-    return (text for text in texts if text and not text.isspace())
+            texts = _read_text(span, left_out)
+    for text in texts:
+        if text and not text.isspace():
+            good = True
+            yield text
+    if whole and not good and str(span.path) in left_out.counts:
+        first = left_out.first[str(span.path)]
+        raise ValueError(f"{span.path}, {first}; it has no good record: mend it or take it out")
 
 
-def _read_text(path: Path) -> Iterator[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(_not_utf8(path, error)) from error
-    yield from cut_at_paragraphs(text) if len(text.encode()) > WHOLE_BYTES else [text]
+def _lines(span: Span) -> Iterator[tuple[int, bytes]]:
+    """The lines that begin in a span, each with the place in the file where it begins."""
+    with open(span.path, "rb") as file:
+        end = span.end if span.end >= 0 else os.fstat(file.fileno()).st_size
+        if span.begin:  # the line that runs into this span belongs to the one before
+            file.seek(span.begin - 1)
+            file.readline()
+        place = file.tell()
+        while place < end and (line := file.readline()):
+            yield place, line
+            place += len(line)
 
 
-def _not_utf8(path: Path, error: UnicodeDecodeError, line: int | None = None) -> str:
-    place = f"byte {error.start}" if line is None else f"line {line}"
-    return f"{path} is not UTF-8 text ({place}): convert it, or take it out of the corpus"
+def _decode_line(line: bytes, place: int) -> str:
+    return line.decode("utf-8-sig" if place == 0 else "utf-8")  # a file may begin with a byte order mark
 
 
-def cut_at_paragraphs(text: str) -> Iterator[str]:
-    """Cuts a long text into pieces of about 4 KB, at blank lines where there are any, else at lines, else anywhere.
+def _read_text(span: Span, left_out: LeftOut) -> Iterator[str]:
+    whole = span.path.stat().st_size <= WHOLE_BYTES
+    lines = _decode(span, left_out)
+    yield from ["".join(lines)] if whole else cut_at_paragraphs(lines)
 
-    Nothing is lost: the pieces joined are the text.
+
+def _decode(span: Span, left_out: LeftOut) -> Iterator[str]:
+    for place, line in _lines(span):
+        try:
+            text = _decode_line(line, place)
+        except UnicodeDecodeError as error:
+            left_out.add(span.path, f"byte {place + error.start:,}", "not UTF-8, convert the file to UTF-8")
+            continue
+        if "\0" in text:
+            left_out.add(span.path, f"byte {place:,}", "a NUL byte, as in UTF-16 or binary files")
+            continue
+        yield text[:-2] + "\n" if text.endswith("\r\n") else text
+
+
+def cut_at_paragraphs(lines: Iterable[str], piece_bytes: int = PIECE_BYTES) -> Iterator[str]:
+    """Joins lines to pieces of about 4 KB, cut at blank lines where there are any, else at lines, else anywhere.
+
+    Nothing is lost: the pieces joined are the lines. No more than a piece and a line is held at a time.
     """
     piece: list[str] = []
     size = 0
-    for paragraph in _paragraphs(text):
-        length = len(paragraph.encode())
-        if piece and size + length > PIECE_BYTES:
+    for paragraph in _paragraphs(lines, piece_bytes):
+        length = len(paragraph.encode("utf-8", "surrogatepass"))
+        if piece and size + length > piece_bytes:
             yield "".join(piece)
             piece, size = [], 0
         piece.append(paragraph)
@@ -92,46 +206,68 @@ def cut_at_paragraphs(text: str) -> Iterator[str]:
         yield "".join(piece)
 
 
-def _paragraphs(text: str) -> Iterator[str]:
-    for paragraph in re.findall(r".+?(?:\n\s*\n|\Z)|\s+\Z", text, re.DOTALL):
-        if len(paragraph.encode()) <= WHOLE_BYTES:
-            yield paragraph
-            continue
-        for line in paragraph.splitlines(keepends=True):
-            for start in range(0, len(line), PIECE_BYTES):
-                yield line[start : start + PIECE_BYTES]
+def _paragraphs(lines: Iterable[str], most: int) -> Iterator[str]:
+    """Runs of lines up to the blank ones after them; of a paragraph without end, parts of it."""
+    paragraph: list[str] = []
+    size = 0
+    for whole_line in lines:
+        for start in range(0, len(whole_line), most):
+            line = whole_line[start : start + most]
+            ended = paragraph and paragraph[-1].isspace() and not line.isspace()
+            if ended or size + len(line) > most:
+                yield "".join(paragraph)
+                paragraph, size = [], 0
+            paragraph.append(line)
+            size += len(line)
+    if paragraph:
+        yield "".join(paragraph)
 
 
-def _read_jsonl(path: Path) -> Iterator[str]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.isspace():
-                continue
-            try:
-                record = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise ValueError(_not_utf8(path, error, number)) from error
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-            text = record.get("text") if isinstance(record, dict) else None
-            if not isinstance(text, str):
-                raise ValueError(f'{path}, line {number}: a record needs a field "text" that holds a string')
+def _cut_records(texts: Iterator[str]) -> Iterator[str]:
+    for text in texts:
+        if len(text) <= RECORD_BYTES:
             yield text
+        else:
+            yield from cut_at_paragraphs(text.splitlines(keepends=True), RECORD_PIECE_BYTES)
 
 
-def _read_parquet(path: Path) -> Iterator[str]:
-    import pyarrow
-    import pyarrow.parquet  # takes 0.3 s to import: only those who need it pay
+def _read_jsonl(span: Span, column: str, left_out: LeftOut) -> Iterator[str]:
+    for place, line in _lines(span):
+        if line.isspace():
+            continue
+        where = partial(_where, span, place)
+        try:
+            record = json.loads(_decode_line(line, place))
+        except UnicodeDecodeError:
+            left_out.add(span.path, where, "not UTF-8")
+        except (ValueError, RecursionError) as error:
+            left_out.add(span.path, where, f"not JSON ({error})")
+        else:
+            text = record.get(column) if isinstance(record, dict) else None
+            if isinstance(text, str) and not bad_text(text, column):
+                yield text
+            else:
+                left_out.add(span.path, where, bad_text(text, column))
 
+
+def _where(span: Span, place: int) -> str:
+    """The line's number, if it does not take long to count."""
+    if place > SPAN_BYTES:
+        return f"byte {place:,}"
+    with open(span.path, "rb") as file:
+        return f"line {file.read(place).count(10) + 1:,}"
+
+
+def bad_text(text: Any, column: str) -> str:
+    """What is wrong with a record's text; nothing if it is good."""
+    if text is None:
+        return f'no "{column}"'
+    if not isinstance(text, str):
+        return f'"{column}" does not hold text'
+    if not text or text.isspace():
+        return "an empty text"
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            if "text" not in file.schema_arrow.names:
-                raise ValueError(f'{path} has no column "text", only: {", ".join(file.schema_arrow.names)}')
-            for batch in file.iter_batches(batch_size=1024, columns=["text"]):
-                for text in batch.column(0).to_pylist():
-                    if text is not None and not isinstance(text, str):
-                        raise ValueError(f'{path}: the column "text" does not hold strings')
-                    if text is not None:
-                        yield text
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} is not a readable parquet file: {str(error).splitlines()[0]}") from error
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "half of a surrogate pair, which is no character"
+    return ""

@@ -8,15 +8,18 @@ the name and the signature of what it describes. C modules have no source; a few
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import json
+import logging
 import multiprocessing
 import os
 import re
+import shutil
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -24,10 +27,14 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from nanochat.data.cache import cache_root, new_folder
+from nanochat.data.cache import cache_root, checksum_of, new_folder, read_checked, write_checked
+
+log = logging.getLogger(__name__)
 
 # Raise it when the scan changes what it finds: older scans in the cache are then left alone.
 VERSION = 1
+DOCUMENTS = "documents.jsonl"
+CHECKSUM = "checksum.json"  # of the documents
 
 # A fixed list, so that the corpus does not change with what else is installed: the dependencies whose documentation
 # is worth reading. Those that are missing on a machine are left out.
@@ -102,14 +109,28 @@ class Documented(NamedTuple):
 def embedded_corpus() -> Path:
     """The folder with the corpus as ``documents.jsonl``, scanned if this installation has not been scanned before.
 
-    The scan takes all cores about 20 s, once for each set of installed versions.
+    The scan takes all cores about 20 s, once for each set of installed versions, and again if what it found is damaged.
     """
     target = cache_root() / "corpora" / f"embedded-{installation_key()}"
-    if not (target / "documents.jsonl").is_file():
-        with new_folder(target) as work, open(work / "documents.jsonl", "w", encoding="utf-8") as file:
+    if _is_whole(target):
+        return target
+    if target.exists():
+        log.warning("The documentation kept in %s is damaged: reading it again (about 20 s) ...", target)
+        with contextlib.suppress(FileNotFoundError):  # another process that noticed it was quicker
+            shutil.rmtree(target)
+    with new_folder(target) as work:
+        with open(work / DOCUMENTS, "w", encoding="utf-8") as file:
             for document in scan():
                 file.write(json.dumps({"text": document.text, **document._asdict()}, ensure_ascii=False) + "\n")
+        write_checked(work / CHECKSUM, checksum_of(work / DOCUMENTS))
     return target
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return bool(read_checked(folder / CHECKSUM) == checksum_of(folder / DOCUMENTS))
+    except (OSError, ValueError):  # not there, or damaged
+        return False
 
 
 def installation_key() -> str:

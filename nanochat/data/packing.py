@@ -1,77 +1,95 @@
-"""From token files to rows: documents packed without padding to train on, each alone to be scored on."""
+"""From tokens to rows: documents packed without padding to train on, each alone to be scored on."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nanochat.data.prepare import TokenFile
+from nanochat.data.pieces import Piece, Pieces
+from nanochat.data.shuffle import shuffled
+from nanochat.data.tokens import TokenFile
 
 
-def shuffled(count: int, seed: int, epoch: int = 0) -> NDArray[np.int64]:
-    """A permutation of ``range(count)`` that depends on its arguments alone.
+class Stretch(NamedTuple):
+    """A piece at its place in the stream.
 
-    Each index gets a pseudo-random number (SplitMix64, Steele, Lea and Flood 2014), and the numbers are sorted:
-    no state, and the same on every machine and with every version of every library.
+    Attributes:
+        epoch: which pass over the corpus.
+        piece: which piece.
+        start: place in the stream, in tokens, of its first token.
+        end: place after its last token.
     """
-    mixed = np.arange(count, dtype=np.uint64)
-    for salt in (seed, epoch):
-        mixed = _splitmix64(mixed + _splitmix64(np.array([salt % 2**64], dtype=np.uint64)))
-    return np.argsort(mixed, kind="stable")
 
-
-def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    epoch: int
+    piece: Piece
+    start: int
+    end: int
 
 
 class TokenStream:
     """An endless stream of tokens: all documents in a shuffled order, then all again in another, and so on.
 
-    It is a function of the seed and the place in it, and has no state: any process can read any part, and training
-    resumes anywhere.
+    It is a function of the seed and the place in it: any process can read any part, and training resumes anywhere.
+    What it remembers is only where the pieces lie that it has come across.
 
     Args:
-        file: the documents.
+        pieces: of the corpus.
         seed: of the order.
+        origin: a stretch that is known from an earlier run: what lies before it need not be looked at again, but
+            cannot be read either. None begins at the beginning.
     """
 
-    def __init__(self, file: TokenFile, seed: int) -> None:
-        if not len(file.tokens):
-            raise ValueError("there is nothing to train on: the corpus is empty")
-        self.file = file
-        self.seed = seed
-        self._epoch = lru_cache(maxsize=2)(self._order_documents)
+    def __init__(self, pieces: Pieces, seed: int, origin: Stretch | None = None) -> None:
+        self.pieces, self.seed = pieces, seed
+        self._stretches = [origin] if origin is not None else []
+        self._open = lru_cache(maxsize=2)(self._open_stretch)
 
-    @property
-    def epoch_tokens(self) -> int:
-        """Tokens in one pass over the documents."""
-        return len(self.file.tokens)
+    def locate(self, place: int) -> Stretch:
+        """The stretch in which a place of the stream lies."""
+        while not self._stretches or self._stretches[-1].end <= place:
+            self._stretches.append(self._next_stretch())
+        index = bisect_right(self._stretches, place, key=lambda stretch: stretch.start) - 1
+        assert index >= 0, f"place {place} lies before the origin of this stream"
+        return self._stretches[index]
 
-    def _order_documents(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The documents of an epoch in their order, and where in the epoch each of them ends."""
-        order = shuffled(self.file.documents, self.seed, epoch)
-        return order, np.cumsum(np.diff(self.file.starts)[order])
+    def _next_stretch(self) -> Stretch:
+        last = self._stretches[-1] if self._stretches else None
+        epoch, piece, start = (last.epoch, last.piece, last.end) if last is not None else (0, None, 0)
+        ends = 0  # of epochs since the last stretch
+        while ends < 2:
+            piece = self.pieces.after(self.seed, epoch, piece)
+            if piece is None:
+                epoch, ends = epoch + 1, ends + 1
+            elif size := self.pieces.size(piece):
+                return Stretch(epoch, piece, start, start + size)
+        raise ValueError("there is nothing to train on: the corpus is empty")
+
+    def _open_stretch(self, stretch: Stretch) -> tuple[TokenFile, NDArray[np.int64], NDArray[np.int64]]:
+        """A piece, its documents in the order of the epoch, and where in the piece each of them ends."""
+        file = self.pieces.open(stretch.piece)
+        order = shuffled(file.documents, self.seed, stretch.epoch, *stretch.piece)
+        return file, order, np.cumsum(np.diff(file.starts)[order])
 
     def read(self, start: int, count: int) -> NDArray[np.int64]:
         """``count`` tokens from place ``start`` of the stream on."""
         out = np.empty(count, dtype=np.int64)
         filled = 0
         while filled < count:
-            epoch, place = divmod(start + filled, self.epoch_tokens)
-            order, ends = self._epoch(epoch)
+            stretch = self.locate(start + filled)
+            file, order, ends = self._open(stretch)
+            place = start + filled - stretch.start
             index = int(np.searchsorted(ends, place, side="right"))
             while filled < count and index < len(order):
-                end = int(self.file.starts[order[index] + 1])
+                end = int(file.starts[order[index] + 1])
                 begin = end - (int(ends[index]) - place)
-                piece = self.file.tokens[begin : min(end, begin + count - filled)]
-                out[filled : filled + len(piece)] = piece
-                filled += len(piece)
-                place += len(piece)
+                part = file.tokens[begin : min(end, begin + count - filled)]
+                out[filled : filled + len(part)] = part
+                filled += len(part)
+                place += len(part)
                 index += 1
         return out
 
@@ -101,7 +119,7 @@ class HeldOutRows:
         nth = np.arange(len(document)) - np.repeat(np.cumsum(rows) - rows, rows)  # row of its document
         begins = file.starts[document] + nth * length
         ends = np.minimum(begins + length, file.starts[document + 1] - 1)
-        order = shuffled(len(document), seed=0)
+        order = shuffled(len(document), 0, 0)
         self.begins, self.sizes = begins[order], (ends - begins)[order]
 
     def __len__(self) -> int:

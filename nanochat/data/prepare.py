@@ -1,189 +1,181 @@
-"""From documents to token files: what is done once for each corpus and vocabulary, and then lies in the cache."""
+"""From documents to tokens: what is done once for each corpus and vocabulary, and then lies in the cache."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import os
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
-from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nanochat.data.cache import cache_root, new_folder
-from nanochat.data.corpora import EMBEDDED, Corpus, open_corpus
+from nanochat.data.cache import cache_root, new_folder, read_checked, write_checked
+from nanochat.data.corpora import EMBEDDED, Corpus, LargeCorpus, first_characters, open_corpus
+from nanochat.data.documents import SPAN_BYTES
+from nanochat.data.pieces import TRAIN, Pieces, StoredPieces, StreamedPieces
+from nanochat.data.tokens import TokenFile, TokenWriter, tokenize
 from nanochat.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
-TOKENIZER_CHARACTERS = 50_000_000  # a tokenizer learns from no more text than this; more changes few merges
-BATCH_CHARACTERS = 2_000_000  # documents are tokenized in batches of about this size
+# A tokenizer learns from so many characters for each of its tokens, within these limits; more changes few merges.
+CHARACTERS_PER_TOKEN, LEAST_CHARACTERS, MOST_CHARACTERS = 4_000, 8_000_000, 50_000_000
+PIECE_BYTES = 16_000_000  # of text in a piece of a small corpus
+HELD_OUT = "val"
 
 
 @dataclass(frozen=True)
-class TokenFile:
-    """Documents as token ids, one after the other, each begun with ``<|bos|>``; read by mapping, not by loading.
+class Sources:
+    """Which text is meant.
 
     Attributes:
-        folder: where the files are.
-        part: what their names begin with.
-        tokens: (tokens,), uint16 or uint32.
-        starts: (documents + 1,), int64: where each document begins; the last entry is where the last one ends.
+        corpus: "embedded", the path of a file or a folder, or a corpus on the hub.
+        val_corpus: the held-out text; None to hold out a part of the corpus.
+        column: the column or field that holds the text.
+        split: of a corpus on the hub.
+        max_shards: of a corpus on the hub, no more than its first so many.
     """
 
-    folder: Path
-    part: str
-    tokens: NDArray[np.unsignedinteger]
-    starts: NDArray[np.int64]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A worker process that gets a copy maps the files again, instead of receiving their contents."""
-        return TokenFile.open, (self.folder, self.part)
-
-    @classmethod
-    def open(cls, folder: Path, part: str) -> TokenFile:
-        """Maps what :func:`write_tokens` wrote.
-
-        Raises:
-            ValueError: if the files are not what they were when they were written.
-        """
-        facts = json.loads((folder / f"{part}.json").read_text())
-        starts = np.load(folder / f"{part}.starts.npy", mmap_mode="r", allow_pickle=False)
-        path = folder / f"{part}.tokens"
-        if path.stat().st_size != facts["tokens"] * np.dtype(facts["dtype"]).itemsize or len(starts) != (
-            facts["documents"] + 1
-        ):
-            raise ValueError(f"{path} is damaged")
-        if not facts["tokens"]:  # an empty file cannot be mapped
-            return cls(folder, part, np.zeros(0, facts["dtype"]), starts)
-        return cls(folder, part, np.memmap(path, facts["dtype"], mode="r"), starts)
-
-    @property
-    def documents(self) -> int:
-        return len(self.starts) - 1
+    corpus: str
+    val_corpus: str | None = None
+    column: str = "text"
+    split: str = "train"
+    max_shards: int | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that training needs of a corpus."""
+    """All that a run needs of a corpus; ``train`` is None where it only scores."""
 
-    corpus: Corpus
-    val_corpus: Corpus | None
+    corpus: Corpus | LargeCorpus
+    val_corpus: Corpus | LargeCorpus | None
     tokenizer: Tokenizer
-    train: TokenFile
+    train: Pieces | None
     val: TokenFile
 
     @property
     def fingerprint(self) -> str:
         """Of the text; two runs with the same fingerprint were trained and scored on the same documents."""
-        own = self.corpus.survey.fingerprint
-        return own if self.val_corpus is None else f"{own}+{self.val_corpus.survey.fingerprint}"
+        own = self.corpus.fingerprint
+        return own if self.val_corpus is None else f"{own}+{self.val_corpus.fingerprint}"
+
+    @property
+    def extent(self) -> str:
+        """How much text there is, in words."""
+        if isinstance(self.corpus, LargeCorpus):
+            return f"{len(self.corpus.shards):,} files"
+        survey = self.corpus.survey
+        bad = f", {survey.left_out:,} bad records left out" if survey.left_out else ""
+        return f"{survey.documents:,} documents, {survey.bytes / 1e6:,.1f} MB{bad}"
 
 
-def prepare(
-    source: str, vocab_size: int, val_source: str | None = None, tokenizer: Tokenizer | None = None
-) -> Prepared:
+def prepare(sources: Sources, vocab_size: int, tokenizer: Tokenizer | None = None, train: bool = True) -> Prepared:
     """Finds the corpus, trains the tokenizer and tokenizes, each of them unless the cache has it.
 
+    Of a large corpus only the held-out part is tokenized here.
+
     Args:
-        source: "embedded", or the path of a file or a folder.
+        sources: which text.
         vocab_size: number of ids, special tokens included.
-        val_source: the held-out text, as ``source``; None to hold out a part of the corpus.
         tokenizer: a checkpoint's own; None to train one on the corpus.
+        train: whether the part to train on is needed, too.
 
     Raises:
         ValueError: if a corpus is missing, unreadable or too small.
     """
-    if source == EMBEDDED and not (cache_root() / "corpora").is_dir():
+    if sources.corpus == EMBEDDED and not (cache_root() / "corpora").is_dir():
         log.info("Reading the documentation on this machine (once, about 20 s) ...")
-    corpus = open_corpus(source)
-    val_corpus = open_corpus(val_source) if val_source is not None else None
-    if val_corpus is None and corpus.survey.documents < 2:
+    corpus = open_corpus(sources.corpus, sources.column, sources.split, sources.max_shards)
+    val_corpus = None
+    if sources.val_corpus is not None:
+        val_corpus = open_corpus(sources.val_corpus, sources.column, to_score=True)
+        if isinstance(corpus, LargeCorpus):
+            corpus = replace(corpus, splits=False)
+    elif isinstance(corpus, Corpus) and corpus.survey.documents < 2:
         raise ValueError(
-            f"the corpus {source} is too small: one document cannot be split into a part to train on and a held-out "
-            "part; add text, or give held-out text with --data.val_corpus"
+            f"the corpus {sources.corpus} is too small: one document cannot be split into a part to train on and a "
+            "held-out part; add text, or give held-out text with --data.val_corpus"
         )
-    held_out = None if val_corpus is not None else False
+    whole = val_corpus is not None  # then nothing is held out of the corpus itself
     if tokenizer is None:
-        tokenizer = cached_tokenizer(corpus, held_out, vocab_size)
-    train = cached_tokens(corpus, held_out, tokenizer)
-    val = cached_tokens(val_corpus or corpus, None if val_corpus else True, tokenizer)
-    return Prepared(corpus, val_corpus, tokenizer, train, val)
+        tokenizer = cached_tokenizer(corpus, whole, vocab_size)
+    val = cached_held_out(val_corpus or corpus, None if whole else True, tokenizer)
+    pieces = cached_pieces(corpus, whole, tokenizer) if train else None
+    return Prepared(corpus, val_corpus, tokenizer, pieces, val)
 
 
-def cached_tokenizer(corpus: Corpus, held_out: bool | None, vocab_size: int) -> Tokenizer:
-    """The tokenizer of this corpus and vocabulary."""
-    name = f"{corpus.survey.fingerprint}-{_part(held_out)}-{vocab_size}"
-    folder = cache_root() / "tokenizers" / name
+def cached_tokenizer(corpus: Corpus | LargeCorpus, whole: bool, vocab_size: int) -> Tokenizer:
+    """The tokenizer of this corpus and vocabulary; it does not learn from held-out text."""
+    known = cache_root() / "tokenizers" / f"{corpus.fingerprint}-{'all' if whole else TRAIN}-{vocab_size}.json"
     try:
-        return Tokenizer.load(folder / "tokenizer.json")
-    except (OSError, ValueError):
-        shutil.rmtree(folder, ignore_errors=True)  # not there, or damaged
+        return Tokenizer.from_dict(read_checked(known))
+    except (OSError, ValueError):  # not there, or damaged
         log.info("Training a tokenizer of %s tokens on %s ...", f"{vocab_size:,}", corpus.name)
-    tokenizer = Tokenizer.train(_first_characters(corpus.documents(held_out)), vocab_size)
-    with new_folder(folder) as work:
-        tokenizer.save(work / "tokenizer.json")
+    texts = corpus.documents(None if whole and isinstance(corpus, Corpus) else False)
+    wanted = min(max(LEAST_CHARACTERS, vocab_size * CHARACTERS_PER_TOKEN), MOST_CHARACTERS)
+    if isinstance(corpus, Corpus):  # every n-th document, so that each kind has its say
+        texts = islice(texts, 0, None, max(1, corpus.survey.bytes // wanted))
+    tokenizer = Tokenizer.train(first_characters(texts, wanted), vocab_size)
+    write_checked(known, tokenizer.to_dict())
     return tokenizer
 
 
-def cached_tokens(corpus: Corpus, held_out: bool | None, tokenizer: Tokenizer) -> TokenFile:
-    """The corpus, or a part of it, as a token file."""
-    part = _part(held_out)
-    folder = cache_root() / "tokens" / f"{corpus.survey.fingerprint}-{part}-{tokenizer.fingerprint}"
+def _drop_damaged(folder: Path, was_there: bool) -> None:
+    """Makes room for a new one. What was not there a moment ago is not damaged: another process has just made it."""
+    if was_there:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def cached_held_out(corpus: Corpus | LargeCorpus, held_out: bool | None, tokenizer: Tokenizer) -> TokenFile:
+    """The held-out part of a corpus (or all of it, if ``held_out`` is None) as one token file."""
+    kind = "all" if held_out is None else HELD_OUT
+    folder = cache_root() / "tokens" / f"{corpus.fingerprint}-{kind}-{tokenizer.fingerprint}"
+    there = folder.is_dir()
     try:
-        return TokenFile.open(folder, part)
-    except (OSError, ValueError, KeyError, EOFError):
-        shutil.rmtree(folder, ignore_errors=True)  # not there, or damaged
-        log.info("Turning %s (%s) into tokens ...", corpus.name, part)
+        return TokenFile.open(folder, HELD_OUT)
+    except (OSError, ValueError, KeyError):
+        _drop_damaged(folder, there)
+        log.info("Turning %s (held out) into tokens ...", corpus.name)
     with new_folder(folder) as work:
-        write_tokens(work, part, corpus.documents(held_out), tokenizer)
-    return TokenFile.open(folder, part)
+        writer = TokenWriter(work, HELD_OUT, tokenizer)
+        for batch in tokenize(corpus.documents(held_out), tokenizer):
+            writer.write(batch)
+        writer.close()
+    return TokenFile.open(folder, HELD_OUT)
 
 
-def _part(held_out: bool | None) -> str:
-    return {None: "all", False: "train", True: "val"}[held_out]
+def cached_pieces(corpus: Corpus | LargeCorpus, whole: bool, tokenizer: Tokenizer) -> Pieces:
+    """The part to train on, in pieces: of a small corpus all of them, of a large one none as yet."""
+    if isinstance(corpus, LargeCorpus):
+        facts = [corpus.column, corpus.threshold, SPAN_BYTES, tokenizer.fingerprint]
+        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return StreamedPieces(corpus, tokenizer, cache_root() / "tokens" / f"streamed-{key}", SPAN_BYTES)
+    folder = cache_root() / "tokens" / f"{corpus.fingerprint}-{'all' if whole else TRAIN}-{tokenizer.fingerprint}"
+    there = folder.is_dir()
+    try:
+        return StoredPieces.open_folder(folder)
+    except (OSError, ValueError, KeyError):
+        _drop_damaged(folder, there)
+        log.info("Turning %s into tokens ...", corpus.name)
+    with new_folder(folder) as work:
+        write_pieces(work, corpus, None if whole else False, tokenizer)
+    return StoredPieces.open_folder(folder)
 
 
-def _first_characters(documents: Iterable[str]) -> Iterator[str]:
-    total = 0
-    for text in documents:
-        yield text
-        total += len(text)
-        if total >= TOKENIZER_CHARACTERS:
-            return
+def write_pieces(folder: Path, corpus: Corpus, held_out: bool | None, tokenizer: Tokenizer) -> None:
+    """Deals a corpus' documents out to pieces of about 16 MB, one after the other like cards.
 
-
-def write_tokens(folder: Path, part: str, documents: Iterable[str], tokenizer: Tokenizer) -> None:
-    """Tokenizes documents into ``{part}.tokens``, ``{part}.starts.npy`` and ``{part}.json`` in a folder."""
-    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
-    lengths: list[int] = []
-    with open(folder / f"{part}.tokens", "wb") as file:
-        for batch in _batches(documents):
-            _write_batch(file, lengths, tokenizer.encode_documents(batch, threads=os.cpu_count() or 1), dtype)
-    starts = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    np.save(folder / f"{part}.starts.npy", starts)
-    facts = {"tokens": int(starts[-1]), "documents": len(lengths), "dtype": dtype.name}
-    (folder / f"{part}.json").write_text(json.dumps(facts))
-
-
-def _write_batch(file: IO[bytes], lengths: list[int], batch: list[list[int]], dtype: np.dtype) -> None:
-    for ids in batch:
-        file.write(np.asarray(ids, dtype).tobytes())
-        lengths.append(len(ids))
-
-
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in documents:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    So each piece is a fair sample of the corpus: reading the pieces in turn, each in a shuffled order, is as good as
+    shuffling all documents, and takes no more memory than a piece.
+    """
+    pieces = max(1, round(corpus.survey.bytes / PIECE_BYTES))
+    writers = [TokenWriter(folder, f"{TRAIN}-{number}", tokenizer) for number in range(pieces)]
+    with ExitStack() as stack:
+        for writer in writers:
+            stack.callback(writer.close, pieces=pieces)
+        turn = count()
+        for batch in tokenize(corpus.documents(held_out), tokenizer):
+            for ids in batch:
+                writers[next(turn) % pieces].write([ids])

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from nanochat.data.corpora import open_corpus
-from nanochat.data.prepare import TokenFile, prepare
+from nanochat.data.prepare import Prepared, Sources, prepare
+from nanochat.data.tokens import TokenFile
 from tests.conftest import sentences
 
 
@@ -50,24 +51,25 @@ def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
 def test_one_document_cannot_be_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one short document")
     with pytest.raises(ValueError, match="--data.val_corpus"):
-        prepare(str(tmp_path), 300)
+        prepare(Sources(str(tmp_path)), 300)
 
 
 def test_held_out_text_of_ones_own(tmp_path: Path) -> None:
     own = write(tmp_path / "own", sentences(100))
     held_out = write(tmp_path / "held_out", sentences(30, seed=1))
-    prepared = prepare(own, 300, held_out)
-    assert (prepared.train.documents, prepared.val.documents) == (100, 30)
-    assert prepared.fingerprint != prepare(own, 300).fingerprint
+    prepared = prepare(Sources(own, held_out), 300)
+    assert (len(train_documents(prepared)), prepared.val.documents) == (100, 30)
+    assert prepared.fingerprint != prepare(Sources(own), 300).fingerprint
 
 
 def test_preparing_twice_uses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path, sentences(60, seed=2))
-    first = prepare(folder, 300)
-    for function in ("write_tokens", "Tokenizer"):
-        monkeypatch.setattr(f"nanochat.data.prepare.{function}", _fails if function == "write_tokens" else _OnlyLoads)
-    second = prepare(folder, 300)
-    assert (first.train.tokens == second.train.tokens).all()
+    first = prepare(Sources(folder), 300)
+    monkeypatch.setattr("nanochat.data.prepare.TokenWriter", _fails)
+    monkeypatch.setattr("nanochat.data.prepare.Tokenizer", _OnlyLoads)
+    second = prepare(Sources(folder), 300)
+    assert first.train == second.train
+    assert (first.val.tokens == second.val.tokens).all()
     assert first.tokenizer.fingerprint == second.tokenizer.fingerprint
 
 
@@ -78,37 +80,56 @@ def _fails(*arguments: object) -> None:
 class _OnlyLoads:
     from nanochat.tokenizer import Tokenizer
 
-    load = Tokenizer.load
+    from_dict = Tokenizer.from_dict
     train = _fails
 
 
-def test_tokens_are_the_documents(corpus_folder: Path) -> None:
-    prepared = prepare(str(corpus_folder), 300)
-    for part, held_out in ((prepared.train, False), (prepared.val, True)):
-        texts = list(prepared.corpus.documents(held_out))
-        assert part.documents == len(texts)
-        for n, text in enumerate(texts):
-            ids = part.tokens[part.starts[n] : part.starts[n + 1]].tolist()
-            assert ids[0] == prepared.tokenizer.bos
-            assert prepared.tokenizer.decode(ids[1:]) == text
+def documents_of(file: TokenFile) -> list[list[int]]:
+    return [file.tokens[a:b].tolist() for a, b in zip(file.starts, file.starts[1:], strict=False)]
 
 
-def test_a_damaged_token_cache_is_made_again(tmp_path: Path, cache: Path) -> None:
+def train_documents(prepared: Prepared) -> list[list[int]]:
+    """All that is trained on in one epoch."""
+    assert prepared.train is not None
+    found, piece = [], prepared.train.after(0, 0, None)
+    while piece is not None:
+        found += documents_of(prepared.train.open(piece))
+        piece = prepared.train.after(0, 0, piece)
+    return found
+
+
+@pytest.mark.parametrize("piece_bytes", [10**9, 20_000])
+def test_tokens_are_the_documents(corpus_folder: Path, piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.data.prepare.PIECE_BYTES", piece_bytes)
+    corpus = write(corpus_folder.parent / f"copy-{piece_bytes}", [*sentences(800), f"and {piece_bytes} more words"])
+    prepared = prepare(Sources(corpus), 300)
+    assert (len(prepared.train.sizes) > 1) == (piece_bytes == 20_000)  # type: ignore[union-attr]
+    for found, held_out in ((train_documents(prepared), False), (documents_of(prepared.val), True)):
+        assert all(ids[0] == prepared.tokenizer.bos for ids in found)
+        texts = [prepared.tokenizer.decode(ids[1:]) for ids in found]
+        assert sorted(texts) == sorted(prepared.corpus.documents(held_out))
+        assert prepared.tokenizer.bos not in [i for ids in found for i in ids[1:]]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-10], lambda b: b[:100] + b"!" + b[101:], lambda b: b"", None])
+@pytest.mark.parametrize("name", ["train-0.tokens", "train-0.starts", "train-0.json"])
+def test_a_damaged_token_cache_is_made_again(name: str, damage: object, tmp_path: Path, cache: Path) -> None:
     folder = write(tmp_path, sentences(60, seed=3))
-    first = prepare(folder, 300)
-    path = next((cache / "tokens").glob(f"{first.corpus.survey.fingerprint}-train-*")) / "train.tokens"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-10])
-    with pytest.raises(ValueError, match="damaged"):
-        TokenFile.open(path.parent, "train")
-    assert prepare(folder, 300).train.tokens.tobytes() == whole
+    first = prepare(Sources(folder), 300)
+    before = train_documents(first)
+    path = next((cache / "tokens").glob(f"{first.fingerprint}-train-*")) / name
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    assert train_documents(prepare(Sources(folder), 300)) == before
 
 
 def test_a_failed_preparation_leaves_nothing(tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "corpus"
     write(folder, sentences(60, seed=4))
-    (folder / "z.txt").write_bytes(b"\xff")
+    (folder / "z.parquet").write_bytes(b"\xff")
     before = sorted(cache.rglob("*"))
-    with pytest.raises(ValueError, match=r"z\.txt is not UTF-8"):
-        prepare(str(folder), 300)
+    with pytest.raises(ValueError, match=r"z\.parquet is damaged"):
+        prepare(Sources(str(folder)), 300)
     assert sorted(cache.rglob("*")) == before

@@ -1,5 +1,7 @@
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -51,7 +53,21 @@ def test_numbers_are_split_into_at_most_two_digits() -> None:
 def test_documents_begin_with_bos() -> None:
     texts = ["one", "", "two"]
     expected = [[TOKENIZER.bos, *TOKENIZER.encode(text)] for text in texts]
-    assert TOKENIZER.encode_documents(texts, threads=2) == expected
+    assert [ids.tolist() for ids in TOKENIZER.encode_documents(texts, threads=2)] == expected
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 1_200_000 + "end", "x" + " \t" * 700_000, "a" * 1_200_000, "\u3000" * 1_100_000]
+)
+def test_endless_runs_of_one_kind_of_character(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
+    assert TOKENIZER.encode_documents([text])[0].tolist() == [TOKENIZER.bos, *TOKENIZER.encode(text)]
+    Tokenizer.train([text, "words"], 300)
+
+
+def test_arrays_hold_what_lists_do() -> None:
+    text = "special <|bos|> tokens and 12345 numbers, it's  all\n\nordinary text"
+    assert TOKENIZER.encode_documents([text])[0].tolist() == [TOKENIZER.bos, *TOKENIZER.encode(text)]
 
 
 def test_a_file_can_be_read_by_people_and_gives_the_same_tokenizer(tmp_path: Path) -> None:
@@ -82,3 +98,47 @@ def test_a_small_corpus_leaves_ids_unused() -> None:
 def test_a_vocabulary_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="264 is too small: at least 265"):
         Tokenizer.train(["text"], vocab_size=264)
+
+
+ELSEWHERE = Tokenizer(TOKENIZER.tokens, 420, r"\p{L}+|\P{L}", {"<|end|>": 410, "<|bos|>": 0, "<|pad|>": 100})
+
+
+@given(text=st.text())
+def test_a_tokenizer_from_elsewhere_gives_any_text_back(text: str) -> None:
+    ids = ELSEWHERE.encode(text)
+    assert not {0, 100, 410} & set(ids)
+    assert ELSEWHERE.decode([0, *ids, 410]) == text
+    assert sum(ELSEWHERE.token_bytes[i] for i in ids) == len(text.encode())
+
+
+def test_a_tokenizer_from_elsewhere_keeps_its_pattern_and_its_ids() -> None:
+    assert (ELSEWHERE.bos, ELSEWHERE.ids[b"\x00"], ELSEWHERE.ids[b"\x63"]) == (0, 1, 101)
+    assert len(ELSEWHERE.encode("  ")) == 2  # each by itself
+    loaded = Tokenizer.from_dict(json.loads(json.dumps(ELSEWHERE.to_dict())))
+    assert loaded.pattern == r"\p{L}+|\P{L}"
+    assert loaded.special_tokens == {"<|bos|>": 0, "<|pad|>": 100, "<|end|>": 410}
+    assert loaded.fingerprint == ELSEWHERE.fingerprint
+    text = "the model  learns: 2024"
+    assert loaded.encode(text) == ELSEWHERE.encode(text) != TOKENIZER.encode(text)
+
+
+def test_the_fingerprint_of_our_own_never_changes() -> None:
+    """The cache finds token files by it, and checkpoints hold what it is made of."""
+    assert list(TOKENIZER.to_dict()) == ["format", "vocab_size", "pattern", "special_tokens", "tokens"]
+    assert TOKENIZER.to_dict()["special_tokens"] == list(SPECIAL_TOKENS)
+    assert TOKENIZER.fingerprint == "4e43205886b2c60e"
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments"),
+    [
+        ("no <|bos|>", {"special_tokens": {"<|end|>": 399}}),
+        ("not different ones below 400", {"special_tokens": {"<|bos|>": 399, "<|end|>": 399}}),
+        ("not different ones below 400", {"special_tokens": {"<|bos|>": 400}}),
+        ("not a regular expression that tiktoken knows", {"pattern": "(a"}),
+        ("the 256 bytes are not all among the tokens", {"tokens": [bytes([i, i]) for i in range(256)]}),
+    ],
+)
+def test_what_no_tokenizer_can_be_made_of(said: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Tokenizer(**{"tokens": TOKENIZER.tokens, "vocab_size": 400, **arguments})

@@ -1,0 +1,77 @@
+"""``download``: a corpus' files from the hub, ahead of time, for machines that have no network when they train."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, reporting
+from nanochat.cli.main import COMMANDS, program_name
+from nanochat.cli.parser import OneLineErrors
+from nanochat.data.hub import KNOWN, HubShard, list_corpus, parse_address
+from nanochat.training.console import size
+
+UNASKED_BYTES = 20_000_000_000  # a corpus larger than this is fetched only by number of shards
+
+
+def download(corpus: str, shards: int | None = None, split: str = "train") -> None:
+    """Fetches files of a corpus, and its held-out ones, unless they are on this machine.
+
+    Args:
+        corpus: climbmix, fineweb-edu, tinystories, or hf://owner/name (also hf://owner/name@revision/folder).
+        shards: How many files to train on, from the first; null takes all of them.
+        split: Which split to train on.
+    """
+    address = parse_address(corpus)
+    if address is None:
+        raise UsageError(f"{corpus} is no corpus on the hub: one of {', '.join(KNOWN)}, or hf://owner/name")
+    if shards is not None and shards < 1:
+        raise UsageError(f"--shards must be at least 1, not {shards}")
+    listing = list_corpus(address, split, again=True)
+    all_bytes = sum(file.size or 0 for file in listing.train)
+    if shards is None and all_bytes > UNASKED_BYTES:
+        raise UsageError(
+            f"{corpus} has {len(listing.train):,} files of {size(all_bytes)} in all: say how many to fetch (--shards=8)"
+        )
+    files = (*listing.held_out[:1], *listing.train[:shards])
+    wanted = [HubShard(listing.repository, listing.commit, file) for file in files]
+    missing = [shard for shard in wanted if shard.local() is None]
+    _check_disk(sum(shard.file.size or 0 for shard in missing))
+    folder = wanted[0].fetch()[0].parent if wanted[0] not in missing else None
+    for number, shard in enumerate(missing, len(wanted) - len(missing) + 1):
+        tqdm.write(f"{number} of {len(wanted)}  {shard.name}  {size(shard.file.size or 0)}")
+        folder = shard.fetch()[0].parent  # with a progress bar, the library's own
+    print(f"{len(wanted)} files of {corpus} ({size(sum(f.size or 0 for f in files))}) are on this machine, in {folder}")
+    print("To train on them, with or without a network:")
+    chosen = f" --data.max_shards={len(wanted) - len(listing.held_out[:1])}" if shards is not None else ""
+    print(f"  {program_name()} fit --config configs/small.yaml --data.corpus={corpus}{chosen}")
+
+
+def _check_disk(needed: int) -> None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = next(path for path in (Path(HF_HUB_CACHE), *Path(HF_HUB_CACHE).parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UsageError(
+            f"{size(needed)} are to be fetched, but {folder} has {size(free)} free: lower --shards or set HF_HOME"
+        )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs ``download``; returns the exit status."""
+    try:
+        return reporting(lambda: _call(arguments[1:]))
+    except KeyboardInterrupt:
+        print("\nStopped; the files that are whole stay. The same command goes on with the others.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _call(options: Sequence[str]) -> None:
+    parser = OneLineErrors(prog=f"{program_name()} download", description=f"{COMMANDS['download'].what.capitalize()}.")
+    parser.add_function_arguments(download)
+    download(**parser.parse_args(list(options)).as_dict())

@@ -1,0 +1,121 @@
+"""A damaged cache: whatever is in it, what is trained on stays the same, because it is noticed and made again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import sentences
+from tests.data.test_documents import write_parquet
+from tests.fuzzing import Reader, accidents, report
+
+quick_and_slow = pytest.mark.parametrize(
+    "share", [pytest.param(0.1, id="quick"), pytest.param(1.0, marks=pytest.mark.slow, id="slow")]
+)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Reader]:
+    process = Reader()
+    yield process
+    process.close()
+
+
+def everything(folder: Path, cache: Path, large: bool) -> list[object]:
+    """Prepares a corpus and sums up all that a run sees of it."""
+    from nanochat.data import corpora, prepare
+    from nanochat.data.packing import TokenStream
+
+    logging.disable()
+    os.environ["NANOCHAT_CACHE"] = str(cache)
+    corpora.LARGE_BYTES = 1_000 if large else 10**9
+    prepare.SPAN_BYTES = prepare.PIECE_BYTES = 5_000
+    prepared = prepare.prepare(prepare.Sources(str(folder)), 300)
+    assert prepared.train is not None
+    stream, size = TokenStream(prepared.train, seed=1), 0
+    while (stretch := stream.locate(size)).epoch == 0:
+        size = stretch.end
+    tokens = (stream.read(0, size), prepared.val.tokens, prepared.val.starts)
+    return [prepared.fingerprint, prepared.extent, prepared.tokenizer.fingerprint, *(sum_of(t) for t in tokens)]
+
+
+def sum_of(values: Any) -> tuple[int, int]:
+    return len(values), zlib.crc32(values.tobytes())
+
+
+def embedded(cache: Path) -> list[str]:
+    """The documents of the embedded corpus, whose scan finds the same few ones each time."""
+    from nanochat.data import embedded
+    from nanochat.data.documents import read_documents
+
+    logging.disable()
+    os.environ["NANOCHAT_CACHE"] = str(cache)
+    embedded.scan = lambda: (embedded.Documented(f"name{n}", "", t) for n, t in enumerate(sentences(30)))
+    return list(read_documents(embedded.embedded_corpus() / "documents.jsonl"))
+
+
+def listing(cache: Path) -> tuple[Any, ...]:
+    """What a corpus on the hub is made of."""
+    from nanochat.data import hub
+
+    os.environ["NANOCHAT_CACHE"] = str(cache)
+    files = tuple(hub.HubFile(f"{n}.parquet", 1000 + n, "0123456789abcdef" * 4) for n in range(4))
+    found = hub.Listing("owner/name", "fedcba9876543210" * 2, files[:3], files[3:])
+    hub._ask = lambda address, split: found
+    return tuple(hub.list_corpus(hub.Address("owner/name"), "train"))
+
+
+def damage_everything(reader: Reader, tmp_path: Path, count: float, look: Callable[..., Any], *arguments: Any) -> None:
+    """Damages each file of a cache in many ways, and looks whether what is read stays the same.
+
+    Args:
+        reader: looks.
+        tmp_path: an empty folder.
+        count: how many damaged versions there are of all files together.
+        look: takes these arguments, of which the folder of the cache is called "cache".
+    """
+    whole, cache = tmp_path / "whole", tmp_path / "cache"
+    before = reader("nothing", look, *(whole if a == "cache" else a for a in arguments))
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.stat().st_size)
+    counts, started = Counter[str](), time.monotonic()
+    for number, name in enumerate(files):
+        share = int(count * (number + 1) / len(files)) - int(count * number / len(files))
+        for damaged in accidents((whole / name).read_bytes(), share, seed=number):
+            shutil.rmtree(cache, ignore_errors=True)
+            shutil.copytree(whole, cache)
+            (cache / name).write_bytes(damaged.content)
+            what = f"{name}, {damaged.how}"
+            after = reader(what, look, *(cache if a == "cache" else a for a in arguments))
+            assert after == before, what
+            counts[name.suffix] += 1
+    report(look.__name__, counts, started)
+
+
+@quick_and_slow
+@pytest.mark.parametrize("large", [False, True])
+def test_tokens_tokenizers_and_surveys(large: bool, share: float, tmp_path: Path, reader: Reader) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    write_parquet(folder / "a.parquet", sentences(40, 1), row_group_size=20)
+    (folder / "b.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in [*sentences(40, 2), ""]))
+    damage_everything(reader, tmp_path, 300 * share, everything, folder, "cache", large)
+
+
+@quick_and_slow
+def test_the_embedded_corpus(share: float, tmp_path: Path, reader: Reader) -> None:
+    damage_everything(reader, tmp_path, 100 * share, embedded, "cache")
+
+
+@quick_and_slow
+def test_what_a_corpus_on_the_hub_is_made_of(share: float, tmp_path: Path, reader: Reader) -> None:
+    damage_everything(reader, tmp_path, 60 * share, listing, "cache")

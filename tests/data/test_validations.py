@@ -1,0 +1,46 @@
+"""When a run is validated."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from nanochat.data.text import TextDataModule
+
+NOW, LEFT = 1160, 2  # in the middle of a run of four validations
+
+
+def due(data: TextDataModule, steps: int, now: int = 0) -> list[int]:
+    """The steps after which Lightning validates from now on, with two micro-steps in each."""
+    interval = data.trainer.val_check_batch  # type: ignore[union-attr]
+    return [step for step in range(now + 1, steps + 1) if 2 * step % interval == 0]
+
+
+@pytest.fixture
+def data() -> TextDataModule:
+    module = TextDataModule(validations=4)
+    module.trainer = SimpleNamespace(accumulate_grad_batches=2)  # type: ignore[assignment]
+    module._spaces_validations = True
+    return module
+
+
+def test_they_are_spread_evenly(data: TextDataModule) -> None:
+    data.space_validations(2000)
+    assert due(data, 2000) == [500, 1000, 1500, 2000]
+    data.space_validations(3)
+    assert due(data, 3) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("steps", [1170, 1200, 1300, 1600, 1900, 2000, 2100, 2600, 5000])
+def test_a_run_that_becomes_longer_or_shorter_has_as_many(data: TextDataModule, steps: int) -> None:
+    data.space_validations(steps, NOW, LEFT)
+    still = due(data, steps, NOW)
+    assert len(still) == LEFT
+    assert NOW not in due(data, steps)  # Lightning looks at the step just done, too
+    assert still[-1] > steps - 20  # the last one at the end, but for a remainder
+
+
+def test_what_the_user_says_stays(data: TextDataModule) -> None:
+    data._spaces_validations = False
+    data.trainer.val_check_batch = 7  # type: ignore[union-attr]
+    data.space_validations(2000)
+    assert data.trainer.val_check_batch == 7  # type: ignore[union-attr]
