@@ -1,0 +1,136 @@
+"""``export`` and ``import``: a model to other programs, and from them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.main import COMMANDS, program_name
+from nanochat.cli.parser import OneLineErrors
+from nanochat.exchange import read_folder, write_folder
+from nanochat.model import GPT
+from nanochat.training.checkpoint_io import BEST, LAST
+from nanochat.training.checkpoints import RUNS, find_checkpoint
+from nanochat.training.console import count, say
+from nanochat.training.model_files import read_model, write_model
+
+CONFIG = """\
+# The sizes of the model in {checkpoint}, imported from {folder}. Train it on text of your own:
+#   {program} fit --config {config} --ckpt_path={checkpoint} --data.corpus=path/to/your-text
+
+name: {name}  # the run lands in lightning_logs/<name>/version_N
+
+model:
+  depth: {depth}
+  width: {width}
+  heads: {heads}
+  kv_heads: {kv_heads}
+
+data:
+  vocab_size: {vocab_size}
+  context: {context}  # less is possible: shorter rows take less memory and time
+"""
+
+
+def export_model(
+    ckpt_path: str,
+    out: str,
+    format: Literal["hf"] = "hf",
+    name: str = "nanochat",
+    root: str = ".",
+    overwrite: bool = False,
+) -> None:
+    """Writes a checkpoint as a folder that other programs load.
+
+    Args:
+        ckpt_path: The checkpoint: a file, or last or best of the newest run of that name.
+        out: The folder to write.
+        format: What to write: hf is what Hugging Face's transformers loads with no code of ours, safetensors and JSON.
+        name: The name of the run, for last and best.
+        root: The folder that lightning_logs is in, for last and best.
+        overwrite: Whether files of the same names in the folder may be replaced.
+    """
+    path = find_checkpoint(ckpt_path, Path(root, RUNS, name)) if ckpt_path in (LAST, BEST) else Path(ckpt_path)
+    saved = read_model(path)
+    target = Path(out)
+    write_folder(target, saved.gpt, saved.weights, saved.tokenizer, _training_facts(path, saved.step), overwrite)
+    say(f"Exported {path} to {target}: {_sizes(saved.gpt)}")
+    say("To load it:")
+    say(f"  transformers.AutoModelForCausalLM.from_pretrained({str(target)!r})")
+    say(f"  transformers.AutoTokenizer.from_pretrained({str(target)!r})")
+
+
+def _training_facts(path: Path, step: int) -> dict[str, str]:
+    """What the model card says of the training: the steps, and what the run's summary knows of this checkpoint."""
+    facts = {"trained": f"{step:,} steps"} if step else {}
+    try:
+        summary = json.loads((path.parent.parent / "summary.json").read_text(encoding="utf-8"))
+        if path.stem == LAST and summary["steps"] == step:
+            facts["trained"] += f", {count(summary['tokens'])} tokens"
+            facts["val/bpb"] = f"{summary['val_bpb']:.4f} bits per byte of held-out text of the same kind"
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is no summary of a run that was interrupted, or of a checkpoint that was moved
+    return facts
+
+
+def import_model(folder: str, out: str, overwrite: bool = False) -> None:
+    """Reads a nanochat model in the format of Hugging Face's transformers into a checkpoint to train on from.
+
+    Beside the checkpoint comes a YAML file with the model's sizes, for ``--config``.
+
+    Args:
+        folder: Where config.json, model.safetensors and tokenizer.json are. Pickles are never read.
+        out: The checkpoint to write; its name ends in .ckpt.
+        overwrite: Whether the checkpoint and its YAML file may be replaced.
+    """
+    target = Path(out)
+    config = target.with_suffix(".yaml")
+    if target.suffix != ".ckpt":
+        raise UsageError(f"--out={out}: give a file whose name ends in .ckpt")
+    for path in (target, config):
+        if path.exists() and not overwrite:
+            raise UsageError(f"there is already {path}: give another --out, or --overwrite to replace it")
+    gpt, weights, tokenizer = read_folder(Path(folder))
+    write_model(target, gpt, weights, tokenizer)
+    paths = {"checkpoint": target, "config": config, "folder": folder}
+    quoted = {key: shlex.quote(str(path)) for key, path in paths.items()}
+    sizes = {**gpt.shape._asdict(), "vocab_size": gpt.vocab_size, "context": gpt.context}
+    text = CONFIG.format(program=program_name(), name=json.dumps(target.stem), **quoted, **sizes)
+    config.write_text(text, encoding="utf-8")
+    options = f"--config {quoted['config']} --ckpt_path={quoted['checkpoint']}"
+    say(f"Imported {folder} into {target}: {_sizes(gpt)}")
+    say(f"Its sizes are in {config}. To score it, and to train it on:")
+    for command in ("validate", "fit"):
+        say(f"  {program_name()} {command} {options} --data.corpus=path/to/your-text")
+
+
+def _sizes(gpt: GPT) -> str:
+    shape = gpt.shape
+    return f"{gpt.num_parameters:,} parameters, depth {shape.depth}, width {shape.width}, vocabulary {gpt.vocab_size:,}"
+
+
+OVERWRITE = "Replace files of the same names, where there are any."
+FUNCTIONS: dict[str, Callable[..., None]] = {"export": export_model, "import": import_model}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs ``export`` or ``import``; returns the exit status."""
+    return reporting(lambda: _call(arguments[0], arguments[1:]))
+
+
+def _call(command: str, options: Sequence[str]) -> None:
+    FUNCTIONS[command](**new_parser(command).parse_args(list(options)).as_dict())
+
+
+def new_parser(command: str) -> OneLineErrors:
+    """The parser of a command's options, which are its function's arguments."""
+    what = COMMANDS[command].what
+    parser = OneLineErrors(prog=f"{program_name()} {command}", description=f"{what[0].upper()}{what[1:]}.")
+    parser.add_function_arguments(FUNCTIONS[command], skip={"overwrite"})
+    # a flag, which jsonargparse does not make of a bool; --overwrite=true works as well
+    parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help=OVERWRITE)
+    return parser
