@@ -1,4 +1,4 @@
-"""Muon's step: momentum, then the nearest matrix whose directions all have the same strength."""
+"""The parts of Muon's step: momentum, the nearest matrix whose directions are all of one strength, and the move."""
 
 from __future__ import annotations
 
@@ -11,56 +11,97 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
+def rows_together(rows: int, band: int | None) -> int:
+    """How many of a matrix's rows are orthogonalized as one: a band of them if that divides the rows, else all."""
+    return band if band is not None and rows % band == 0 else rows
+
+
+def orthogonalize(matrices: Tensor, band: int | None = None) -> Tensor:
     """Replaces the singular values of each matrix by about 1, with matrix products alone (Newton-Schulz).
 
     A gradient's momentum is dominated by a few directions. Muon gives every direction the same say.
 
+    Whole matrices take operations by the cube of their width. Cut into bands of rows, each of which is treated as a
+    matrix of its own, they take a fraction of that, and small models learn from it at least as much
+    (benchmarks/README.md; Khaled et al. 2025, arXiv 2510.16981, do so with the parts that lie on different devices).
+
     Args:
         matrices: (count, rows, columns): matrices of one shape go through together.
+        band: rows in a band, if that divides a matrix into several; None for whole matrices.
 
     Returns:
         The same shape and dtype.
     """
-    a, b, c = QUINTIC
+    together = rows_together(matrices.size(-2), band)
+    if together < matrices.size(-2):
+        return orthogonalize(matrices.reshape(-1, together, matrices.size(-1))).view_as(matrices)
     tall = matrices.size(-2) > matrices.size(-1)
     x = matrices.mT if tall else matrices  # the products below are between the shorter sides
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # now no singular value is above 1
+    oblong = x.size(-1) >= 2 * x.size(-2) and x.dtype == torch.float32
+    x = _by_small_products(x) if oblong else _by_rounds(x)
+    return x.mT if tall else x
+
+
+def _by_rounds(x: Tensor) -> Tensor:
+    """Five rounds of ``X <- a X + b (X X^T) X + c (X X^T)^2 X``."""
+    a, b, c = QUINTIC
     for _ in range(STEPS):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b A + c A^2
         x = torch.baddbmm(x, polynomial, x, beta=a)  # a X + (b A + c A^2) X
-    return x.mT if tall else x
+    return x
 
 
-def muon_step(
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    momentums: list[Tensor],
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    dtype: torch.dtype,
-) -> None:
-    """One step of Muon with Nesterov momentum, in place, for matrices of one shape.
+def _by_small_products(x: Tensor) -> Tensor:
+    """The same five rounds for matrices that are at least twice as long as wide, in about half as many operations.
 
-    The update is scaled by ``sqrt(max(1, rows / columns))``, so that a learning rate found for square matrices
-    serves tall ones as well.
+    Each round multiplies X from the left by a polynomial in ``A = X X^T``, and so multiplies A by the square of that
+    polynomial, as all of these commute. So the rounds need only A, a square of the shorter side, and X comes in at the
+    end. In float32 only: A's eigenvalues are the squares of X's singular values, too small for bfloat16.
+    """
+    a, b, c = QUINTIC
+    gram = x @ x.mT
+    product: Tensor | None = None  # of the polynomials so far
+    for step in range(STEPS):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = polynomial if product is None else polynomial @ product
+        if step < STEPS - 1:
+            gram = gram @ (polynomial @ polynomial)
+    assert product is not None
+    return product @ x
+
+
+def look_ahead(gradients: list[Tensor], momentums: list[Tensor], momentum: float) -> list[Tensor]:
+    """Takes the gradients into their running averages, in place, and returns Nesterov's look-ahead of these.
 
     Args:
-        parameters: matrices of one shape.
-        gradients: theirs.
+        gradients: of any shapes.
         momentums: running averages of the gradients; changed in place.
-        lr: learning rate: about how far each direction of a matrix moves.
         momentum: weight of the past in the average, from 0 to 1.
-        weight_decay: fraction of the weight taken away per unit of learning rate.
-        dtype: precision of the matrix products (the result is rounded to float32 weights anyway).
     """
-    rows, columns = parameters[0].shape
     torch._foreach_lerp_(momentums, gradients, 1 - momentum)
-    nesterov = torch._foreach_lerp(gradients, momentums, momentum)
-    update = orthogonalize(torch.stack(nesterov).to(dtype)).to(parameters[0].dtype)
+    return list(torch._foreach_lerp(gradients, momentums, momentum))
+
+
+def move(
+    parameters: list[Tensor], updates: list[Tensor], rows: int, columns: int, lr: float, weight_decay: float
+) -> None:
+    """Moves matrices of one shape along their updates, in place.
+
+    The update is scaled by ``sqrt(max(1, rows / columns))``, so that a learning rate found for square matrices
+    serves tall ones as well. (With it, the squares of an update add up to the number of a matrix's rows, whatever its
+    shape and however it was cut into bands.)
+
+    Args:
+        parameters: the matrices, or the rows of them that this process holds.
+        updates: orthogonalized, of the same sizes.
+        rows: of what was orthogonalized as one: a whole matrix, or a band.
+        columns: of a matrix.
+        lr: learning rate: about how far each direction of a matrix moves.
+        weight_decay: fraction of the weight taken away per unit of learning rate.
+    """
     if weight_decay:
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-    scale = max(1.0, rows / columns) ** 0.5
-    torch._foreach_add_(parameters, list(update.unbind()), alpha=-lr * scale)
+    torch._foreach_add_(parameters, updates, alpha=-lr * max(1.0, rows / columns) ** 0.5)

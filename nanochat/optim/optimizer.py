@@ -1,16 +1,19 @@
-"""Muon for matrices and AdamW for the rest, as one optimizer that Lightning can treat as usual."""
+"""Muon for matrices, AdamW and Adagrad for tables: one optimizer that Lightning can treat as usual."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from nanochat.optim.muon import muon_step
+from nanochat.optim.distributed import local, orthogonalize_replicated, orthogonalize_sharded, shard_group
+from nanochat.optim.muon import look_ahead, move, orthogonalize, rows_together
+from nanochat.optim.rows import step_rows
 
 MOMENTUM_START = 0.85  # early gradients point in changing directions: a shorter memory serves them better
 MOMENTUM_STEPS = 300  # until the momentum has reached its final value (nanochat: 300)
@@ -20,16 +23,22 @@ class MuonAdamW(torch.optim.Optimizer):
     """One optimizer, each of its parameter groups with its own algorithm.
 
     Muon (Jordan 2024, kellerjordan.github.io/posts/muon) is made for the matrices inside the blocks. Embedding and
-    head are tables of vectors, one for each token, and are served better by AdamW (arXiv 1711.05101).
+    head are tables of vectors, one for each token, and are served better by AdamW (arXiv 1711.05101). The table of
+    n-grams is so large that most of its rows have no part in a step: row-wise Adagrad leaves these alone.
 
     Args:
-        groups: parameter groups, each with the keys ``params``, ``name``, ``algorithm`` ("muon" or "adamw"), ``lr``,
-            and optionally any of the defaults below.
+        groups: parameter groups, each with the keys ``params``, ``name``, ``algorithm`` ("muon", "adamw" or "rows"),
+            ``lr``, and optionally any of the defaults below.
         momentum: of Muon; it warms up from 0.85 over the first 300 steps.
+        every: Muon moves its matrices after so many steps, each time by the momentum of the gradients of all of them.
+            Its products cost the same however small a step is; with this, tables may take small steps all the same.
+        band: rows of a matrix that Muon orthogonalizes together, where that divides its rows; None for whole matrices.
         betas: of AdamW.
         eps: of AdamW.
         weight_decay: per unit of learning rate, decoupled from the gradient.
         muon_dtype: precision of Muon's matrix products; bfloat16 where the hardware is fast at it.
+        processes: those that hold the same parameters and gradients, and step together: they share Muon's work. None
+            if this one works alone. Parameters that are sharded (DTensors) know their processes themselves.
 
     Raises:
         ValueError: on an unknown algorithm, or a parameter in a Muon group that is not a matrix.
@@ -39,16 +48,21 @@ class MuonAdamW(torch.optim.Optimizer):
         self,
         groups: Iterable[dict[str, Any]],
         momentum: float = 0.95,
+        every: int = 1,
+        band: int | None = None,
         betas: tuple[float, float] = (0.8, 0.95),
         eps: float = 1e-10,
         weight_decay: float = 0.0,
         muon_dtype: torch.dtype = torch.float32,
+        processes: dist.ProcessGroup | None = None,
     ) -> None:
         self.muon_dtype = muon_dtype
-        super().__init__(groups, {"momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.processes = processes
+        defaults = dict(momentum=momentum, every=every, band=band, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(groups, defaults)
         for group in self.param_groups:
-            if group.get("algorithm") not in ("muon", "adamw"):
-                raise ValueError(f"unknown algorithm {group.get('algorithm')!r}: choose muon or adamw")
+            if group.get("algorithm") not in ("muon", "adamw", "rows"):
+                raise ValueError(f"unknown algorithm {group.get('algorithm')!r}: choose muon, adamw or rows")
             if group["algorithm"] == "muon" and any(p.ndim != 2 for p in group["params"]):
                 raise ValueError("Muon works on matrices only: put other parameters into an adamw group")
 
@@ -59,11 +73,15 @@ class MuonAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._update()
+        return loss
+
+    def _update(self) -> None:
+        algorithms = {"muon": self._muon, "adamw": self._adamw, "rows": self._rows}
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters:
-                (self._muon if group["algorithm"] == "muon" else self._adamw)(group, parameters)
-        return loss
+                algorithms[group["algorithm"]](group, parameters)
 
     def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
@@ -74,17 +92,39 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(p)
             state["step"] += 1
             by_shape[p.shape].append(p)
-        warm = min(self.state[parameters[0]]["step"].item() / MOMENTUM_STEPS, 1.0)
-        for same_shape in by_shape.values():
-            muon_step(
-                same_shape,
-                [p.grad for p in same_shape if p.grad is not None],
-                [self.state[p]["momentum"] for p in same_shape],
-                lr=group["lr"],
-                momentum=MOMENTUM_START + (group["momentum"] - MOMENTUM_START) * warm,
-                weight_decay=group["weight_decay"],
-                dtype=self.muon_dtype,
+        steps = self.state[parameters[0]]["step"].item()
+        momentum = MOMENTUM_START + (group["momentum"] - MOMENTUM_START) * min(steps / MOMENTUM_STEPS, 1.0)
+        if steps % group["every"]:
+            gradients = [local(p.grad) for p in parameters if p.grad is not None]
+            torch._foreach_lerp_([local(self.state[p]["momentum"]) for p in parameters], gradients, 1 - momentum)
+            return
+        # one shape after the other, each only when its turn comes: what it takes of memory is then free for the next
+        ahead = (
+            look_ahead(
+                [local(p.grad) for p in same_shape if p.grad is not None],
+                [local(self.state[p]["momentum"]) for p in same_shape],
+                momentum,
             )
+            for same_shape in by_shape.values()
+        )
+        updates = self._orthogonalized(ahead, by_shape, group["band"])
+        for (shape, same_shape), update in zip(by_shape.items(), updates, strict=True):
+            together = rows_together(shape[0], group["band"])
+            move([local(p) for p in same_shape], update, together, shape[1], group["lr"], group["weight_decay"])
+
+    def _orthogonalized(
+        self, stacks: Iterable[list[Tensor]], by_shape: dict[torch.Size, list[Tensor]], band: int | None
+    ) -> Iterator[list[Tensor]]:
+        """Muon's updates, by one process or by several, one list of matrices (or of their rows held here) a shape."""
+        sharded = shard_group(p for same_shape in by_shape.values() for p in same_shape)
+        if sharded is not None and sharded.size() > 1:
+            return orthogonalize_sharded(stacks, [shape[0] for shape in by_shape], self.muon_dtype, sharded, band)
+        if sharded is None and self.processes is not None and self.processes.size() > 1:
+            return orthogonalize_replicated(stacks, self.muon_dtype, self.processes, band)
+        return (
+            list(orthogonalize(torch.stack(matrices).to(self.muon_dtype), band).to(matrices[0].dtype).unbind())
+            for matrices in stacks
+        )
 
     def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         for p in parameters:
@@ -94,11 +134,11 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["exp_avg"] = torch.zeros_like(p)
                 state["exp_avg_sq"] = torch.zeros_like(p)
         states = [self.state[p] for p in parameters]
-        adamw(
-            parameters,
-            [p.grad for p in parameters if p.grad is not None],
-            [s["exp_avg"] for s in states],
-            [s["exp_avg_sq"] for s in states],
+        adamw(  # element by element, so it serves the rows of a sharded parameter as well
+            [local(p) for p in parameters],
+            [local(p.grad) for p in parameters if p.grad is not None],
+            [local(s["exp_avg"]) for s in states],
+            [local(s["exp_avg_sq"]) for s in states],
             [],
             [s["step"] for s in states],
             foreach=True,
@@ -110,3 +150,13 @@ class MuonAdamW(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
+
+    def _rows(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["strength"] = torch.zeros_like(p[:, 0])
+            state["step"] += 1
+            assert p.grad is not None
+            step_rows(local(p), local(p.grad), local(state["strength"]), group["lr"])

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from nanochat.optim import MuonAdamW
+from nanochat.optim import MuonAdamW, muon
 from nanochat.optim import optimizer as optimizer_module
-from nanochat.optim.learning_rates import LearningRates, default_learning_rates
+from nanochat.optim.learning_rates import LearningRates, default_learning_rates, default_muon_every
 from nanochat.optim.muon import orthogonalize
 from nanochat.optim.schedule import learning_rate_factor
 
@@ -24,6 +24,30 @@ def test_orthogonalizing_makes_all_directions_about_equally_strong(shape: tuple[
         # and it keeps the directions: the polar factor U V^T is what it comes near to
         u, _, v = torch.linalg.svd(before, full_matrices=False)
         assert torch.nn.functional.cosine_similarity((u @ v).flatten(), after.flatten(), dim=0) > 0.95
+
+
+def test_the_shorter_way_leads_to_the_same_matrices() -> None:
+    """Also where singular values are as different as those of real momentum are."""
+    x = torch.stack([matrix(32, 128), torch.diag(torch.logspace(0, -4, 32)) @ matrix(32, 128, seed=1)])
+    x = x / x.norm(dim=(-2, -1), keepdim=True)
+    torch.testing.assert_close(muon._by_small_products(x), muon._by_rounds(x), rtol=1e-3, atol=1e-4)
+
+
+def test_bands_are_matrices_of_their_own() -> None:
+    whole = matrix(64, 48)
+    by_hand = torch.cat([orthogonalize(band[None])[0] for band in whole.split(16)])
+    torch.testing.assert_close(orthogonalize(whole[None], band=16)[0], by_hand)
+    for none in (None, 64, 128, 24):  # 24 does not divide the rows
+        assert orthogonalize(whole[None], band=none).equal(orthogonalize(whole[None]))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (128, 32), (32, 128)])
+@pytest.mark.parametrize("band", [None, 16])
+def test_a_move_is_as_long_in_bands_as_in_one(shape: tuple[int, int], band: int | None) -> None:
+    p = torch.nn.Parameter(torch.zeros(shape))
+    p.grad = matrix(*shape)
+    MuonAdamW([{"name": "m", "algorithm": "muon", "params": [p], "lr": 0.5}], band=band).step()
+    assert float(p.norm()) == pytest.approx(0.5 * shape[0] ** 0.5, rel=0.3)  # the singular values are 0.7 to 1.2
 
 
 def test_muon_is_torchs_muon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,22 +142,66 @@ def test_the_schedule_by_hand() -> None:
 
 def test_a_rate_that_the_user_sets_is_used_as_it_is() -> None:
     rule = default_learning_rates(256, 2048, 300)
-    assert LearningRates(0.5, None, None).or_else(rule) == (0.5, rule.embedding, rule.head)
-    assert LearningRates(None, 0.0, 1.0).or_else(rule) == (rule.matrix, 0.0, 1.0)
+    assert LearningRates(0.5, None, None, None).or_else(rule) == (0.5, rule.embedding, rule.head, rule.ngram)
+    assert LearningRates(None, 0.0, 1.0, 2.0).or_else(rule) == (rule.matrix, 0.0, 1.0, 2.0)
+
+
+def test_muon_moves_now_and_then_by_what_all_steps_have_taught() -> None:
+    start, gradients = matrix(16, 8), [matrix(16, 8, seed=i) for i in (1, 2, 3, 4)]
+    p = torch.nn.Parameter(start.clone())
+    optimizer = MuonAdamW([{"name": "m", "algorithm": "muon", "params": [p], "lr": 0.1}], every=2)
+    places = []
+    for gradient in gradients:
+        p.grad = gradient.clone()
+        optimizer.step()
+        places.append(p.detach().clone())
+    assert places[0].equal(start)
+    assert places[2].equal(places[1])
+    momentum = torch.zeros(16, 8)
+    for step, gradient in enumerate(gradients[:2]):
+        weight = 0.85 + 0.1 * (step + 1) / 300
+        momentum = weight * momentum + (1 - weight) * gradient
+    ahead = weight * momentum + (1 - weight) * gradient
+    torch.testing.assert_close(places[1], start - 0.1 * 2**0.5 * orthogonalize(ahead[None])[0], rtol=1e-3, atol=1e-4)
+    assert not places[3].equal(places[2])
+
+
+def test_small_steps_gather_before_muon_moves() -> None:
+    assert default_muon_every(512) == 4
+    assert default_muon_every(2048) == default_muon_every(524_288) == 1
+    together, apart = default_learning_rates(256, 512, 976, 4), default_learning_rates(256, 512, 976)
+    assert together.matrix == default_learning_rates(256, 2048, 244).matrix
+    assert together[1:] == apart[1:]
 
 
 def test_the_rule_meets_what_was_measured() -> None:
-    # (width, tokens a step, steps) and the range in which the best rate for matrices was found
-    for (width, tokens, steps), (low, high) in {
-        (256, 512, 976): (0.005, 0.015),
-        (256, 2048, 244): (0.02, 0.04),
-        (256, 8192, 61): (0.06, 0.12),
-        (256, 2048, 1000): (0.015, 0.03),
-        (1280, 524_288, 21_400): (0.015, 0.035),
-    }.items():
-        assert low <= default_learning_rates(width, tokens, steps).matrix <= high  # type: ignore[operator]
+    # steps of 512 tokens, with Muon after every four, and the range in which the best rate for matrices was found
+    for steps, (low, high) in {384: (0.016, 0.022), 1880: (0.009, 0.014)}.items():
+        assert low <= default_learning_rates(256, 512, steps, muon_every=4).matrix <= high  # type: ignore[operator]
     narrow, wide = default_learning_rates(256, 2048, 300), default_learning_rates(1024, 2048, 300)
     assert narrow.matrix == wide.matrix
     assert narrow.embedding == pytest.approx(2 * wide.embedding)  # type: ignore[operator]
     assert default_learning_rates(256, 2048, float("inf")) == default_learning_rates(256, 2048, 1000)
-    assert default_learning_rates(256, 2048, 1).matrix == 0.06
+    assert default_learning_rates(256, 2048, 1).matrix == 0.028
+
+
+def test_adagrad_moves_the_rows_that_were_read_and_no_others() -> None:
+    """Two steps against the formula, with the gradient as a whole table and as its rows, one of them named twice."""
+    gradient = torch.zeros(5, 4)
+    gradient[1], gradient[3] = 2.0, torch.tensor([1.0, -1.0, 3.0, 1.0])
+    named = torch.sparse_coo_tensor(
+        torch.tensor([[3, 1, 3]]), torch.stack((gradient[3] / 4, gradient[1], gradient[3] * 3 / 4)), (5, 4)
+    )
+    moved = []
+    for grad in (gradient, named):
+        table = torch.nn.Parameter(torch.ones(5, 4))
+        optimizer = MuonAdamW([{"name": "n", "algorithm": "rows", "params": [table], "lr": 0.1}])
+        for _ in range(2):
+            table.grad = grad.clone()
+            optimizer.step()
+        moved.append(table.detach() - 1)
+    torch.testing.assert_close(moved[1], moved[0])
+    expected = -0.1 * (1 + 0.5**0.5)  # G is g^2, then 2 g^2
+    torch.testing.assert_close(moved[0][1], torch.full((4,), expected))
+    torch.testing.assert_close(moved[0][3], expected * gradient[3] / 3**0.5)
+    assert moved[0][[0, 2, 4]].eq(0).all()
