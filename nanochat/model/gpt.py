@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.layers import Block, norm
-from nanochat.model.loss import softcap, token_losses
+from nanochat.model.loss import softcap, token_losses, weighted_loss
+from nanochat.model.ngrams import NgramEmbedding
 from nanochat.model.rotary import rotation_table
 from nanochat.model.shape import resolve_shape
 
@@ -17,7 +20,8 @@ class GPT(nn.Module):
     """Reads token ids and says, at each place, what the next token may be.
 
     The way of the data: ids -> embedding -> norm -> ``depth`` blocks -> norm -> head -> capped logits.
-    Embedding and head are separate matrices; there are no biases and no dropout anywhere.
+    Embedding and head are separate matrices; there are no biases and no dropout anywhere. Ours alone, and only where
+    ``ngrams`` asks for it: vectors for pairs and triples of tokens, added to the embedding.
 
     Args:
         depth: number of transformer blocks.
@@ -26,6 +30,9 @@ class GPT(nn.Module):
         width: size of the residual stream; 64 x depth if None.
         heads: number of query heads; heads of 64 (128 above width 768) if None.
         kv_heads: number of key and value heads, fewer than ``heads`` for grouped-query attention.
+        ngrams: the longest n-gram that has a vector of its own: 2 for pairs, 3 for triples as well; 1 for nanochat's
+            own architecture, without any.
+        ngram_slots: rows of the table of n-grams, for each length.
 
     Raises:
         ValueError: if the sizes do not fit each other.
@@ -42,6 +49,8 @@ class GPT(nn.Module):
         width: int | None = None,
         heads: int | None = None,
         kv_heads: int | None = None,
+        ngrams: int = 1,
+        ngram_slots: int = 2**14,
     ) -> None:
         super().__init__()
         if vocab_size < 1:
@@ -52,12 +61,14 @@ class GPT(nn.Module):
         self.vocab_size = vocab_size
         self.context = context
         self.embedding = nn.Embedding(vocab_size, self.shape.width)
+        self.ngrams = NgramEmbedding(ngrams, ngram_slots, self.shape.width) if ngrams > 1 else None
         self.blocks = nn.ModuleList(Block(self.shape, layer) for layer in range(depth))
         self.head = nn.Linear(self.shape.width, vocab_size, bias=False)
         # buffers move with the model; persistent=False: a checkpoint need not carry what can be computed
         cos, sin = rotation_table(context, self.shape.head_dim)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+        self.compiled_trunk: Callable[..., Tensor] | None = None  # trunk(), for training
         self.init_weights()
 
     @torch.no_grad()
@@ -78,6 +89,13 @@ class GPT(nn.Module):
             nn.init.zeros_(block.attention.output.weight)
             nn.init.zeros_(block.mlp.contract.weight)
 
+    def compile_for_training(self) -> None:
+        """Compiles what is the same in every step of training: the trunk and, on a GPU, the loss.
+
+        Scoring and generating go without, as their rows are of any length, and would be compiled again for each.
+        """
+        self.compiled_trunk = torch.compile(self.trunk, dynamic=False)
+
     def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """All but the head: the normed residual stream after the last block.
 
@@ -92,12 +110,22 @@ class GPT(nn.Module):
         start = cache.position if cache is not None else 0
         if start + time > self.context:
             raise ValueError(f"a row of {start + time} tokens is longer than the model's context of {self.context}")
-        x = norm(self.embedding(ids).to(self.activation_dtype))
+        x = self.embedding(ids)
+        if self.ngrams is not None:
+            x = x + self.ngrams(ids, cache.ids[:, :start] if cache is not None else None)
+        x = norm(x.to(self.activation_dtype))
         cos, sin = self.cos[start : start + time].to(x.dtype), self.sin[start : start + time].to(x.dtype)
+        if self.compiled_trunk is not None and cache is None and torch.is_grad_enabled():
+            return self.compiled_trunk(x, cos, sin)
+        x = self.trunk(x, cos, sin, cache)
+        if cache is not None:
+            cache.advance(ids)
+        return x
+
+    def trunk(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The blocks and the last norm: (batch, time, width) to the same shape."""
         for block in self.blocks:
             x = block(x, cos, sin, cache)
-        if cache is not None:
-            cache.advance(time)
         return norm(x)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
@@ -117,6 +145,22 @@ class GPT(nn.Module):
         hidden = self.hidden(ids)
         return token_losses(hidden.flatten(0, 1), self.head.weight, targets.flatten()).view_as(targets)
 
+    def loss(self, ids: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """What training makes small: the weighted sum of the losses of all tokens.
+
+        Args:
+            ids: (batch, time), int64.
+            targets: (batch, time), int64: the token that follows each id, or ``IGNORE``.
+            weights: (batch, time), float32: how much each token's loss counts; for a mean, 1 / count each.
+
+        Returns:
+            The weighted sum, and the loss of each token as :meth:`losses` gives it, without a gradient.
+        """
+        hidden = self.hidden(ids).flatten(0, 1)
+        compiled = self.compiled_trunk is not None
+        loss, losses = weighted_loss(hidden, self.head.weight, targets.flatten(), weights.flatten(), compiled)
+        return loss, losses.view_as(targets)
+
     @property
     def activation_dtype(self) -> torch.dtype:
         """bfloat16 under autocast, so that the residual stream is not carried in float32; else the weights'."""
@@ -133,8 +177,22 @@ class GPT(nn.Module):
 
     @property
     def num_matmul_parameters(self) -> int:
-        """Parameters that take part in a matrix product: all but the embedding, which is only looked up."""
-        return self.num_parameters - self.embedding.weight.numel()
+        """Parameters that take part in a matrix product: all but the embeddings, which are only looked up."""
+        looked_up = self.embedding.weight.numel() + self.num_ngram_parameters
+        return self.num_parameters - looked_up
+
+    @property
+    def num_ngram_parameters(self) -> int:
+        """Parameters in the table of n-grams."""
+        return self.ngrams.table.numel() if self.ngrams is not None else 0
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The arguments that make a model like this one."""
+        sizes = {**self.shape._asdict(), "vocab_size": self.vocab_size, "context": self.context}
+        if self.ngrams is not None:
+            sizes |= {"ngrams": self.ngrams.longest, "ngram_slots": self.ngrams.slots}
+        return sizes
 
     def flops_per_token(self, context: int | None = None) -> int:
         """Floating-point operations to train on one token, forward and backward, in rows of ``context``.

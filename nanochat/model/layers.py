@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanochat.model import fused
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.rotary import rotate
 from nanochat.model.shape import Shape
@@ -13,7 +14,14 @@ from nanochat.model.shape import Shape
 
 def norm(x: Tensor) -> Tensor:
     """RMSNorm (arXiv 1910.07467) over the last dimension, without learnable parameters."""
-    return F.rms_norm(x, (x.size(-1),))
+    return fused.norm(x) if fused.applies(x) else F.rms_norm(x, (x.size(-1),))
+
+
+def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions and RMSNorm: (batch, time, heads, head_dim) to (batch, heads, time, head_dim)."""
+    if fused.applies(x):
+        return fused.rotate_and_norm(x, cos, sin)
+    return norm(rotate(x, cos, sin)).transpose(1, 2)
 
 
 class Attention(nn.Module):
@@ -51,10 +59,9 @@ class Attention(nn.Module):
         query = self.query(x).view(batch, time, self.heads, self.head_dim)
         key = self.key(x).view(batch, time, self.kv_heads, self.head_dim)
         value = self.value(x).view(batch, time, self.kv_heads, self.head_dim)
-        query = norm(rotate(query, cos, sin))
-        key = norm(rotate(key, cos, sin))
-        # (batch, heads, time, head_dim): views, so nothing is copied
-        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        # (batch, heads, time, head_dim)
+        query, key = rotate_and_norm(query, cos, sin), rotate_and_norm(key, cos, sin)
+        value = value.transpose(1, 2)
 
         mask = None
         causal = time > 1
@@ -64,9 +71,12 @@ class Attention(nn.Module):
             if before and causal:  # several new tokens after older ones: each sees all older and its own past
                 mask = torch.ones(time, before + time, dtype=torch.bool, device=x.device).tril(before)
                 causal = False
-        out = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=self.kv_heads != self.heads
-        )
+        if cache is None and fused.applies(x) and time <= fused.SHORT_ROW and self.kv_heads == self.heads:
+            out = fused.attention(query, key, value)
+        else:
+            out = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=self.kv_heads != self.heads
+            )
         return self.output(out.transpose(1, 2).reshape(batch, time, -1))
 
 
@@ -80,6 +90,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, time, width) to the same shape."""
+        if fused.applies(x):
+            return fused.mlp(x, self.expand.weight, self.contract.weight)
         return self.contract(F.relu(self.expand(x)).square())
 
 
