@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from nanochat.inference.generate import generate
+from nanochat.inference import generate as generate_module
+from nanochat.inference.generate import generate, generate_several
 from nanochat.model import GPT
 
 
@@ -39,3 +40,31 @@ def test_the_context_bounds_the_text() -> None:
         generate(random_gpt(), [1] * 24, max_tokens=1)
     with pytest.raises(ValueError, match="at least one token"):
         generate(random_gpt(), [], max_tokens=1)
+
+
+@pytest.mark.parametrize(("temperature", "top_k"), [(0.0, None), (1.0, None), (0.7, 5)])
+def test_the_model_itself_writes_what_the_decoder_writes(
+    temperature: float, top_k: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpt = random_gpt()
+    by_decoder = generate_several(gpt, [1, 2, 3], 3, 12, temperature, top_k, seed=5)
+    monkeypatch.setattr(generate_module, "_fits_decoder", lambda gpt: False)
+    assert generate_several(gpt, [1, 2, 3], 3, 12, temperature, top_k, seed=5) == by_decoder
+
+
+def test_several_samples_are_as_likely_as_one_alone() -> None:
+    gpt = random_gpt()
+    samples = generate_several(gpt, [1, 2, 3], 4, max_tokens=10, temperature=1.0)
+    assert len({tuple(tokens) for tokens in samples}) == 4
+    greedy = generate_several(gpt, [1, 2, 3], 4, max_tokens=10, temperature=0)
+    assert greedy == [generate(gpt, [1, 2, 3], max_tokens=10, temperature=0)] * 4
+    assert generate_several(gpt, [1], 2, max_tokens=0) == [[], []]
+    with pytest.raises(ValueError, match="one sample"):
+        generate_several(gpt, [1], 0, max_tokens=1)
+
+
+def test_under_autocast_the_text_is_the_same() -> None:
+    gpt = random_gpt()
+    expected = generate(gpt, [1, 2], 12, temperature=1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert generate(gpt, [1, 2], 12, temperature=1.0) == expected
