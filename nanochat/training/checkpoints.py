@@ -1,114 +1,82 @@
-"""Checkpoints: when they are written, how, and how a damaged one is told from a good one."""
+"""When checkpoints are written, and where they are found again."""
 
 from __future__ import annotations
 
-import os
-import pickle
-from datetime import timedelta
+import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from nanochat.training.steps import ends_step
+from nanochat.training.checkpoint_io import BEST, LAST, PREVIOUS
+from nanochat.training.run_logger import RunLogger
+from nanochat.training.steps import any_rank, ends_step
 
+RUNS = "lightning_logs"  # the folder of all runs, below the root that a user may choose
 FOLDER = "checkpoints"
-LAST = "last"
-BEST = "best"
-
-
-class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, and reads nothing but tensors and plain values."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes beside the target, makes sure that it is on the disk, and only then takes the old one's place.
-
-        Raises:
-            OSError: if it cannot be written; the checkpoint that was there before stays.
-        """
-        target = Path(path)
-        work = target.with_name(f".{target.name}.part")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(work, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(work, target)
-        except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-            work.unlink(missing_ok=True)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "is the disk full?"
-            raise OSError(f"cannot write the checkpoint {target}: {reason}") from error
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        return load_checkpoint(path)
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content, its tensors mapped from the file until they are used. Nothing is unpickled.
-
-    Raises:
-        ValueError: if the file is missing, cut short, or not a checkpoint, in one line.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no checkpoint {path}") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path} is not a whole checkpoint: it is damaged, cut short, or another kind of file") from (
-            error
-        )
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is not a checkpoint of this project: it has no weights")
-    return checkpoint
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: where to go on, written now and then and at the end.
+    """``last.ckpt``: where to go on, written now and then and at the end. The one before it is ``previous.ckpt``.
+
+    A checkpoint is written when the next step is about to begin: all that belongs to the step before, its validation
+    and its lines in the logs, is done by then. So whoever goes on from it, even after a ``kill -9``, misses nothing.
 
     Args:
         every_n_train_steps: how often, in steps; null leaves it to the clock.
-        every_n_minutes: how often, by the clock; null leaves it to the steps.
+        every_n_minutes: how often, by the clock; null leaves it to the steps. Both together are possible.
     """
 
     def __init__(self, every_n_train_steps: int | None = None, every_n_minutes: float | None = 5.0) -> None:
-        if every_n_train_steps is not None:
-            every_n_minutes = None  # Lightning's class takes one of the two
-        super().__init__(
-            filename=LAST,
-            every_n_train_steps=every_n_train_steps,
-            train_time_interval=timedelta(minutes=every_n_minutes) if every_n_minutes is not None else None,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        )
+        for name, value in (("every_n_train_steps", every_n_train_steps), ("every_n_minutes", every_n_minutes)):
+            if value is not None and value <= 0:
+                raise ValueError(f"--checkpoint.{name} must be above 0, not {value}; null turns it off")
+        self._steps, self._minutes = every_n_train_steps, every_n_minutes
+        # Lightning's class would take only one of the two: here it decides on neither
+        super().__init__(filename=LAST, every_n_train_steps=0, every_n_epochs=0, enable_version_counter=False)
+        self._saved_at = time.monotonic()
+        self._due = False
+        self._loops: dict[str, Any] | None = None  # where the loops stood when the last step ended
+        self._saving = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        # The last step is saved here and not at the end of the run, from where Lightning would count one step more.
-        if trainer.global_step == trainer.max_steps and ends_step(trainer, batch_idx):
-            self._save_unless_saved(trainer)
+        if not ends_step(trainer, batch_idx):
+            return
+        # Lightning counts the next batch before a hook of it runs: this is the last moment to ask where it stands
+        self._loops = trainer.fit_loop.state_dict()
+        by_steps = self._steps is not None and trainer.global_step % self._steps == 0
+        waited = time.monotonic() - self._saved_at
+        by_clock = self._minutes is not None and any_rank(trainer, waited >= 60 * self._minutes)
+        self._due = by_steps or by_clock
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves what a clock has ended."""
-        self._save_unless_saved(trainer)
-
-    def _save_unless_saved(self, trainer: Trainer) -> None:
-        if not self._should_skip_saving_checkpoint(trainer):  # Lightning's: saved already, or a fast_dev_run
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._due:
             self.save_now(trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.save_now(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._saving and self._loops is not None:
+            checkpoint["loops"]["fit_loop"] = self._loops
+
     def save_now(self, trainer: Trainer) -> Path:
-        """Writes ``last.ckpt`` at once, on every rank together, and says where."""
+        """Writes ``last.ckpt`` between two steps, on every rank together, and says where; once for each step."""
         path = Path(self.dirpath or FOLDER, f"{LAST}.ckpt")
-        trainer.save_checkpoint(path)
-        self._last_global_step_saved = trainer.global_step
-        self.best_model_path = str(path)
+        if not self._should_skip_saving_checkpoint(trainer):  # Lightning's: saved already, or a fast_dev_run
+            if isinstance(trainer.logger, RunLogger):
+                trainer.logger.flush()
+            self._saving = True
+            try:
+                trainer.save_checkpoint(path)
+            finally:
+                self._saving = False
+            self._last_global_step_saved = trainer.global_step
+            self.best_model_path = str(path)
+        self._due, self._saved_at = False, time.monotonic()
         return path
 
 
@@ -129,7 +97,16 @@ def find_checkpoint(which: str, runs: Path) -> Path:
     """
     versions = [(int(p.name.split("_")[1]), p) for p in runs.glob("version_*") if p.name.split("_")[1].isdigit()]
     for _, version in sorted(versions, reverse=True):
-        path = version / FOLDER / f"{which}.ckpt"
-        if path.is_file():
-            return path
+        for name in (which, PREVIOUS) if which == LAST else (which,):
+            path = version / FOLDER / f"{name}.ckpt"
+            if path.is_file():
+                return path
     raise ValueError(f"there is no {which} checkpoint below {runs}: train first, or give --ckpt_path a file")
+
+
+def has_last_checkpoint(runs: Path) -> bool:
+    """Whether a run of that name can go on."""
+    try:
+        return find_checkpoint(LAST, runs).is_file()
+    except ValueError:
+        return False

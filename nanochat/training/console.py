@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 
-@rank_zero_only
 def say(text: str = "") -> None:
     """Prints on the main process, above the progress bar if there is one."""
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
+    from lightning.fabric.utilities.rank_zero import rank_zero_only  # seconds to import: not for everyone
+
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
 
 
 def table(title: str, rows: dict[str, str]) -> str:

@@ -107,6 +107,15 @@ def describe(device: torch.device) -> str:
     return device.type.upper()
 
 
+def processor() -> str:
+    """The processor's name, as well as the system knows it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def synchronize(device: torch.device) -> None:
     """Waits until the device has done all that it was given, so that a clock tells the truth."""
     if device.type == "cuda":

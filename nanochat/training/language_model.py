@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from nanochat.model import GPT, IGNORE
 from nanochat.optim import MuonAdamW
-from nanochat.optim.learning_rates import LearningRates, default_learning_rates
+from nanochat.optim.learning_rates import LearningRates, default_learning_rates, default_muon_every
 from nanochat.optim.schedule import learning_rate_factor
 from nanochat.training.metrics import BitsPerByte
 from nanochat.training.run_logger import RunLogger
-from nanochat.training.steps import ends_step, logs_step
+from nanochat.training.sharding import shard
+from nanochat.training.steps import logs_step
 
+GROUPS = ("matrices", "embedding", "head", "ngrams")  # of parameters, in the order of LearningRates
 Batch = tuple[Tensor, Tensor]  # ids and targets, both (rows, time), int64
 
 
@@ -31,14 +35,24 @@ class LanguageModel(LightningModule):
         kv_heads: number of key and value heads, fewer than heads for grouped-query attention; null takes heads.
         vocab_size: number of tokens in the vocabulary.
         context: the longest row of tokens that the model reads.
+        ngrams: the longest n-gram with a vector of its own, added to the token's: 2 for pairs of tokens, 3 for triples
+            as well. A small vocabulary learns far faster with them, at no cost of time; but only this program can run
+            such a model. 1 is nanochat's own architecture, which `export` can hand on to others.
+        ngram_slots: rows in the table of n-grams, for each length.
         matrix_lr: learning rate of the matrices in the blocks (Muon); null takes the rule.
         embedding_lr: learning rate of the token embedding (AdamW); null takes the rule.
         head_lr: learning rate of the output head (AdamW); null takes the rule.
+        ngram_lr: learning rate of the n-grams (row-wise Adagrad); null takes the rule.
+        muon_every: steps after which the matrices in the blocks move, each time by what all of these steps have taught;
+            null takes so many that Muon's work stays small beside the model's (1 where steps are large).
+        muon_band: rows of a matrix that Muon orthogonalizes together: a fraction of the work that a whole matrix takes,
+            which null stands for.
         weight_decay: of the matrices in the blocks, per unit of learning rate.
         warmup_steps: steps over which the learning rates rise from zero.
         warmdown: the last share of the run, from 0 to 1, over which the learning rates fall in a straight line.
         final_lr: what they fall to, as a share of their full value.
-        compile: whether to compile the model with torch.compile: faster steps after a slow start.
+        compile: whether to compile the model with torch.compile: faster steps after a slow start. null does so where it
+            pays: on a GPU, and on a CPU in runs of five minutes or more if there is a C++ compiler.
 
     Raises:
         ValueError: if the sizes do not fit each other or a number is out of range.
@@ -52,29 +66,37 @@ class LanguageModel(LightningModule):
         kv_heads: int | None = None,
         vocab_size: int = 512,
         context: int = 512,
+        ngrams: int = 1,
+        ngram_slots: int = 2**16,
         matrix_lr: float | None = None,
         embedding_lr: float | None = None,
         head_lr: float | None = None,
+        ngram_lr: float | None = None,
+        muon_every: int | None = None,
+        muon_band: int | None = 32,
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
         warmdown: float = 0.4,
         final_lr: float = 0.0,
-        compile: bool = False,
+        compile: bool | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("matrix_lr", matrix_lr), ("embedding_lr", embedding_lr), ("head_lr", head_lr)):
+        self.learning_rates = LearningRates(matrix_lr, embedding_lr, head_lr, ngram_lr)
+        for name, value in self.learning_rates._asdict().items():
             if value is not None and value < 0:
-                raise ValueError(f"--model.{name} must not be negative, but is {value}")
+                raise ValueError(f"--model.{name}_lr must not be negative, but is {value}")
         for name, value in (("warmdown", warmdown), ("final_lr", final_lr)):
             if not 0 <= value <= 1:
                 raise ValueError(f"--model.{name} is a share from 0 to 1, not {value}")
+        if muon_every is not None and muon_every < 1:
+            raise ValueError(f"--model.muon_every must be at least 1, not {muon_every}")
+        if muon_band is not None and muon_band < 1:
+            raise ValueError(f"--model.muon_band must be at least 1, not {muon_band}")
         self.save_hyperparameters()
-        self.learning_rates = LearningRates(matrix_lr, embedding_lr, head_lr)
-        self.weight_decay = weight_decay
+        self.weight_decay, self.muon_every, self.muon_band = weight_decay, muon_every, muon_band
         self.warmup_steps, self.warmdown, self.final_lr = warmup_steps, warmdown, final_lr
-        self.compile_model = compile
-        self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads)
-        self._losses = self.gpt.losses
+        self.compile_model = bool(compile)  # the command line decides what null stands for
+        self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads, ngrams, ngram_slots)
         self.val_bpb: BitsPerByte | None = None  # made in setup, when the tokenizer is known
         self.train_bpb: BitsPerByte | None = None
 
@@ -88,36 +110,69 @@ class LanguageModel(LightningModule):
         self.train_bpb = BitsPerByte(token_bytes).to(self.device)
         self._loss_sum = torch.zeros((), device=self.device)  # since the last time it was logged
         self._loss_count = 0
-        if self.compile_model and stage == "fit":
-            self._losses = torch.compile(self.gpt.losses)
+
+    def configure_model(self) -> None:
+        """Shards the model where the strategy asks for it. Lightning calls this after :meth:`setup`, each time."""
+        if self.device_mesh is not None:
+            shard(self.gpt, self.device_mesh["data_parallel"], str(self.trainer.precision))
+        if self.gpt.ngrams is not None:  # gradients that travel between devices, or are clipped, are whole tables
+            alone = self.trainer.world_size == 1 and self.device.type == "cpu"
+            self.gpt.ngrams.sparse = alone and not self.trainer.gradient_clip_val
+        if self.compile_model and self.trainer.state.fn == "fit":
+            self.gpt.compile_for_training()
+
+    def _tokens_per_step(self) -> int:
+        return self.trainer.datamodule.tokens_per_step(self.trainer.world_size)  # type: ignore[attr-defined, no-any-return]
 
     def on_fit_start(self) -> None:
         if isinstance(self.logger, RunLogger):
-            self.logger.tokens_per_step = self.trainer.datamodule.tokens_per_step(self.trainer.world_size)  # type: ignore
+            self.logger.tokens_after = self.trainer.datamodule.tokens_seen  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a micro-step, in nats per token."""
         ids, targets = batch
-        losses = self._losses(ids, targets)
-        loss = losses.sum() / (targets != IGNORE).sum()
+        counts = targets != IGNORE
+        loss, losses = self.gpt.loss(ids, targets, counts / counts.sum())
         assert self.train_bpb is not None
-        self.train_bpb.update(losses.detach(), targets)
+        self.train_bpb.update(losses, targets)
         self._loss_sum += loss.detach()
         self._loss_count += 1
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Logs the mean loss and the bits per byte of the steps since the last time, and how large the gradient is."""
         if logs_step(self.trainer, self.global_step + 1):
             gradients = [p.grad for p in self.gpt.parameters() if p.grad is not None]
-            self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Logs the mean loss and the bits per byte of the steps since the last time."""
-        if ends_step(self.trainer, batch_idx) and logs_step(self.trainer, self.global_step):
+            gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            self.log("train/gradient_norm", norm.full_tensor() if isinstance(norm, DTensor) else norm)
             assert self.train_bpb is not None
-            self.log("train/loss", self._loss_sum / self._loss_count)
+            self.log("train/loss", self._loss_sum / self._loss_count, sync_dist=True)  # the mean over all devices
             self.log("train/bpb", self.train_bpb.compute().float())
             self.reset_training_averages()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Losses that are not logged yet belong to the next line of the log, whichever process writes it."""
+        if self.train_bpb is not None:
+            checkpoint["training_averages"] = self.training_averages()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "training_averages" in checkpoint and self.train_bpb is not None:
+            self.take_training_averages(checkpoint["training_averages"])
+
+    def training_averages(self) -> dict[str, Any]:
+        """The losses gathered since they were last logged, as plain values."""
+        assert self.train_bpb is not None
+        sums = (self._loss_sum, self.train_bpb.nats, self.train_bpb.bytes)
+        return {"sums": [value.clone().cpu() for value in sums], "count": self._loss_count}
+
+    def take_training_averages(self, averages: dict[str, Any]) -> None:
+        """Goes on from what :meth:`training_averages` returned."""
+        assert self.train_bpb is not None
+        sums = (self._loss_sum, self.train_bpb.nats, self.train_bpb.bytes)
+        for mine, its in zip(sums, averages["sums"], strict=True):
+            mine.copy_(its)
+        self._loss_count = averages["count"]
 
     def reset_training_averages(self) -> None:
         """Forgets the losses gathered so far."""
@@ -130,34 +185,59 @@ class LanguageModel(LightningModule):
         ids, targets = batch
         assert self.val_bpb is not None
         self.val_bpb.update(self.gpt.losses(ids, targets), targets)
-        # a fixed part during a run, all of the held-out text otherwise: two curves that are not to be mixed
-        name = "val/bpb" if self.trainer.state.fn == "fit" else "val/bpb_all"
-        self.log(name, self.val_bpb, on_step=False, on_epoch=True, batch_size=1)
+        # a fixed part during a run, all of the held-out text otherwise: two scores that are not to be mixed
+        fitting = self.trainer.state.fn == "fit"
+        name = "val/bpb" if fitting else "val/bpb_all"
+        self.log(name, self.val_bpb, on_step=False, on_epoch=True, batch_size=1, logger=fitting)
 
     def configure_optimizers(self) -> Any:
-        width, world_size = self.gpt.shape.width, self.trainer.world_size
-        tokens_per_step = self.trainer.datamodule.tokens_per_step(world_size)  # type: ignore[attr-defined]
-        total_steps = self.trainer.estimated_stepping_batches  # infinite where a clock ends the run
-        rates = self.learning_rates.or_else(default_learning_rates(width, tokens_per_step, total_steps))
+        self.total_steps = self.trainer.estimated_stepping_batches  # infinite where a clock ends the run
+        rates = self._learning_rates()
         on_bf16 = self.trainer.precision in ("bf16-mixed", "bf16-true")
-        matrices = list(self.gpt.blocks.parameters())
+        embeddings = {"embedding": (self.gpt.embedding.weight, "adamw")}
+        if self.gpt.ngrams is not None:
+            embeddings["ngrams"] = (self.gpt.ngrams.table, "rows")
+        # In the order of the model's parameters: a checkpoint numbers the optimizer's states in the order of these
+        # groups, and Lightning's ModelParallelStrategy takes the numbers for places in the model.
+        matrices = {"params": list(self.gpt.blocks.parameters()), "weight_decay": self.weight_decay}
         optimizer = MuonAdamW(
             [
-                dict(
-                    name="matrices",
-                    params=matrices,
-                    algorithm="muon",
-                    lr=rates.matrix,
-                    weight_decay=self.weight_decay,
-                ),
-                dict(name="embedding", params=[self.gpt.embedding.weight], algorithm="adamw", lr=rates.embedding),
-                dict(name="head", params=[self.gpt.head.weight], algorithm="adamw", lr=rates.head),
+                *(dict(name=n, params=[p], algorithm=a, lr=rates[n]) for n, (p, a) in embeddings.items()),
+                dict(name="matrices", algorithm="muon", lr=rates["matrices"], **matrices),
+                dict(name="head", params=[self.gpt.head.weight], algorithm="adamw", lr=rates["head"]),
             ],
+            every=self._muon_every(),
+            band=self.muon_band,
             muon_dtype=torch.bfloat16 if on_bf16 else torch.float32,
+            processes=dist.group.WORLD,  # None where this is the only one
         )
-
-        def factor(step: int) -> float:
-            return learning_rate_factor(step, total_steps, self.warmup_steps, self.warmdown, self.final_lr)
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.learning_rate_factor(step, self.total_steps)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _muon_every(self) -> int:
+        return self.muon_every or default_muon_every(self._tokens_per_step())
+
+    def _learning_rates(self) -> dict[str, float]:
+        """By group of parameters: what the user has set, and what the rule says for a run of so many steps."""
+        every = self._muon_every()
+        rule = default_learning_rates(self.gpt.shape.width, self._tokens_per_step(), self.total_steps, every)
+        return dict(zip(GROUPS, self.learning_rates.or_else(rule), strict=True))  # type: ignore[arg-type]  # all are set
+
+    def plan_for(self, steps: int) -> None:
+        """Takes note, before the first step, of how many there are going to be: learning rates depend on it."""
+        self.total_steps = steps
+        rates = self._learning_rates()
+        (config,) = self.trainer.lr_scheduler_configs
+        for index, group in enumerate(self.trainer.optimizers[0].param_groups):
+            group["initial_lr"] = config.scheduler.base_lrs[index] = rates[group["name"]]
+            group["lr"] = group["initial_lr"] * self.learning_rate_factor(0, steps)
+
+    def learning_rate_factor(self, step: int, total_steps: float) -> float:
+        """What the learning rates are multiplied by after so many steps of a run of ``total_steps``."""
+        return learning_rate_factor(step, total_steps, self.warmup_steps, self.warmdown, self.final_lr)
+
+    def learning_rate_of(self, group: str) -> float | None:
+        """The rate that the user has set for a group of parameters; None if the rule is to decide."""
+        return dict(zip(GROUPS, self.learning_rates, strict=True))[group]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from nanochat.model import GPT
 
-PROCESS = 450_000_000  # Python with torch and Lightning imported, before there is a model
+PROCESS = 550_000_000  # Python with torch and Lightning imported, before there is a model
+COMPILER = 100_000_000  # what torch.compile adds to that (tiny: 674 to 740 MB instead of 638)
 WORKSPACE = 1.15  # what the allocator and the libraries take on top
 
 
-def training_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int) -> int:
+def training_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int, shards: int = 1) -> int:
     """Bytes to train: weights, gradients, optimizer state, and activations of one micro-step.
 
     Args:
@@ -16,13 +17,19 @@ def training_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int)
         rows: rows in a micro-step, on one device.
         row_length: tokens in a row.
         activation_bytes: 4 in float32, 2 in bfloat16.
+        shards: devices that share weights, gradients and the optimizer's state (FSDP).
     """
     shape = gpt.shape
     blocks = sum(p.numel() for p in gpt.blocks.parameters())
-    tables = gpt.num_parameters - blocks
+    tables = gpt.num_parameters - blocks - gpt.num_ngram_parameters
     # float32 weight, gradient and Muon's momentum; AdamW keeps two averages. Muon works on one stack of matrices of
-    # one shape at a time: momentum look-ahead, its copy and three products of the MLP's size, of all blocks.
+    # one shape at a time: momentum look-ahead, its copy and three products of the MLP's size, of all blocks. Of the
+    # n-grams there is little more than the table: a gradient of the rows in use, and a number for each row.
     parameters = blocks * 4 * 3 + tables * 4 * 4 + 4 * 4 * shape.depth * 4 * shape.width**2
+    parameters += 4 * gpt.num_ngram_parameters
+    if shards > 1:  # and gathered, with a gradient each: embedding and head, and the block that works with the next one
+        gathered = 2 * (tables + 2 * blocks // shape.depth) * activation_bytes
+        parameters = parameters // shards + gathered
     # kept for the backward pass, in widths per token and block: norms, q, k and v with their rotations, attention's
     # output, and the MLP's hidden layer (four widths wide) before and after ReLU and its square
     per_token = shape.depth * (14 + 12) * shape.width * activation_bytes

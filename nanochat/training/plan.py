@@ -4,88 +4,162 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import psutil
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
 
-from nanochat.data.text import VAL_BATCH_TOKENS, Batch, TextDataModule
+from nanochat.data.batches import VAL_BATCH_TOKENS, Batch
+from nanochat.data.text import TextDataModule
+from nanochat.training.compiling import compile_now
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import available_memory, describe, synchronize
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.memory import PROCESS, WORKSPACE, training_memory
-from nanochat.training.steps import find_callback, validations_left
+from nanochat.training.memory import COMPILER, PROCESS, WORKSPACE, training_memory
+from nanochat.training.sharding import FullyShardedStrategy, let_go
+from nanochat.training.steps import ends_step, find_callback, validations_left
 from nanochat.training.throughput import Throughput
 
-TIMED_SECONDS = 2.0  # micro-steps are timed for about this long
+TIMED_SECONDS = 0.5  # micro-steps are timed for about this long
+AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoints, takes so much of a timed one's time
+ENDING_SECONDS = 2.5  # between the last step and the end: the checkpoint, the samples, what Python clears away
+VALIDATING = 0.04  # of the time given may be spent in validations on the way; but one there is always
+LEAST_STEPS = 10  # of a run that a clock ends
+LOOK_AGAIN = (0.15, 0.3, 0.45, 0.58)  # after these shares of the steps, those since the last look are timed
+WORTH_SAYING = 0.1  # a plan that changes by more than this
 
 
 class Plan(Callback):
     """Refuses what cannot fit into memory, times a few steps, and tells the user what is to come.
 
     Args:
-        minutes: the time that the tier is meant to take, on the machine it was made for. The plan says which
-            --trainer.max_steps would take that time here. null says nothing of it.
+        minutes: the time that the run is to take, from the command to the end of training: where
+            --trainer.max_steps does not say how many steps to take, it takes as many as fit on this machine. null:
+            as many as serve a model of this size best.
     """
 
     def __init__(self, minutes: float | None = None) -> None:
+        if minutes is not None and minutes <= 0:
+            raise ValueError(f"--plan.minutes must be above 0, not {minutes:g}")
         self.minutes = minutes
         self.expected_seconds: float | None = None  # from the first step to the final score
+        self._step_seconds = self._token_seconds = 0.0  # to train a step, and to score a token
+        self._chosen = False  # whether the number of steps comes from here
+        self._looked = (0.0, 0)  # when, and before which step, training began or its speed was looked at
+        self._validating = 0.0  # seconds spent in validations since then
+        self._validations = 0  # that have been taken
+        self._looks = list(LOOK_AGAIN)  # still to come
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is on its device, and nothing else has been allocated yet."""
         assert isinstance(pl_module, LanguageModel)
         check_memory(trainer, pl_module)
+        self._step_seconds, self._token_seconds = time_step(trainer, pl_module)
+        if self.minutes is not None and trainer.max_steps == -1 and find_callback(trainer, Timer) is None:
+            self._chosen = True
+            data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+            self._afford_validations(trainer)
+            steps = max(LEAST_STEPS, self._fitting(trainer, self._step_seconds * AROUND_A_STEP, data.validations))
+            trainer.fit_loop.epoch_loop.max_steps = steps
+            pl_module.plan_for(steps)
+            data.space_validations(steps)
+
+    def _afford_validations(self, trainer: Trainer) -> None:
+        """Fewer of them in a short run."""
+        assert self.minutes is not None
+        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        each = trainer.strategy.broadcast(data.val_predictions * self._token_seconds)
+        data.validations = max(1, min(data.validations, int(VALIDATING * 60 * self.minutes / each)))
+
+    def _fitting(self, trainer: Trainer, step_seconds: float, validations: int) -> int:
+        """How many steps fit into what is left of the time, with so many validations, by the first rank's word."""
+        assert self.minutes is not None
+        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        scoring = validations * data.val_predictions * self._token_seconds if trainer.enable_validation else 0.0
+        elapsed = time.time() - psutil.Process().create_time()
+        return int(
+            trainer.strategy.broadcast(int((60 * self.minutes - elapsed - scoring - ENDING_SECONDS) / step_seconds))
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Now and then, while the learning rates are still those of any plan: a better plan, by the real speed."""
+        assert isinstance(pl_module, LanguageModel)
+        done = trainer.global_step
+        due = self._chosen and self._looks and done >= max(1, int(self._looks[0] * trainer.max_steps))
+        if not due or not ends_step(trainer, batch_idx) or done > (1 - pl_module.warmdown) * trainer.max_steps:
+            return
+        self._looks.pop(0)
+        since, before = self._looked
+        step_seconds = (time.monotonic() - since - self._validating) / (done - before)
+        self._looked, self._validating = (time.monotonic(), done), 0.0
+        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        left = max(1, data.validations - self._validations)
+        least = int(done / (1 - pl_module.warmdown)) + 1  # or else the rates would have to fall by now
+        total = max(least, done + self._fitting(trainer, step_seconds, left))
+        if abs(total - trainer.max_steps) > WORTH_SAYING * trainer.max_steps:
+            say(f"A step takes {1000 * step_seconds:.0f} ms, other than planned: {total:,} of them fit into the time.")
+        trainer.fit_loop.epoch_loop.max_steps = pl_module.total_steps = total
+        data.space_validations(total, done, left)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validating -= time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validating += time.monotonic()
+        self._validations += 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LanguageModel)
         data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        step, scored_token = time_step(trainer, pl_module)
-        tokens_per_second = data.tokens_per_step(trainer.world_size) / step
+        tokens_per_second = data.tokens_per_step(trainer.world_size) / self._step_seconds
         rows = self._describe(trainer, pl_module, data)
         if trainer.max_steps > 0:
             scored = validations_left(trainer) * data.val_predictions
             scored += data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
-            scoring = scored * scored_token
-            self.expected_seconds = (trainer.max_steps - trainer.global_step) * step + scoring
+            training = (trainer.max_steps - trainer.global_step) * self._step_seconds * AROUND_A_STEP
+            self.expected_seconds = training + scored * self._token_seconds
             mfu = self._mfu(trainer, tokens_per_second)
             rows["time"] = f"about {duration(self.expected_seconds)} at {count(tokens_per_second)} tokens/s" + (
                 f", {mfu:.0%} of the machine's peak" if mfu is not None else ""
             )
-            if self.minutes is not None and not trainer.global_step:
-                started = time.time() - psutil.Process().create_time()
-                fitting = self._fitting_steps(step, scoring + started)
-                if not 0.8 * fitting <= trainer.max_steps <= fitting:
-                    rows[f"{self.minutes:g} minutes"] = f"--trainer.max_steps={fitting} would take that long here"
+        if self._chosen:
+            rows["steps"] = f"as many as fit into {self.minutes:g} minutes here (--trainer.max_steps says it outright)"
         rows["written to"] = str(trainer.log_dir)
         say(table("Plan", rows))
         say()
+        self._looked, self._validating = (time.monotonic(), trainer.global_step), 0.0
 
     def _describe(self, trainer: Trainer, module: LanguageModel, data: TextDataModule) -> dict[str, str]:
         gpt, shape = module.gpt, module.gpt.shape
-        survey = data.prepared.corpus.survey
         tokens_per_step = data.tokens_per_step(trainer.world_size)
         rows = {
             "model": f"{gpt.num_parameters:,} parameters: depth {shape.depth}, width {shape.width}, "
             f"{shape.heads} heads, vocabulary {gpt.vocab_size:,}",
-            "text": f"{data.source}: {survey.documents:,} documents, {size(survey.bytes)} ({survey.fingerprint})",
+            "text": f"{data.sources.corpus}: {data.prepared.extent} ({data.prepared.fingerprint})",
         }
         if trainer.max_steps > 0:
             tokens = trainer.max_steps * tokens_per_step
-            passes = tokens / len(data.prepared.train.tokens)
             rows["training"] = (
                 f"{trainer.max_steps:,} steps of {count(tokens_per_step)} tokens: {count(tokens)} tokens, "
                 f"{tokens / gpt.num_parameters:.2g} per parameter"
             )
-            rows["compute"] = (
-                f"{tokens * gpt.flops_per_token(data.row_length):.2g} FLOPs, {passes:.2g} times through the text"
-            )
+            rows["compute"] = f"{tokens * gpt.flops_per_token(data.row_length):.2g} FLOPs"
+            if data.pieces.tokens is not None:
+                rows["compute"] += f", {tokens / data.pieces.tokens:.2g} times through the text"
         rates = [f"{group['name']} {group['initial_lr']:.2g}" for group in trainer.optimizers[0].param_groups]
         rows["learning"] = f"rates: {', '.join(rates)}"
         device = trainer.strategy.root_device
-        rows["machine"] = f"{describe(device)}, {trainer.precision}" + (
-            f", {trainer.world_size} devices" if trainer.world_size > 1 else ""
-        )
+        rows["machine"] = f"{describe(device)}, {trainer.precision}"
+        rows["machine"] += ", compiled" if gpt.compiled_trunk is not None else ""
+        rows["machine"] += f", {trainer.world_size} devices" if trainer.world_size > 1 else ""
         rows["memory"] = f"about {size(expected_memory(trainer, module))}"
         return rows
 
@@ -93,19 +167,18 @@ class Plan(Callback):
         throughput = find_callback(trainer, Throughput)
         return throughput.mfu(trainer, tokens_per_second) if throughput is not None else None
 
-    def _fitting_steps(self, step_seconds: float, other_seconds: float) -> int:
-        """How many steps take the tier's time on this machine, all else included."""
-        assert self.minutes is not None
-        fitting = int((60 * self.minutes - other_seconds) / step_seconds)
-        return max(10, fitting - fitting % 10)
-
 
 def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     """Bytes that the run will take at its peak, all in all."""
     data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
     activation_bytes = 2 if "bf16" in str(trainer.precision) or "16-" in str(trainer.precision) else 4
-    needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes) * WORKSPACE
-    return int(needed + (PROCESS if trainer.strategy.root_device.type == "cpu" else 0))
+    shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
+    needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes, shards) * WORKSPACE
+    if isinstance(trainer.strategy, DDPStrategy):
+        needed += 4 * module.gpt.num_parameters  # the buckets in which gradients travel
+    if trainer.strategy.root_device.type == "cpu":
+        needed += PROCESS + (COMPILER if module.gpt.compiled_trunk is not None else 0)
+    return int(needed)
 
 
 def check_memory(trainer: Trainer, module: LanguageModel) -> None:
@@ -120,9 +193,13 @@ def check_memory(trainer: Trainer, module: LanguageModel) -> None:
     available = available_memory(device)
     already = psutil.Process().memory_info().rss if device.type == "cpu" else torch.cuda.memory_allocated(device)
     needed = expected_memory(trainer, module)
-    if needed - already > available:
+    processes = trainer.num_devices if device.type == "cpu" else 1  # of one machine take from the same memory
+    fits = processes * (needed - already) <= available
+    if not trainer.strategy.reduce_boolean_decision(fits):  # all go on together, or none
+        each = " on each device" if trainer.world_size > 1 else ""
         raise ValueError(
-            f"this run needs about {size(needed)} of memory and {size(already + available)} are available: "
+            f"this run needs about {size(needed)} of memory{each} and {size(already + available // processes)} are "
+            "available: "
             "lower --data.batch_size (the result stays the same) or --model.depth"
         )
 
@@ -137,37 +214,58 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
     device = trainer.strategy.root_device
     optimizer = trainer.strategy.optimizers[0]
     generator = torch.Generator().manual_seed(0)
+    averages = module.training_averages()
 
     def random_batch(rows: int, row_length: int) -> Batch:
         tokens = torch.randint(data.vocab_size, (rows, row_length + 1), generator=generator).to(device)
         return tokens[:, :-1], tokens[:, 1:]
 
     batch = random_batch(data.batch_size, data.row_length)
-    held_out = random_batch(max(1, VAL_BATCH_TOKENS // data.held_out.length), data.held_out.length)
+    held_out = random_batch(max(1, VAL_BATCH_TOKENS // 4 // data.held_out.length), data.held_out.length)
+
+    def last_micro_step() -> None:
+        loss = trainer.strategy.training_step(batch, 0)
+        assert isinstance(loss, Tensor)
+        loss.backward()  # under DDP, gradients travel meanwhile
 
     def micro_step() -> None:
-        with trainer.precision_plugin.train_step_context():
-            loss = module.training_step(batch, 0)
-        loss.backward()
+        with block_gradients():
+            last_micro_step()
 
-    def seconds(work: object, least: float) -> float:
-        assert callable(work)
-        work()  # the first time is slow: memory is taken, kernels are chosen, the model is compiled
+    block_gradients = getattr(trainer.strategy, "block_backward_sync", nullcontext)  # Lightning's, where there are many
+
+    def seconds(work: Callable[[], object], least: float) -> float:
+        work()  # the first time is slow: memory is taken, kernels are chosen
         synchronize(device)
-        start, times = time.perf_counter(), 0
-        while not times or time.perf_counter() - start < least:
+        start = time.perf_counter()
+        work()
+        synchronize(device)
+        once = time.perf_counter() - start
+        # all devices as often as the first one says, because they may have to wait for each other
+        times = trainer.strategy.broadcast(int(least / once))
+        start = time.perf_counter()
+        for _ in range(times):
             work()
-            synchronize(device)
-            times += 1
-        return (time.perf_counter() - start) / times
+        synchronize(device)
+        return (once + time.perf_counter() - start) / (1 + times)
 
-    micro = seconds(micro_step, TIMED_SECONDS)
+    if module.gpt.compiled_trunk is not None:
+        compile_now(module, last_micro_step)
+    micro = last = seconds(last_micro_step, TIMED_SECONDS)
+    if trainer.world_size > 1 and trainer.accumulate_grad_batches > 1:
+        micro = seconds(micro_step, TIMED_SECONDS)
 
     state, rates = optimizer.state, [group["lr"] for group in optimizer.param_groups]
     optimizer.state = defaultdict(dict)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
-    update = seconds(optimizer.step, 0.1)
+    period = max(group["every"] for group in optimizer.param_groups)  # steps until all parameters have moved
+
+    def update_all() -> None:
+        for _ in range(period):
+            optimizer.step()
+
+    update = seconds(update_all, 0.1) / period
     optimizer.state = state
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
@@ -178,6 +276,7 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
             module.gpt.losses(*held_out)
 
     forward = seconds(validate, 0.1)
-    module.reset_training_averages()
+    let_go(module.gpt)
+    module.take_training_averages(averages)
     scored_token = forward / held_out[0].numel() / trainer.world_size
-    return micro * trainer.accumulate_grad_batches + update, scored_token
+    return micro * (trainer.accumulate_grad_batches - 1) + last + update, scored_token

@@ -72,6 +72,8 @@ class StepProgress(ProgressBar):
                 parts.append(f"{clock(left)} left")
         if self._bar is not None:
             self._bar.n = trainer.global_step
+            if trainer.max_steps > 0:
+                self._bar.total = trainer.max_steps
             self._bar.set_description_str("  ".join(["", *parts]), refresh=True)
         else:
             total = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""

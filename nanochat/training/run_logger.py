@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
+from nanochat.data.cache import write_atomically
+
 CSV_NAME = "metrics.csv"
+BY_TOKENS = ("train/loss", "train/bpb", "val/bpb")  # drawn against tokens as well
 
 
 class RunLogger(TensorBoardLogger):
@@ -39,11 +43,13 @@ class RunLogger(TensorBoardLogger):
         super().__init__(
             save_dir, name=name, version=version, default_hp_metric=False, purge_step=purge_step, flush_secs=10
         )
-        self.tokens_per_step: int | None = None  # known when training starts
+        self.tokens_after: Callable[[int], int] | None = None  # so many steps; known when training starts
         self._purge_step = purge_step
+        self._taken_up = False
         self._started = time.time()
         self._rows: dict[int, dict[str, float]] = {}  # not yet in the file
         self._columns: list[str] | None = None  # of the file, once it has been looked at
+        self._newest = -1  # step in the file
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -51,15 +57,33 @@ class RunLogger(TensorBoardLogger):
         super().log_metrics(dict(values), step)
         if step is None or not values:
             return
-        if self.tokens_per_step is not None:
-            tokens = (step + 1) * self.tokens_per_step
-            for name in ("train/loss", "train/bpb", "val/bpb"):
-                if name in values:
-                    self.experiment.add_scalar(f"by_tokens/{name}", values[name], tokens)
-            values["tokens"] = tokens
+        if self._purge_step is not None and not self._taken_up:
+            self._take_up(self._purge_step)
+        if self.tokens_after is not None:
+            values["tokens"] = self.tokens_after(step + 1)
+            self._draw_by_tokens(values)
         values["seconds"] = round(time.time() - self._started, 3)
         row = self._rows.setdefault(step, {})
         row.update(values)
+
+    def _draw_by_tokens(self, values: Mapping[str, Any]) -> None:
+        for name in BY_TOKENS:
+            if values.get(name) not in (None, ""):
+                self.experiment.add_scalar(f"by_tokens/{name}", float(values[name]), int(float(values["tokens"])))
+
+    def _take_up(self, purge_step: int) -> None:
+        """Goes on where an earlier process stopped: its seconds count, and its curves by tokens are drawn again.
+
+        (TensorBoard drops them: it compares the step of going on with the x-axis of these curves, which is tokens.)
+        """
+        self._taken_up = True
+        _, rows = _read_csv(Path(self.log_dir, CSV_NAME))
+        before = [row for step, row in rows.items() if step < purge_step]
+        for row in before:
+            if row.get("tokens"):
+                self._draw_by_tokens(row)
+        if before and before[-1].get("seconds"):
+            self._started -= float(before[-1]["seconds"])
 
     @rank_zero_only
     def log_result(self, settings: Mapping[str, Any], metric: str) -> None:
@@ -82,13 +106,20 @@ class RunLogger(TensorBoardLogger):
         self._write_csv({step: self._rows.pop(step) for step in sorted(self._rows) if step < newest})
 
     @rank_zero_only
+    def flush(self) -> None:
+        """Puts everything into the files, so that nothing is lost if the process is killed."""
+        self.experiment.flush()
+        self._write_csv(self._rows)
+        self._rows = {}
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         super().finalize(status)
         self._write_csv(self._rows)
         self._rows = {}
 
     def _write_csv(self, rows: dict[int, dict[str, float]]) -> None:
-        """Appends lines to the file, which is written anew when there is a column that it does not have."""
+        """Appends lines to the file, which is written anew for a new column and for more about an old step."""
         if not rows:
             return
         path = Path(self.log_dir, CSV_NAME)
@@ -96,29 +127,42 @@ class RunLogger(TensorBoardLogger):
         if self._columns is None:
             self._columns, old = _read_csv(path)
             if self._purge_step is not None:
-                purged = {step: row for step, row in old.items() if step < self._purge_step}
-                _write_rows(path, "w", self._columns, purged)
+                old = {step: row for step, row in old.items() if step < self._purge_step}
+                _write_rows(path, self._columns, old)
+            self._newest = max(old, default=-1)
         new = dict.fromkeys(name for row in rows.values() for name in row if name not in self._columns)
-        if new:
+        if new or not path.is_file() or min(rows) <= self._newest:
             _, old = _read_csv(path)
             self._columns += new
-            _write_rows(path, "w", self._columns, {**old, **rows})
+            for step, row in rows.items():
+                old[step] = {**old.get(step, {}), **row}
+            _write_rows(path, self._columns, old)
         else:
-            _write_rows(path, "a", self._columns, rows)
+            with open(path, "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns, lineterminator="\n").writerows(_lines(rows))
+        self._newest = max(self._newest, *rows)
 
 
 def _read_csv(path: Path) -> tuple[list[str], dict[int, dict[str, Any]]]:
-    """The columns and the lines of a file, by step; of a new file, the columns that every run has."""
+    """The columns and the lines of a file, by step; of a new file, the columns that every run has.
+
+    A line that was cut short when a process was killed is left out.
+    """
     if not path.is_file():
         return ["step", "tokens", "seconds"], {}
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        return list(reader.fieldnames or []), {int(row["step"]): row for row in reader}
+        whole = [row for row in reader if None not in row.values() and str(row.get("step")).isdigit()]
+        return list(reader.fieldnames or ["step", "tokens", "seconds"]), {int(row["step"]): row for row in whole}
 
 
-def _write_rows(path: Path, mode: str, columns: list[str], rows: Mapping[int, Mapping[str, Any]]) -> None:
-    with open(path, mode, newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        if mode == "w":
-            writer.writeheader()
-        writer.writerows({"step": step, **row} for step, row in rows.items())
+def _write_rows(path: Path, columns: list[str], rows: Mapping[int, Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_lines(rows))
+    write_atomically(path, text.getvalue())
+
+
+def _lines(rows: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "step": step} for step, row in rows.items()]

@@ -14,6 +14,11 @@ def ends_step(trainer: Trainer, batch_idx: int) -> bool:
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
+def any_rank(trainer: Trainer, flag: bool) -> bool:
+    """Whether the flag is set on any rank: what all of them must do together. Every rank has to ask."""
+    return flag if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(flag, all=False)
+
+
 def logs_step(trainer: Trainer, step: int) -> bool:
     """Whether what is known after that many steps is to be logged."""
     return step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]

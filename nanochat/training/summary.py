@@ -24,6 +24,7 @@ from nanochat.training.steps import find_callback
 from nanochat.training.throughput import Throughput
 
 NAME = "summary.json"
+WORTH_SAYING = 0.02  # a longer wait for text than this share of the time
 
 
 class Summary(Callback):
@@ -81,6 +82,10 @@ class Summary(Callback):
         self.facts["seconds"] = round(self.seconds, 1)  # with the scoring, where there was any
         if val_bpb is not None:
             self.facts["val_bpb"] = val_bpb
+            for logger in trainer.loggers:  # Lightning's loops would log it a step too late
+                logger.log_metrics({"val/bpb_all": val_bpb}, trainer.global_step - 1)
+                logger.finalize("success")
+        self.facts["complete"] = True
         self._write(trainer)
         say(self._in_words(trainer, command, config))
 
@@ -96,14 +101,17 @@ class Summary(Callback):
             "seconds": round(self.seconds, 1),
             "training_seconds": round(throughput.seconds, 1) if throughput is not None else None,
             "steps": trainer.global_step,
-            "tokens": trainer.global_step * data.tokens_per_step(trainer.world_size),
+            "tokens": data.tokens_seen(trainer.global_step),
             "tokens_per_second": round(speed, 1) if speed else None,
             "mfu": round(throughput.mfu(trainer, speed) or 0, 4) if throughput is not None and speed else None,
+            "data_wait": round(data.seconds_waited / throughput.seconds, 5)
+            if throughput and throughput.seconds
+            else None,
             "parameters": module.gpt.num_parameters,
             "flops_per_token": module.gpt.flops_per_token(data.row_length),
             "peak_memory_bytes": peak_memory(),
             "checkpoint": saver.best_model_path if saver is not None else None,
-            "corpus": data.source,
+            "corpus": data.sources.corpus,
             "corpus_fingerprint": data.prepared.fingerprint,
             "seed": data.seed,
             "device": describe(device),
@@ -134,6 +142,8 @@ class Summary(Callback):
             mfu = f", {facts['mfu']:.0%} of the machine's peak" if facts["mfu"] else ""
             rows["speed"] = f"{facts['tokens_per_second']:,.0f} tokens/s{mfu}"
         rows["learned from"] = f"{count(facts['tokens'])} tokens in {facts['steps']:,} steps"
+        if (facts["data_wait"] or 0) >= WORTH_SAYING:
+            rows["waited"] = f"{facts['data_wait']:.0%} of the time for text (more --data.num_workers?)"
         rows["memory"] = f"{size(facts['peak_memory_bytes'])} at the peak"
         if facts["checkpoint"]:
             rows["checkpoint"] = facts["checkpoint"]
@@ -145,6 +155,14 @@ class Summary(Callback):
             f"  {command} fit {config}--model.depth={trainer.lightning_module.gpt.shape.depth + 2}",  # type: ignore
         ]
         return "\n" + "\n".join([table(f"Done in {duration(facts['seconds'])}", rows), *following])
+
+
+def is_complete(run: Path) -> bool:
+    """Whether a run has come to its end, with its final score."""
+    try:
+        return bool(json.loads((run / NAME).read_text(encoding="utf-8"))["complete"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _settings(trainer: Trainer) -> dict[str, Any]:

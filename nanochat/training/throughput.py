@@ -13,10 +13,12 @@ from nanochat.training.steps import ends_step, logs_step
 
 
 class Throughput(Callback):
-    """Logs ``train/tokens_per_second`` and ``train/mfu``, and keeps the totals of the run.
+    """Logs ``train/tokens_per_second``, ``train/mfu`` and ``train/data_wait``, and keeps the totals of the run.
 
     MFU (model FLOPs utilisation, PaLM, arXiv 2204.02311) counts the operations that the model needs, not those that
     were done, and divides by what the device could do in that time. Validation does not count.
+
+    ``train/data_wait`` is the share of the time that training waited for its batches.
 
     Attributes:
         tokens_per_second: over the steps since the last time it was logged; None before.
@@ -32,6 +34,7 @@ class Throughput(Callback):
         self.peak: float | None = None
         self._mark = 0.0
         self._since = [0.0, 0]  # seconds and tokens since the last time it was logged
+        self._waited = 0.0  # seconds waited for data until then
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         dtype = torch.bfloat16 if str(trainer.precision).startswith("bf16") else torch.float32
@@ -60,6 +63,9 @@ class Throughput(Callback):
         self._stop_clock(trainer)
         self.tokens_per_second = self._since[1] / self._since[0]
         pl_module.log("train/tokens_per_second", self.tokens_per_second)
+        waited = trainer.datamodule.seconds_waited  # type: ignore[attr-defined]
+        pl_module.log("train/data_wait", (waited - self._waited) / self._since[0])
+        self._waited = waited
         mfu = self.mfu(trainer, self.tokens_per_second)
         if mfu is not None:
             pl_module.log("train/mfu", mfu)

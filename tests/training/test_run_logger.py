@@ -1,4 +1,5 @@
 import csv
+import time
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,7 +22,7 @@ def log(logger: RunLogger, steps: range) -> None:
 
 def test_one_line_for_each_step(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, "run")
-    logger.tokens_per_step = 100
+    logger.tokens_after = lambda steps: 100 * steps
     log(logger, range(4))
     logger.finalize("success")
     rows = read(logger.log_dir)
@@ -37,6 +38,7 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> N
     first = RunLogger(tmp_path, "run")
     log(first, range(5))
     first.finalize("failed")
+    time.sleep(1.1)  # TensorBoard orders the files by the second in their names
     second = RunLogger(tmp_path, "run", version=0, purge_step=3)
     second.log_metrics({"train/loss": 0.5, "new": 1}, 3)
     second.finalize("success")
@@ -53,8 +55,48 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> N
 
 def test_tokens_are_an_axis_in_tensorboard(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, "run")
-    logger.tokens_per_step = 2048
+    logger.tokens_after = lambda steps: 2048 * steps
     log(logger, range(4))
     logger.finalize("success")
     events = EventAccumulator(logger.log_dir).Reload()
     assert [event.step for event in events.Scalars("by_tokens/val/bpb")] == [4096, 8192]
+
+
+def test_curves_by_tokens_go_on_too(tmp_path: Path) -> None:
+    first = RunLogger(tmp_path, "run")
+    first.tokens_after = lambda steps: 2048 * steps
+    log(first, range(5))
+    first.finalize("failed")
+    time.sleep(1.1)  # TensorBoard orders the files by the second in their names
+    second = RunLogger(tmp_path, "run", version=0, purge_step=3)
+    second.tokens_after = lambda steps: 2048 * steps
+    log(second, range(3, 6))
+    second.finalize("success")
+    events = EventAccumulator(first.log_dir).Reload()
+    assert [event.step for event in events.Scalars("by_tokens/train/loss")] == [2048 * n for n in range(1, 7)]
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(6))
+    seconds = [float(row["seconds"]) for row in read(first.log_dir)]
+    assert seconds == sorted(seconds)
+
+
+def test_a_line_that_was_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
+    first = RunLogger(tmp_path, "run")
+    log(first, range(5))
+    first.finalize("failed")
+    path = Path(first.log_dir, "metrics.csv")
+    path.write_text(path.read_text()[:-9])
+    second = RunLogger(tmp_path, "run", version=0, purge_step=4)
+    log(second, range(4, 6))
+    second.finalize("success")
+    assert [row["step"] for row in read(first.log_dir)] == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_more_about_a_step_that_is_in_the_file_joins_its_line(tmp_path: Path) -> None:
+    logger = RunLogger(tmp_path, "run")
+    for step in range(3):
+        logger.log_metrics({"a": step, "b": -step}, step)
+    logger.flush()
+    logger.log_metrics({"a": 7.0}, 2)
+    logger.finalize("success")
+    rows = [(row["step"], float(row["a"]), float(row["b"])) for row in read(logger.log_dir)]
+    assert rows == [("0", 0, 0), ("1", 1, -1), ("2", 7, -2)]

@@ -1,0 +1,63 @@
+"""torch.compile: where it pays, and how a run goes on where it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+
+from torch._dynamo.exc import TorchDynamoException
+
+from nanochat.data.cache import cache_root
+from nanochat.training.console import say
+from nanochat.training.language_model import LanguageModel
+
+# On two cores with AVX2 (torch 2.13, November 2026) compiling takes 35 to 42 s the first time and 3 s once it is in the
+# cache, at the tiny shape; steps then take 11 % less time. So within five minutes it costs at worst what it brings.
+PAYS_FROM_MINUTES = 5.0
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def pays(accelerator: str, minutes: float | None) -> bool:
+    """Whether to compile a model, if nobody says so.
+
+    Args:
+        accelerator: "cpu", "cuda", ...
+        minutes: that the run is to take; None if nobody knows.
+    """
+    long = accelerator != "cpu" or (minutes is not None and minutes >= PAYS_FROM_MINUTES)
+    return long and is_possible(accelerator)
+
+
+def is_possible(accelerator: str) -> bool:
+    """Whether torch finds a compiler: Triton, which it brings along for NVIDIA GPUs, or the system's own for C++.
+
+    Elsewhere than on Linux it may find one as well, but needs more than that.
+    """
+    if sys.platform != "linux" or accelerator not in ("cpu", "cuda", "gpu"):
+        return False
+    return accelerator != "cpu" or shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def compile_now(module: LanguageModel, micro_step: Callable[[], object]) -> None:
+    """Compiles the model by training a first micro-step; where that fails, the model goes on uncompiled.
+
+    torch keeps what it has compiled. Its own place for that, below /tmp, does not last: the project's cache does.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get(CACHE_VARIABLE) in (None, default_cache_dir()):  # importing torch has already set it
+        os.environ[CACHE_VARIABLE] = str(cache_root() / "compiled")
+    if module.device.type == "cpu":  # there are two pieces, one after the other: helpers would find nothing to do
+        from torch._inductor import config  # takes a while: only who compiles waits for it
+
+        config.compile_threads = 1
+    say("Compiling the model: that takes a while the first time, and is kept for later runs.")
+    try:
+        micro_step()
+    except TorchDynamoException as error:
+        why = str(error).strip().splitlines()[0]
+        say(f"It could not be compiled, and runs as it is (--model.compile=false does not try): {why}")
+        module.gpt.compiled_trunk = None
+        module.hparams["compile"] = False
