@@ -14,8 +14,9 @@ MAY_IMPORT = {
     "tokenizer": set(),
     "data": {"model", "tokenizer"},
     "inference": {"model", "tokenizer"},
+    "exchange": {"model", "tokenizer"},
     "training": {"model", "optim", "tokenizer", "data", "inference"},
-    "cli": {"model", "optim", "tokenizer", "data", "inference", "training"},
+    "cli": {"model", "optim", "tokenizer", "data", "inference", "exchange", "training"},
 }
 
 
@@ -47,17 +48,30 @@ def test_every_version_is_pinned() -> None:
     assert wanted <= pinned
 
 
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+def written_commands() -> list[str]:
+    """The commands in the README and in the pages of docs/, one line each."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    blocks = [b for page in pages for b in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(), re.DOTALL)]
+    lines = [line.split("  #")[0].strip() for block in blocks for line in re.sub(r"\\\n", " ", block).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def test_the_readmes_commands_exist() -> None:
+def fit_options(line: str) -> list[str] | None:
+    """The options of `fit` in a command, however it is started; None if it is another one."""
+    words = line.split()
+    if words[:1] == ["torchrun"]:
+        words = ["python", *words[words.index("cli.py") :]]
+    if words[:2] == ["sbatch", "configs/cluster/slurm.sh"]:
+        words = ["python", "cli.py", "fit", *words[2:]]
+    return words[3:] if words[:3] == ["python", "cli.py", "fit"] else None
+
+
+def test_the_commands_in_readme_and_docs_exist() -> None:
     from nanochat.cli.main import COMMANDS
 
-    commands = readme_commands()
+    commands = written_commands()
     assert sum(line.startswith("python cli.py fit") for line in commands) >= 3
+    assert sum(line.startswith("torchrun") for line in commands) >= 2
     makefile = (ROOT / "Makefile").read_text()
     for line in commands:
         words = line.split()
@@ -66,18 +80,24 @@ def test_the_readmes_commands_exist() -> None:
         if words[:2] == ["python", "cli.py"] and not words[2].startswith("-"):
             assert words[2] in COMMANDS, line
         for word in words:
-            if word.endswith(".yaml"):
-                assert (ROOT / word).is_file(), line
+            if word.endswith((".yaml", ".sh")):
+                assert (ROOT / word.split("=")[-1]).is_file(), line
 
 
-@pytest.mark.parametrize("line", [line for line in readme_commands() if line.startswith("python cli.py fit")])
-def test_the_readmes_options_can_be_parsed(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("line", [line for line in written_commands() if fit_options(line) is not None])
+def test_the_options_in_readme_and_docs_can_be_parsed(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     from nanochat.cli.training import NanochatCLI
 
     if "your-text" in line:
         line = line.replace("--data.corpus=path/to/your-text", "")
     with pytest.raises(SystemExit) as end:
-        NanochatCLI([*line.split()[2:], "--print_config"])
+        NanochatCLI(["fit", *(fit_options(line) or ()), "--print_config"])
     assert end.value.code == 0
     assert "max_steps" in capsys.readouterr().out
 
@@ -98,7 +118,9 @@ def test_every_tier_has_its_shape_and_leaves_the_width_to_the_dial(tier: str) ->
     }[tier]
     config = yaml.safe_load((ROOT / "configs" / f"{tier}.yaml").read_text())
     assert config["name"] == tier
-    assert config["model"] == {"depth": depth}
+    assert config["model"].pop("depth") == depth
+    tried_elsewhere = {"matrix_lr", "muon_band"} if tier == "full" else set()  # by nanochat, at this size
+    assert set(config["model"]) <= {"ngrams", "ngram_slots"} | tried_elsewhere  # the rest follows from the depth
     assert resolve_shape(depth).width == width
     data = TextDataModule(**config["data"])
     assert (data.vocab_size, data.context) == (vocab_size, context)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
@@ -16,11 +19,83 @@ class UsageError(ValueError):
 
 def report(message: str) -> int:
     """Prints the line, and returns the exit status that goes with it."""
-    print(f"nanochat: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"nanochat: error: {one_line(message)}", file=sys.stderr)
     return EXIT_ERROR
+
+
+def one_line(message: str) -> str:
+    """The message without line breaks and control characters: it may quote what a damaged file says."""
+    return " ".join("".join(c if c.isprintable() else " " for c in message).split())
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """ ", did you mean X?", or nothing if no known word is near."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f", did you mean {matches[0]}?" if matches else ""
+
+
+def reporting(command: Callable[[], object], *kinds: type[Exception]) -> int:
+    """Runs a command, and tells what a user can do something about in one line.
+
+    Args:
+        command: what to run.
+        kinds: exceptions that are the user's to solve, besides ValueError and OSError.
+
+    Returns:
+        The exit status: 0, 2 after an error, or what the command exits with.
+    """
+    solvable: tuple[type[Exception], ...] = (ValueError, *kinds)
+    try:
+        command()
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return report("the disk is full: free some space, or move the cache with NANOCHAT_CACHE")
+        return report(str(error))
+    except solvable as error:
+        return report(str(error))
+    except SystemExit as end:  # of --help and --print_config, and of Lightning after Ctrl-C
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise end.__context__ from None
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def lost_process(error: RuntimeError) -> bool:
+    """Whether the error says that another process of the run can no longer be reached."""
+    import torch.distributed as dist  # not above: --help does not wait for torch
+
+    return isinstance(error, dist.DistError) or "gloo" in str(error)  # gloo's are plain RuntimeErrors
+
+
+def leave_other_processes() -> None:
+    """Closes the connections to the run's other processes, if there are any.
+
+    Lightning does so at exit, but for NCCL only. gloo's threads, found running when the interpreter has ended, abort
+    the process now and then ("terminate called without an active exception": 2 of 75 processes that did nothing else).
+    """
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def about_processes(error: RuntimeError) -> str | None:
+    """What to say if the processes of a run could not find, or no longer reach, each other; None if it is not that."""
+    text = str(error)
+    port = os.environ.get("MASTER_PORT", "the port")
+    if "EADDRINUSE" in text:
+        return f"port {port} of this machine is taken by another program: set MASTER_PORT to a free one, on all nodes"
+    if re.search("(trying|failed) to connect to", text):
+        address = os.environ.get("MASTER_ADDR", "the first process")
+        return (
+            f"the first process of this run was not to be reached at {address}, port {port}: has it started, and do "
+            "the nodes reach each other by that name? (MASTER_ADDR and MASTER_PORT set another)"
+        )
+    if lost_process(error):
+        return (
+            "another process of this run has ended, so this one cannot go on; when the cause is gone, "
+            "--ckpt_path=last goes on from the last checkpoint"
+        )
+    if "in your SLURM bash script" in text:  # Lightning's, about --ntasks
+        return "SLURM was asked for --ntasks alone: ask for --nodes and --ntasks-per-node, one task for each device"
+    return None

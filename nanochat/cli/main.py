@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from nanochat.cli.errors import EXIT_INTERRUPTED, nearest, report
 
-# Importing torch and Lightning takes seconds, and `--help` should not wait for them: so the list is written here
-# once more (a test compares it with what there is).
+
+class Command(NamedTuple):
+    """What a command does, and the module whose ``run(arguments)`` does it."""
+
+    what: str
+    module: str
+
+
+# Importing torch and Lightning takes seconds, and `--help` should not wait for them: so the list is written here, and
+# a command's module is imported only when it is called.
 COMMANDS = {
-    "fit": "train a model",
-    "validate": "score a checkpoint on all of the held-out text",
+    "fit": Command("train a model", "nanochat.cli.training"),
+    "validate": Command("score a checkpoint on all of the held-out text", "nanochat.cli.training"),
+    "download": Command("fetch a corpus from the hub, ahead of training", "nanochat.cli.download"),
+    "export": Command("write a checkpoint as a folder that transformers loads", "nanochat.cli.exchange"),
+    "import": Command("read a folder of that kind into a checkpoint", "nanochat.cli.exchange"),
 }
 
 HELP = """\
@@ -38,7 +51,7 @@ def program_name() -> str:
 
 def help_text() -> str:
     width = max(map(len, COMMANDS)) + 2
-    commands = "\n".join(f"  {name:<{width}}{what}" for name, what in COMMANDS.items())
+    commands = "\n".join(f"  {name:<{width}}{command.what}" for name, command in COMMANDS.items())
     return HELP.format(program=program_name(), commands=commands)
 
 
@@ -62,9 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"there is no command {arguments[0]}{nearest(arguments[0], COMMANDS)} (commands: {', '.join(COMMANDS)})"
         )
     try:
-        from nanochat.cli.training import run
-
-        return run(arguments)
+        status: int = importlib.import_module(COMMANDS[arguments[0]].module).run(arguments)
+        return status
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return EXIT_INTERRUPTED

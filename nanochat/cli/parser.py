@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from lightning.pytorch.cli import LightningArgumentParser
+from jsonargparse import ArgumentParser
 
 from nanochat.cli.errors import UsageError, nearest
 
 
-class Parser(LightningArgumentParser):
-    """Lightning's parser; errors are raised, in one line, with the nearest real option."""
+class OneLineErrors(ArgumentParser):
+    """A parser whose errors are raised, in one line, with the nearest real option."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)  # --model.dept must not silently mean --model.depth

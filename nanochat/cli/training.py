@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shlex
 import sys
@@ -12,42 +11,53 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, report
+from nanochat.cli.errors import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    UsageError,
+    about_processes,
+    leave_other_processes,
+    report,
+    reporting,
+)
 from nanochat.cli.main import program_name
-from nanochat.cli.parser import Parser, check_config_files, config_files
+from nanochat.cli.parser import OneLineErrors, check_config_files, config_files
 from nanochat.data.text import TextDataModule, resolve_row_length
 from nanochat.model import GPT, resolve_shape
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoints import (
-    BEST,
-    LAST,
-    LastCheckpoint,
-    SafeCheckpointIO,
-    best_checkpoint,
-    find_checkpoint,
-    load_checkpoint,
-)
+from nanochat.training import compiling
+from nanochat.training.agreement import Agreement
+from nanochat.training.checkpoint_io import AUTO, BEST, LAST, PREVIOUS, SafeCheckpointIO, load_whole_checkpoint
+from nanochat.training.checkpoints import RUNS, LastCheckpoint, best_checkpoint, find_checkpoint, has_last_checkpoint
 from nanochat.training.console import as_markdown, say
 from nanochat.training.hardware import default_accelerator, default_precision
-from nanochat.training.interrupt import GracefulInterrupt, Interrupted
+from nanochat.training.interrupt import GracefulStop, Interrupted
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.plan import Plan
 from nanochat.training.progress import StepProgress
+from nanochat.training.resume import Resume
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.samples import Samples
+from nanochat.training.sharding import NAME as FSDP2
 from nanochat.training.steps import find_callback
-from nanochat.training.summary import Summary
+from nanochat.training.summary import Summary, is_complete
 from nanochat.training.throughput import Throughput
 
-RUNS = "lightning_logs"
 TOKENS_PER_PARAMETER = 10  # of the horizon, where neither steps nor time are given
 SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
+
+CKPT_PATH = {
+    "fit": "Where to go on from: a file; last or best, of the newest run of this --name; or auto, which is last if "
+    "there is one and begins otherwise. A file that `import` wrote gives its weights to a new run.",
+    "validate": "What to score: a file, or last or best, of the newest run of this --name.",
+}
 
 # Lightning's and torch's remarks that a user of this program can do nothing about, or that are wrong here.
 NEEDLESS_WARNINGS = (
@@ -58,6 +68,7 @@ NEEDLESS_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*`IterableDataset` has `__len__` defined.*",
     r".*Found \d+ module\(s\) in eval mode.*",
+    r".*FSDP2-wrapped module .* returned a view tensor.*",  # the losses, on which nothing works in place
     r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\).*",
 )
 
@@ -71,11 +82,18 @@ class SaveConfig(SaveConfigCallback):
             trainer.logger.experiment.add_text("configuration", as_markdown(text), 0)
 
 
+class Parser(OneLineErrors, LightningArgumentParser):
+    """Lightning's parser, with errors in one line."""
+
+
 class NanochatCLI(LightningCLI):
     """``fit`` and ``validate`` of Lightning's Trainer, with what this project adds to them."""
 
     def __init__(self, args: Sequence[str]) -> None:
         self._checkpoint: Path | None = None
+        self._steps_before = 0  # that the checkpoint's run was planned for
+        self._compiled_before: bool | None = None  # None without a checkpoint
+        self._weights: dict[str, Any] | None = None  # of a checkpoint that holds nothing else to go on with
         self._command_line = list(args)
         super().__init__(
             LanguageModel,
@@ -112,6 +130,13 @@ class NanochatCLI(LightningCLI):
         parser.link_arguments("data.vocab_size", "model.vocab_size")
         parser.link_arguments("data.context", "model.context")
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            if action.dest == "ckpt_path":  # not as Lightning explains it
+                action.help = CKPT_PATH[subcommand]
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         check_config_files(args)
         self.config = parser.parse_args(args)
@@ -119,7 +144,8 @@ class NanochatCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Lightning lets a checkpoint's settings override the command line silently; here the command line wins.
 
-        ``last`` and ``best`` mean the newest run of that name. A checkpoint of another shape is refused.
+        ``last`` and ``best`` mean the newest run of that name; ``auto`` is ``last`` if there is one, so that the same
+        command begins a run and goes on with it. A checkpoint of another shape is refused.
         """
         config = self.config[self.config.subcommand]
         given = config.get("ckpt_path")
@@ -127,32 +153,45 @@ class NanochatCLI(LightningCLI):
             if self.config.subcommand == "validate":
                 raise UsageError("validate needs a checkpoint: --ckpt_path=last, --ckpt_path=best or a file")
             return
+        if given == AUTO:
+            if self.config.subcommand == "validate":
+                raise UsageError(f"--ckpt_path={AUTO} is for `fit`; to score a checkpoint: --ckpt_path={LAST}")
+            given = config.ckpt_path = LAST if has_last_checkpoint(self._runs_folder(config) / config.name) else None
+            if given is None:
+                return
         if str(given) in (LAST, BEST):
             self._checkpoint = find_checkpoint(str(given), self._runs_folder(config) / config.name)
         else:
             self._checkpoint = Path(given)
         config.ckpt_path = str(self._checkpoint)
-        checkpoint = load_checkpoint(self._checkpoint)
+        checkpoint = load_whole_checkpoint(self._checkpoint)
         self._check_shape(config.model, checkpoint.get("hyper_parameters", {}))
         try:
             self._tokenizer = Tokenizer.from_dict(checkpoint["TextDataModule"]["tokenizer"])
             self._checkpoint_step = int(checkpoint["global_step"])
+            conditions = checkpoint.get("conditions", {})
+            self._steps_before = int(conditions.get("max_steps", 0))
+            self._compiled_before = bool(conditions.get("compile"))
         except KeyError as error:
             raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it has no tokenizer") from error
+        if self.config.subcommand == "fit" and "optimizer_states" not in checkpoint:  # as `import` writes it
+            self._weights = checkpoint["state_dict"]
 
     def _check_shape(self, wanted: Any, saved: dict[str, Any]) -> None:
         def shape(values: Any) -> dict[str, int]:
             resolved = resolve_shape(*(values.get(name) for name in SHAPE[:4]))
-            return dict(zip(SHAPE, (*resolved, values.get("vocab_size")), strict=True))
+            sizes = dict(zip(SHAPE, (*resolved, values.get("vocab_size")), strict=True))
+            longest = values.get("ngrams", 1)
+            return {**sizes, "ngrams": longest, "ngram_slots": values.get("ngram_slots", 0) if longest > 1 else 0}
 
         if not all(name in saved for name in SHAPE):
             raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it does not say its shape")
         have, want = shape(saved), shape(wanted)
-        different = [f"{name} {have[name]:,} instead of {want[name]:,}" for name in SHAPE if have[name] != want[name]]
+        different = [f"{name} {have[name]:,} instead of {want[name]:,}" for name in have if have[name] != want[name]]
         if different:
             assert self._checkpoint is not None
-            own = self._checkpoint.parent.parent / "config.yaml"
-            how = f"--config {own}" if own.is_file() else "the configuration it was trained with"
+            own = (self._checkpoint.parent.parent / "config.yaml", self._checkpoint.with_suffix(".yaml"))
+            how = next((f"--config {path}" for path in own if path.is_file()), "the configuration it was trained with")
             raise UsageError(f"the checkpoint {self._checkpoint} has {', '.join(different)}: give {how}")
 
     @staticmethod
@@ -181,9 +220,32 @@ class NanochatCLI(LightningCLI):
         if trainer.max_epochs not in (-1, None):
             raise UsageError("--trainer.max_epochs: the stream of text has no end; give --trainer.max_steps instead")
         if trainer.max_steps == -1 and trainer.max_time is None:
-            trainer.max_steps = self._default_steps(config.model, data)
+            trainer.max_steps = self._planned_steps(config)
+        if config.model.compile is None:
+            config.model.compile = self._compiles(config)
+        if str(trainer.strategy).startswith("fsdp") and trainer.strategy != FSDP2:
+            raise UsageError(f"--trainer.strategy={trainer.strategy}: Muon needs whole matrices, so take {FSDP2}")
+        if trainer.strategy == FSDP2:
+            trainer.inference_mode = False  # a weight that was first gathered in that mode can never be trained
         if trainer.devices == "auto" and trainer.accelerator in ("cuda", "gpu"):
-            trainer.devices = self._usable_devices(torch.cuda.device_count(), data)
+            trainer.devices = self._usable_devices(torch.cuda.device_count(), trainer.num_nodes, data)
+
+    def _compiles(self, config: Any) -> bool:
+        """Whether to compile the model: as the run did before, or where it pays."""
+        if self.subcommand != "fit":
+            return False
+        minutes = config.plan.minutes if config.trainer.max_steps == -1 and config.trainer.max_time is None else None
+        if self._compiled_before is not None and self._weights is None:
+            return self._compiled_before and compiling.is_possible(config.trainer.accelerator)
+        return compiling.pays(config.trainer.accelerator, minutes)
+
+    def _planned_steps(self, config: Any) -> int:
+        """What the checkpoint was planned for; -1 where the plan is going to say what fits into its minutes."""
+        if self._steps_before > 0 and self._weights is None:
+            return self._steps_before
+        if self.subcommand == "fit" and config.plan.minutes is not None:
+            return -1
+        return self._default_steps(config.model, config.data)
 
     @staticmethod
     def _default_steps(model: Any, data: Any) -> int:
@@ -195,12 +257,12 @@ class NanochatCLI(LightningCLI):
         return max(1, TOKENS_PER_PARAMETER * gpt.num_matmul_parameters // tokens_per_step)
 
     @staticmethod
-    def _usable_devices(count: int, data: Any) -> int:
-        """As many of the devices as one step's rows can be dealt out to evenly."""
+    def _usable_devices(count: int, nodes: int, data: Any) -> int:
+        """As many of a node's devices as one step's rows can be dealt out to evenly."""
         if data.tokens_per_step is None:
             return count
         rows = max(1, data.tokens_per_step // (data.batch_size * resolve_row_length(data.row_length, data.context)))
-        return max(n for n in range(1, count + 1) if rows % n == 0)
+        return max((n for n in range(1, count + 1) if rows % (n * nodes) == 0), default=count)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
@@ -211,7 +273,8 @@ class NanochatCLI(LightningCLI):
         elif trainer.logger in (None, True):
             kwargs["logger"] = self._new_logger(config)
         kwargs["plugins"] = [*_as_list(trainer.plugins), SafeCheckpointIO()]
-        callbacks = [*_as_list(trainer.callbacks), Throughput(), Summary(), GracefulInterrupt()]
+        agreement = Agreement(self._checkpoint_step if self._checkpoint is not None else 0)
+        callbacks = [*_as_list(trainer.callbacks), agreement, Throughput(), Summary(), Resume(), GracefulStop()]
         if trainer.enable_checkpointing in (None, True):
             callbacks.append(best_checkpoint())
         else:
@@ -227,26 +290,59 @@ class NanochatCLI(LightningCLI):
 
     def _new_logger(self, config: Any) -> RunLogger:
         version, purge_step = None, None
-        if self._checkpoint is not None and self._checkpoint.stem in (LAST, BEST) and self._resumes(config):
+        if self._checkpoint is not None and self._checkpoint.stem in (LAST, BEST, PREVIOUS) and self._resumes(config):
             version, purge_step = self._checkpoint.parent.parent.name, self._checkpoint_step
         return RunLogger(self._runs_folder(config), config.name, version, purge_step)
 
     def _resumes(self, config: Any) -> bool:
         """Whether the run goes on in the checkpoint's own folder, rather than branching off into a new one."""
         assert self._checkpoint is not None
+        if self._weights is not None:
+            return False
         return self._checkpoint.parent.parent.parent == self._runs_folder(config) / config.name
 
     def after_instantiate_classes(self) -> None:
+        if self.subcommand == "fit" and self.trainer.accumulate_grad_batches == 1:
+            self.datamodule.micro_steps(self.trainer.world_size)  # refuses now, before there are other processes
         if self._checkpoint is not None:
             self.datamodule.use_tokenizer(self._tokenizer)
+        if self._weights is not None:
+            self._begin_from(self._weights)
+
+    def _begin_from(self, weights: dict[str, Any]) -> None:
+        """Takes the weights and nothing else: the Trainer, which would want all of a run's state, begins at step 0."""
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UsageError(f"the weights in {self._checkpoint} are not those of this model: {error}") from error
+        self.config_init[self.subcommand].ckpt_path = None
 
     # ------------------------------------------------------------------------------------------- the commands
 
     def before_fit(self) -> None:
-        if self._checkpoint is not None:
+        if self._weights is not None:
+            say(f"Training on from the weights in {self._checkpoint}: a new run, from step 0.")
+        elif self._checkpoint is not None:
             say(f"Going on from {self._checkpoint}, step {self._checkpoint_step:,}.")
 
+    def fit(self, model: LightningModule, datamodule: LightningDataModule, **options: Any) -> None:
+        """Trains, unless the checkpoint is that of a finished run."""
+        if self._is_finished():
+            say(
+                f"This run is finished: {self._checkpoint_step:,} steps are done, and --trainer.max_steps="
+                f"{self.trainer.max_steps} asks for no more. A larger one goes on."
+            )
+        else:
+            self.trainer.fit(model, datamodule=datamodule, **options)
+
+    def _is_finished(self) -> bool:
+        if self._checkpoint is None or self._weights is not None:
+            return False
+        return 0 <= self.trainer.max_steps <= self._checkpoint_step and is_complete(self._checkpoint.parent.parent)
+
     def after_fit(self) -> None:
+        if self._is_finished():
+            return
         summary = find_callback(self.trainer, Summary)
         score = None
         if self.datamodule.validate_all and self.trainer.enable_validation:
@@ -261,8 +357,8 @@ class NanochatCLI(LightningCLI):
         say(f"val/bpb {score:.4f} on {rows.predictions:,} held-out tokens in {len(rows):,} rows ({ckpt_path})")
 
     def _score(self, model: LightningModule, data: LightningDataModule, ckpt_path: str | None = None) -> float:
-        results = self.trainer.validate(model, datamodule=data, ckpt_path=ckpt_path, verbose=False)
-        return float(results[0]["val/bpb_all"])
+        self.trainer.validate(model, datamodule=data, ckpt_path=ckpt_path, verbose=False)
+        return float(self.trainer.callback_metrics["val/bpb_all"])
 
     def _config_options(self) -> str:
         """The ``--config`` options that the user gave, for the commands that the summary proposes."""
@@ -277,31 +373,51 @@ def run(arguments: Sequence[str]) -> int:
     """Runs ``fit`` or ``validate``; returns the exit status."""
     quieten()
     try:
-        NanochatCLI(arguments)
+        status = reporting(lambda: NanochatCLI(arguments), MisconfigurationException)
+        leave_other_processes()
+        return status
     except Interrupted as stop:
-        words = [w for w in arguments if not w.startswith("--ckpt_path")]
-        print(f"\nStopped after step {stop.step:,}; all is saved. To go on:", file=sys.stderr)
-        print(f"  {program_name()} {shlex.join(words)} --ckpt_path={stop.checkpoint and LAST}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        leave_other_processes()
+        return _say_how_to_go_on(stop, arguments)
     except torch.OutOfMemoryError:
         return report("the GPU's memory is full: lower --data.batch_size (the result stays the same) or --model.depth")
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return report("the disk is full: free some space, or move the cache with NANOCHAT_CACHE")
-        return report(str(error))
-    except (ValueError, MisconfigurationException) as error:
-        return report(str(error))
-    except SystemExit as end:  # of --help and --print_config, and of Lightning after Ctrl-C
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise end.__context__ from None
-        return end.code if isinstance(end.code, int) else 1
-    return 0
+    except RuntimeError as error:
+        message = about_processes(error)
+        if message is None:
+            raise
+        if getattr(rank_zero_only, "rank", 0) and "MASTER_ADDR" not in message:
+            return EXIT_ERROR  # the first process says it
+        return report(message)
+
+
+def _say_how_to_go_on(stop: Interrupted, arguments: Sequence[str]) -> int:
+    """Says it on the main process; returns the exit status: 0 where the cluster goes on by itself."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        before = ["", *arguments]
+        words = [w for w, b in zip(arguments, before, strict=False) if "--ckpt_path" not in (w.split("=")[0], b)]
+        if stop.before_first_step:
+            what = "Stopped before the first step: the job is not put into the queue again, as it needs more time."
+            print(f"\n{what}", file=sys.stderr)
+        elif stop.requeued:
+            print(f"\nStopped after step {stop.step:,}; all is saved, and the job goes on by itself.", file=sys.stderr)
+        elif stop.checkpoint is None:
+            print(
+                f"\nStopped after step {stop.step:,}; nothing is saved, as the run has no checkpoints.", file=sys.stderr
+            )
+        else:
+            print(f"\nStopped after step {stop.step:,}; all is saved. To go on:", file=sys.stderr)
+            print(f"  {program_name()} {shlex.join(words)} --ckpt_path={LAST}", file=sys.stderr)
+    if stop.requeued:
+        return 0
+    return 128 + stop.number if stop.number is not None else EXIT_INTERRUPTED
 
 
 def quieten() -> None:
     """Shows this program's messages as plain lines, and keeps back those of others that help nobody."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # says that a process of the run has ended, and that the others will be killed for it
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("nanochat")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nanochat.cli import main
+from nanochat.cli.errors import about_processes, lost_process
 from tests.cli.tools import tiny_options, train
 
 
@@ -36,6 +37,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--data.context=0"], "context must be at least"),
         (["--data.row_length=0"], "--data.row_length must be at least 1, not 0"),
         (["--data.num_workers=-1"], "--data.num_workers must be at least 0"),
+        (["--data.max_shards=0"], "--data.max_shards must be at least 1, not 0"),
         (["--data.corpus=nowhere/at/all"], "there is no file or folder nowhere/at/all"),
         (["--data.tokens_per_step=100"], "a step of 100 tokens does not divide"),
         (["--ckpt_path=last"], "there is no last checkpoint"),
@@ -86,9 +88,9 @@ def corpus(folder: Path, **files: bytes) -> Path:
         ({"a_txt": b" \n"}, "is empty"),
         ({"a_txt": b"one document"}, "--data.val_corpus"),
         ({"a_txt": b"one", "b_txt": b"two"}, "too small: its held-out part has"),
-        ({"a_txt": b"\xff\xfe\x00"}, "a.txt is not UTF-8"),
+        ({"a_txt": b"\xff\xfe\x00"}, "a.txt, byte 0: not UTF-8"),
         ({"a_jsonl": b'{"text": 3}'}, "a.jsonl, line 1"),
-        ({"a_parquet": b"PAR1"}, "a.parquet is not a readable parquet file"),
+        ({"a_parquet": b"PAR1"}, "a.parquet is damaged or is not a parquet file"),
     ],
 )
 def test_a_bad_corpus(files: dict[str, bytes], said: str, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
@@ -136,7 +138,8 @@ def test_too_little_memory_is_refused_before_the_first_step(
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("nanochat.training.plan.available_memory", lambda device: 50_000_000)
     message = error_of(
-        ["fit", *tiny_options(corpus_folder, tmp_path), "--data.batch_size=200", "--data.tokens_per_step=12800"], capsys
+        ["fit", *tiny_options(corpus_folder, tmp_path), "--data.batch_size=4000", "--data.tokens_per_step=256000"],
+        capsys,
     )
     assert "needs about" in message
     assert "lower --data.batch_size (the result stays the same) or --model.depth" in message
@@ -152,7 +155,7 @@ def test_a_full_disk_is_said_and_the_old_checkpoint_stays(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nanochat.training.checkpoints.os.fsync", full)
+    monkeypatch.setattr("nanochat.training.checkpoint_io.os.fsync", full)
     message = error_of(["fit", *options, "--ckpt_path=last", "--trainer.max_steps=3"], capsys)
     assert "cannot write the checkpoint" in message
     assert "No space left on device" in message
@@ -173,3 +176,22 @@ def test_a_bad_configuration_file_is_named(corpus_folder: Path, tmp_path: Path, 
 def test_json_of_a_summary_is_there_even_so(corpus_folder: Path, tmp_path: Path) -> None:
     run = train(tiny_options(corpus_folder, tmp_path), tmp_path, "--trainer.max_steps=1")
     assert json.loads((run / "summary.json").read_text())["steps"] == 1
+
+
+def test_a_lost_process_is_told_from_a_mistake() -> None:
+    assert lost_process(RuntimeError("[.../gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer."))
+    assert lost_process(torch.distributed.DistBackendError("NCCL error: remote process exited"))
+    assert not lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert about_processes(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+def test_processes_that_cannot_meet_are_told_from_lost_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "node1")
+    lost = about_processes(torch.distributed.DistNetworkError("Failed to recv, got 0 bytes. Connection was closed"))
+    never = about_processes(
+        torch.distributed.DistNetworkError("The client socket has timed out while trying to connect to (node1, 19001).")
+    )
+    assert lost is not None
+    assert "--ckpt_path=last goes on" in lost
+    assert never is not None
+    assert "not to be reached at node1" in never

@@ -135,6 +135,78 @@ def test_a_run_goes_on_where_its_checkpoint_stands(corpus_folder: Path, tmp_path
     assert losses(resumed) == losses(straight)
 
 
+def test_a_finished_run_goes_on_only_with_more_steps(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    options = tiny_options(corpus_folder, tmp_path)
+    run = train(options, tmp_path)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    capsys.readouterr()
+    assert main(["fit", *options, "--ckpt_path=last"]) == 0  # as a cluster may start a finished job once more
+    assert (
+        "This run is finished: 4 steps are done, and --trainer.max_steps=4 asks for no more." in capsys.readouterr().out
+    )
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    train(options, tmp_path, "--ckpt_path=last", "--trainer.max_steps=10")
+    said = capsys.readouterr().out
+    assert "planned for 4 steps and is now for 10 steps" in said
+    assert "100% of their full values now (0% in the old one), and fall over the last 40% of it" in said
+    rates = [rate for _, rate in metrics(run, "lr-MuonAdamW/matrices")]
+    assert rates[4:] == pytest.approx([rates[0] * f for f in (1, 1, 1, 0.75, 0.5, 0.25)])
+
+
+def test_a_run_killed_before_its_last_score_gets_it_where_it_belongs(corpus_folder: Path, tmp_path: Path) -> None:
+    options = [*tiny_options(corpus_folder, tmp_path), "--data.validations=4"]
+    run = train(options, tmp_path)
+    known = {name: metrics(run, name) for name in ("train/loss", "val/bpb", "val/bpb_all")}
+    assert [step for step, _ in known["val/bpb_all"]] == [3]
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").unlink()
+    lines = (run / "metrics.csv").read_text().splitlines()
+    assert lines[0].endswith(",val/bpb_all")
+    (run / "metrics.csv").write_text("\n".join([*lines[:-1], lines[-1].rpartition(",")[0] + ",", ""]))
+    assert not metrics(run, "val/bpb_all")
+    train(options, tmp_path, "--ckpt_path=last")
+    assert {name: metrics(run, name) for name in known} == known
+    assert json.loads((run / "summary.json").read_text())["val_bpb"] == summary["val_bpb"]
+
+
+def test_a_run_takes_the_time_that_it_is_given(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    options = [*tiny_options(corpus_folder, tmp_path), "--trainer.max_steps=-1", "--plan.minutes=0.4"]
+    started = time.monotonic()
+    result = command("fit", *options, "--data.validate_all=false")
+    assert result.returncode == 0, result.stderr
+    assert 15 < time.monotonic() - started < 40  # 24 seconds, on a machine that does other work, too
+    (run,) = (tmp_path / "lightning_logs" / "run").iterdir()
+    steps = json.loads((run / "summary.json").read_text())["steps"]
+    assert steps > 10
+    assert "as many as fit into 0.4 minutes here" in result.stdout
+    rates = [rate for _, rate in metrics(run, "lr-MuonAdamW/embedding")]
+    assert rates[0] == rates[steps // 2] > 0  # the schedule is that of these steps
+    assert rates[-1] == pytest.approx(rates[0] / (0.4 * steps), rel=0.01)
+    assert main(["fit", *options, "--ckpt_path=last"]) == 0  # no new plan: that of the run
+    assert f"This run is finished: {steps:,} steps are done" in capsys.readouterr().out
+
+
+def test_what_is_not_as_before_is_said(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    options = tiny_options(corpus_folder, tmp_path)
+    train(options, tmp_path, "--trainer.max_steps=3")
+    capsys.readouterr()
+    more = ["--ckpt_path=last", "--trainer.max_steps=5", "--model.head_lr=0.5"]
+    run = train(options, tmp_path, *more, "--trainer.precision=bf16-mixed", "--data.batch_size=1")
+    said = capsys.readouterr().out
+    for words in (
+        "precision bf16-mixed instead of 32-true",
+        "micro-steps per step 4 instead of 2",
+        "rows per micro-step 1 instead of 2",
+        "The learning rate of head was",
+        "and is now 0.5.",
+    ):
+        assert words in said, said
+    assert metrics(run, "lr-MuonAdamW/head")[3] == (3, 0.5)
+    capsys.readouterr()
+    train(options, tmp_path, "--ckpt_path=last", "--trainer.max_steps=6", "--trainer.precision=bf16-mixed")
+    assert "Going on with micro-steps" in capsys.readouterr().out
+
+
 def test_validate_scores_all_of_the_held_out_text(finished: tuple[Path, str], corpus_folder: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     run, _ = finished
     options = tiny_options(corpus_folder, run.parents[2])
@@ -173,11 +245,11 @@ def test_the_tiers_own_options_as_the_readme_writes_them(corpus_folder: Path, tm
     assert (said_once["vocab_size"], said_once["context"]) == (400, 512)
     groups = {g["name"]: g["initial_lr"] for g in checkpoint["optimizer_states"][0]["param_groups"]}
     assert groups["matrices"] == 0.01  # as it is
-    assert config["data"]["tokens_per_step"] // (2 * 512) == 2  # so two micro-steps of two rows
+    assert config["data"]["tokens_per_step"] // (2 * config["data"]["row_length"]) == 2  # two micro-steps of two rows
 
 
 def test_ctrl_c_before_the_first_step_is_no_error(corpus_folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nanochat.data.text.prepare", interrupted)

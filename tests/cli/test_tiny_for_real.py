@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.tools import command, metrics, tiny_options
+from tests.cli.tools import command, metrics
 
 pytestmark = pytest.mark.slow
 GIGABYTE = 10**9
@@ -31,20 +31,5 @@ def test_tiny_trains_within_the_users_minimum_machine(tmp_path: Path, monkeypatc
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] < 2.6  # untrained: 4.4
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["peak_memory_bytes"] < 1.5 * GIGABYTE
+    assert summary["peak_memory_bytes"] < GIGABYTE  # compiler's memory included, as far as it is in this process
     assert abs(summary["val_bpb"] - scores[-1]) < 0.2
-
-
-def test_two_processes_train_one_model(corpus_folder: Path, tmp_path: Path) -> None:
-    """Two processes with half of the rows each see what one process sees."""
-
-    def losses(root: Path, *options: str) -> list[tuple[int, float]]:
-        result = command("fit", *tiny_options(corpus_folder, root), *options, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
-        return metrics(root / "lightning_logs" / "run" / "version_0", "val/bpb")
-
-    alone = losses(tmp_path / "one", "--data.batch_size=4")
-    together = losses(tmp_path / "two", "--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp")
-    for (step, score), (also, close) in zip(alone, together, strict=True):
-        assert step == also
-        assert score == pytest.approx(close, abs=1e-3)

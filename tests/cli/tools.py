@@ -26,6 +26,7 @@ def tiny_options(corpus: Path, root: Path) -> list[str]:
         "--data.tokens_per_step=256",
         "--data.val_tokens=500",
         "--model.depth=1",
+        "--model.muon_every=1",  # so that few steps change all weights
         "--trainer.precision=32-true",  # on every machine: what is compared here is exact or nearly so
         "--trainer.max_steps=4",
         "--trainer.log_every_n_steps=1",
@@ -36,6 +37,11 @@ def tiny_options(corpus: Path, root: Path) -> list[str]:
 def train(options: list[str], root: Path, *more: str) -> Path:
     """Trains in this process; returns the run's folder."""
     assert main(["fit", *options, *more]) == 0
+    return newest(root)
+
+
+def newest(root: Path) -> Path:
+    """The folder of the newest run below ``root``."""
     return max((root / "lightning_logs" / "run").glob("version_*"), key=lambda p: int(p.name.split("_")[1]))
 
 
