@@ -1,0 +1,108 @@
+"""How fast text is generated on the CPU.
+
+    python benchmarks/generate.py tiny medium --streams 1 8
+
+continues a short prompt by the decoder (nanochat/inference), with sampling, and beside it by the model's own forward
+pass with a KV cache. The weights are random, which changes no time. To read a model's matrices once for each token is
+the least that one stream can cost where they do not fit into the caches: ``times reading`` is the time of a step
+divided by that of reading so many bytes, at the bandwidth that a sum over a large tensor reaches in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from report import ROOT, report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tiers", nargs="*", default=["tiny", "small", "medium"], help="names of files in configs/")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8], help="texts written at once")
+    parser.add_argument("--tokens", type=int, default=300, help="in each text")
+    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts")
+    parser.add_argument("--threads", type=int, help="of torch; its own choice if left")
+    parser.add_argument("--ngrams", type=int, help="as --model.ngrams; the tier's own if left")
+    arguments = parser.parse_args()
+
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    bandwidth = read_bandwidth()
+    rows = [measure(tier, streams, arguments, bandwidth) for tier in arguments.tiers for streams in arguments.streams]
+    report("generate", rows)
+
+
+def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: float) -> dict[str, Any]:
+    """The fastest of some generations, by the decoder and by the model; the two take turns."""
+    import torch
+
+    from nanochat.inference import generate
+    from nanochat.inference.sampling import Sampler
+
+    gpt = random_gpt(tier, arguments.ngrams)
+    prompt, tokens = list(range(8)), arguments.tokens
+    seconds: dict[Any, float] = {}
+    with torch.inference_mode():
+        for _ in range(arguments.repeats):
+            for begin in (generate._begin_with_decoder, generate._begin_with_model):
+                sampler = Sampler(temperature=0.8, top_k=50)
+                logits, step = begin(gpt, prompt, streams, len(prompt) + tokens)
+                step(sampler(logits))  # the first step takes its memory
+                started = time.perf_counter()
+                for _ in range(tokens - 1):
+                    logits = step(sampler(logits))
+                taken = (time.perf_counter() - started) / (tokens - 1)
+                seconds[begin] = min(taken, seconds.get(begin, taken))
+    decoder, model = seconds.values()
+    reading = 4 * gpt.num_matmul_parameters / bandwidth
+    return {
+        "tier": tier,
+        "matrices M": gpt.num_matmul_parameters / 1e6,
+        "ngrams": gpt.ngrams.longest if gpt.ngrams is not None else 1,
+        "streams": streams,
+        "tokens/s": streams / decoder,
+        "by the model": streams / model,
+        "ms/step": 1e3 * decoder,
+        "ms to read": 1e3 * reading,
+        "times reading": decoder / reading,
+        "GB/s": bandwidth / 1e9,
+    }
+
+
+def random_gpt(tier: str, ngrams: int | None) -> Any:
+    """A model of a tier's size."""
+    import torch
+    import yaml
+
+    from nanochat.model import GPT
+
+    config = yaml.safe_load((ROOT / "configs" / f"{tier}.yaml").read_text())
+    data, model = config["data"], config["model"]
+    if ngrams is not None:
+        model["ngrams"] = ngrams
+    gpt = GPT(**model, vocab_size=data["vocab_size"], context=data["context"])
+    with torch.no_grad():
+        for p in gpt.parameters():
+            p.normal_(std=p.size(-1) ** -0.5)
+    return gpt
+
+
+def read_bandwidth() -> float:
+    """Bytes a second that torch reads from memory: the best of several sums over 256 MiB of float32."""
+    import torch
+
+    numbers = torch.ones(2**26)
+    best = float("inf")
+    for _ in range(10):
+        started = time.perf_counter()
+        numbers.sum()
+        best = min(best, time.perf_counter() - started)
+    return 4 * numbers.numel() / best
+
+
+if __name__ == "__main__":
+    main()

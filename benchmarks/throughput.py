@@ -1,0 +1,160 @@
+"""How fast a tier trains, and where the time of a step goes.
+
+    python benchmarks/throughput.py tiny medium --steps 40 --precision 32-true
+
+trains each tier for some steps through the command line's own ``fit``, and times a matrix product of the machine's own
+library before every step, outside of the step's time: so both run under the same conditions. ``of it`` is the ratio of
+the operations that the model needs (6 for each parameter in a product and token, and causal attention) to the median of
+these products; on a GPU, to the maker's figure. ``outside`` is all of a step's time that is not forward, backward or
+optimizer: batches, hooks, logs, the progress bar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from report import ROOT, report
+
+SIZE = 1024  # of the product's matrices
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tiers", nargs="*", default=["tiny", "medium"], help="names of files in configs/")
+    parser.add_argument("--steps", type=int, default=40, help="optimizer steps to measure, after as many to warm up")
+    parser.add_argument(
+        "--precision", nargs="+", default=[""], help="as --trainer.precision; the machine's own if left"
+    )
+    parser.add_argument("--options", nargs="*", default=[], help="more options of fit, as --options=--data.corpus=...")
+    arguments = parser.parse_args()
+    rows = [
+        measure(tier, p, arguments.steps, arguments.options) for tier in arguments.tiers for p in arguments.precision
+    ]
+    report("throughput", rows)
+
+
+class Clock:
+    """Adds up the time spent in functions, and when steps begin and end.
+
+    On a GPU the time in a function is that of its launches only: there, look at tokens/s and the share of the peak.
+    """
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+        self.running = False
+
+    def around(self, owner: Any, method: str, name: str) -> None:
+        """Lets the clock run in a method of a class or an object."""
+        inner: Callable[..., Any] = getattr(owner, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                if self.running:
+                    self.spent[name] += time.perf_counter() - started
+
+        setattr(owner, method, timed)
+
+
+def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[str, Any]:
+    """Trains, and reads the clock of the second half of the steps."""
+    import torch
+    from lightning.pytorch import Callback, LightningModule, Trainer
+
+    from nanochat.cli import main as command
+    from nanochat.optim import MuonAdamW
+    from nanochat.training import language_model
+    from nanochat.training.hardware import peak_flops, peak_memory, synchronize
+
+    clock = Clock()
+    result: dict[str, Any] = {}
+
+    class Measure(Callback):
+        products: list[float] = []  # FLOP/s of each
+        apart = 0.0  # seconds spent in them
+
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            clock.around(pl_module, "training_step", "forward")
+            clock.around(trainer.strategy, "backward", "backward")
+            optimizer = trainer.optimizers[0]
+            assert isinstance(optimizer, MuonAdamW)
+            clock.around(optimizer, "_update", "optimizer")
+            dtype = torch.bfloat16 if str(trainer.precision).startswith("bf16") else torch.float32
+            self.matrix = torch.ones(SIZE, SIZE, dtype=dtype)
+            self.result = torch.empty_like(self.matrix)
+
+        def on_train_batch_start(
+            self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            if trainer.global_step < steps or batch_idx % trainer.accumulate_grad_batches:
+                return
+            if not clock.running:
+                self.started, clock.running = self.now(trainer), True
+            if trainer.strategy.root_device.type == "cpu":
+                began = time.perf_counter()
+                torch.mm(self.matrix, self.matrix, out=self.result)
+                seconds = time.perf_counter() - began
+                self.products.append(2 * SIZE**3 / seconds)
+                self.apart += seconds
+
+        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            clock.running = False
+            seconds = self.now(trainer) - self.started - self.apart
+            data, gpt = trainer.datamodule, pl_module.gpt  # type: ignore[attr-defined]
+            tokens = steps * data.tokens_per_step(trainer.world_size)
+            device = trainer.strategy.root_device
+            product = statistics.median(self.products) if self.products else peak_flops(device, self.matrix.dtype) or 0
+            flops = gpt.flops_per_token(data.row_length) * tokens / seconds
+            result.update(
+                {
+                    "tier": tier,
+                    "precision": str(trainer.precision),
+                    "tokens/step": tokens // steps,
+                    "row": data.row_length,
+                    "tokens/s": tokens / seconds,
+                    "GFLOP/s": flops / 1e9,
+                    "product GFLOP/s": product / 1e9,
+                    "of it": f"{flops / product:.1%}" if product else "",
+                    **{name: f"{clock.spent[name] / seconds:.1%}" for name in ("forward", "backward", "optimizer")},
+                    "outside": f"{1 - sum(clock.spent.values()) / seconds:.1%}",
+                    "peak MB": round(peak_memory() / 1e6),
+                }
+            )
+
+        @staticmethod
+        def now(trainer: Trainer) -> float:
+            synchronize(trainer.strategy.root_device)
+            return time.perf_counter()
+
+    setup = language_model.LanguageModel.configure_callbacks
+    language_model.LanguageModel.configure_callbacks = lambda self: [Measure()]  # type: ignore[method-assign]
+    try:
+        with tempfile.TemporaryDirectory() as root:
+            status = command(
+                [
+                    *("fit", "--config", str(ROOT / "configs" / f"{tier}.yaml"), f"--trainer.default_root_dir={root}"),
+                    *(f"--trainer.max_steps={2 * steps}", "--trainer.limit_val_batches=0"),
+                    *(
+                        "--trainer.enable_checkpointing=false",
+                        *([f"--trainer.precision={precision}"] if precision else []),
+                    ),
+                    *options,
+                ]
+            )
+    finally:
+        language_model.LanguageModel.configure_callbacks = setup  # type: ignore[method-assign]
+    if status:
+        raise SystemExit(status)
+    return result
+
+
+if __name__ == "__main__":
+    main()
