@@ -1,0 +1,120 @@
+"""Arithmetic: the assistant writes down what is to be reckoned, and the calculator reckons."""
+
+from __future__ import annotations
+
+import random
+import re
+import zlib
+
+from nanochat.tasks.task import Item, Task, asked, call, generator, pick
+
+HELD_OUT_SHARE = 16  # one problem of so many is held out, whichever way it is asked
+HELD_OUT_ITEMS = 1000
+
+# {a} and {b} are numbers; after each way of asking for all operators come those for one of them.
+LEARNED = {
+    "": (
+        "What is {a} {o} {b}?",
+        "what is {a}{o}{b}",
+        "{a} {o} {b}",
+        "{a}{o}{b}",
+        "{a} {o} {b} = ?",
+        "{a}{o}{b}=?",
+        "Calculate {a} {o} {b}.",
+        "Compute {a}{o}{b}",
+        "How much is {a} {o} {b}?",
+        "Please work out {a} {o} {b}.",
+        "What do you get for {a} {o} {b}?",
+        "Can you compute {a} {o} {b}?",
+    ),
+    "+": (
+        "What is {a} plus {b}?",
+        "Add {a} and {b}.",
+        "What is the sum of {a} and {b}?",
+        "How much is {a} plus {b}?",
+        "I have {a} apples and get {b} more. How many do I have?",
+    ),
+    "-": (
+        "What is {a} minus {b}?",
+        "Take {b} away from {a}.",
+        "Subtract {b} from {a}.",
+        "What is the difference between {a} and {b}?",
+        "I had {a} coins and spent {b}. How many are left?",
+    ),
+    "*": (
+        "What is {a} times {b}?",
+        "Multiply {a} by {b}.",
+        "What is the product of {a} and {b}?",
+        "How much is {a} times {b}?",
+        "What is {a} x {b}?",
+        "{a} boxes hold {b} eggs each. How many eggs are there?",
+    ),
+    "/": (
+        "What is {a} divided by {b}?",
+        "Divide {a} by {b}.",
+        "How much is {a} divided by {b}?",
+        "{a} sweets are shared by {b} children. How many does each get?",
+    ),
+}
+HELD_OUT = {
+    "": (
+        "Tell me what {a} {o} {b} is.",
+        "Solve {a} {o} {b}",
+        "Do you know {a}{o}{b}?",
+        "I need the result of {a} {o} {b}.",
+    ),
+    "+": ("If I add {b} to {a}, what is the total?", "Sum up {a} and {b}."),
+    "-": ("How much remains of {a} without {b}?", "Reduce {a} by {b}."),
+    "*": ("What comes out of {a} multiplied by {b}?", "Give me {a} times {b}."),
+    "/": ("What is the quotient of {a} and {b}?", "How many times does {b} go into {a}?"),
+}
+
+
+class Arithmetic(Task):
+    """One operation on two whole numbers. Held out are pairs of numbers; half are asked in words of their own."""
+
+    name = "arithmetic"
+
+    def item(self, seed: int, index: int) -> Item:
+        return _item(generator(self.name, seed, index), held_out=False, ways=LEARNED)
+
+    @property
+    def held_out_count(self) -> int:
+        return HELD_OUT_ITEMS
+
+    def held_out(self, index: int) -> Item:
+        rng = generator(self.name, "held out", index)
+        return _item(rng, held_out=True, ways=HELD_OUT if index % 2 else LEARNED)
+
+    def check(self, item: Item, answer: str) -> bool:
+        """The last number that the answer names is the result."""
+        numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
+        return bool(numbers) and numbers[-1] == item.answer
+
+
+def _item(rng: random.Random, held_out: bool, ways: dict[str, tuple[str, ...]]) -> Item:
+    while True:
+        a, operator, b = _problem(rng)
+        if is_held_out(a, operator, b) == held_out:
+            break
+    question = pick(rng, ways[""] if rng.random() < 0.6 else ways[operator]).format(a=a, b=b, o=operator)
+    result = {"+": a + b, "-": a - b, "*": a * b, "/": a // (b or 1)}[operator]  # divisions come out even
+    return asked(question, call(f"{a}{operator}{b}", str(result), f"It is {result}."), str(result))
+
+
+def _problem(rng: random.Random) -> tuple[int, str, int]:
+    operator = pick(rng, "+-*/")
+    a, b = (_number(rng) for _ in range(2))
+    if operator == "/":
+        b = max(b % 100, 2)
+        a = b * (a % 1000 + 1)
+    return a, operator, b
+
+
+def _number(rng: random.Random) -> int:
+    """Of one to five digits; short ones are asked more often."""
+    return rng.randrange(10 ** rng.choices((1, 2, 3, 4, 5), (2, 4, 3, 2, 1))[0])
+
+
+def is_held_out(a: int, operator: str, b: int) -> bool:
+    return zlib.crc32(f"{a}{operator}{b}".encode()) % HELD_OUT_SHARE == 0
