@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nanochat.data.cache import write_atomically
+from nanochat.cache import write_atomically
 from nanochat.data.pieces import NotReady, Piece, StreamedPieces, error_path
 
 SHARDS_AHEAD = 2  # fetched before they are needed

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nanochat.data.cache import cache_root, read_checked, write_checked
+from nanochat.cache import cache_root, read_checked, write_checked
 from nanochat.data.documents import SPAN_BYTES, LeftOut, Span, find_files, read_documents, spans
 from nanochat.data.embedded import embedded_corpus
 from nanochat.data.hub import HubShard, list_corpus, parse_address

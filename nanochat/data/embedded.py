@@ -27,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from nanochat.data.cache import cache_root, checksum_of, new_folder, read_checked, write_checked
+from nanochat.cache import cache_root, checksum_of, new_folder, read_checked, write_checked
 
 log = logging.getLogger(__name__)
 

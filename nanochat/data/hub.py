@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from nanochat.data.cache import cache_root, read_checked, write_checked
+from nanochat.cache import cache_root, read_checked, write_checked
 
 PREFIX = "hf://"
 SUFFIXES = (".parquet", ".jsonl", ".txt")  # in the order of preference

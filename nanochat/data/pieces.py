@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-from nanochat.data.cache import new_folder, read_checked, write_checked
+from nanochat.cache import new_folder, read_checked, write_checked
 from nanochat.data.corpora import LargeCorpus, document_hash, shard_spans
 from nanochat.data.documents import SPAN_BYTES, LeftOut, Span, read_documents
 from nanochat.data.shuffle import shuffled

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanochat.data.cache import read_checked, write_checked
+from nanochat.cache import read_checked, write_checked
 from nanochat.tokenizer import Tokenizer
 
 BATCH_CHARACTERS = 2_000_000  # documents are tokenized in batches of about this size

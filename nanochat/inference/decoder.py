@@ -1,158 +1,129 @@
-"""The GPT once more, arranged for one new token at a time on a CPU.
-
-A step of a small model is a hundred operations on a few hundred numbers each. On a CPU every operation costs one to
-three microseconds before it computes anything, and the rest of the time goes by in reading the weights. So there are
-as few operations as possible here, no memory is taken on the way, and the weights lie as products read them fastest
-(layout.py). The logits are those of the model's own forward pass, to rounding (tests/inference/test_decoder.py).
-"""
+"""Reads texts with a model, a prompt or a token at a time, each token once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from nanochat.inference.buffers import ROOT_EPS, Buffers
-from nanochat.inference.layout import choose_parts, lay_out
-from nanochat.inference.state import State
+from nanochat.inference.native import NativeForward, load
+from nanochat.inference.stream import Stream
 from nanochat.model import GPT
-from nanochat.model.loss import SOFTCAP
-
-PIECE = 256  # tokens of a prompt read at once, so that their attention scores take little memory
+from nanochat.model.layers import Block, norm, rotate_and_norm
+from nanochat.model.loss import softcap
 
 
 class Decoder:
-    """Reads prompts, and then a token at a time, for one or several streams.
+    """Reads the next tokens of any number of streams together: the weights are read once for all of them.
 
-    The matrices are copied: what becomes of the model afterwards does not matter. The tables of embeddings, of which a
-    step reads a row or two, are the model's own.
+    On a CPU with a C++ compiler it runs :mod:`nanochat.inference.native`, elsewhere plain torch. The logits are those
+    of the model's own forward pass, to rounding. In C++ those of one stream do not depend, to the last bit, on which
+    others are read with it.
 
     Args:
-        gpt: a model on the CPU, whole. Its weights are taken in float32.
-        streams: how many are to be read together. Other numbers work as well, a little slower: the memory layout that
-            is best for one is not the best for many.
+        gpt: a whole model; on a CPU its matrices are copied, so that what becomes of it afterwards does not matter.
+        build: whether to compile the C++ if that has not been done on this machine.
     """
 
-    @torch.inference_mode()
-    def __init__(self, gpt: GPT, streams: int = 1) -> None:
-        self.shape, self.vocab_size, self.context = gpt.shape, gpt.vocab_size, gpt.context
-        self.embedding, self.ngrams = gpt.embedding.weight.float(), gpt.ngrams
-        if gpt.ngrams is not None:
-            self.ngram_table = gpt.ngrams.table.float()
-        self.parts = choose_parts(gpt.shape, gpt.vocab_size)
-        self.layers, self.head = lay_out(gpt, self.parts, streams)
-        # Attention divides the product of queries and keys, normed to the length sqrt(head_dim), by sqrt(head_dim):
-        # of vectors of length 1 that leaves a factor of sqrt(head_dim), half of it (as a factor) in each.
-        turns = torch.complex(gpt.cos.float(), -gpt.sin.float()) * gpt.shape.head_dim**0.25
-        self.turns = turns[:, None, None]  # (context, 1, 1, head_dim / 2): the same for each head
-        self.root_head_eps, self.root_stream_eps = (ROOT_EPS * n**0.5 for n in (gpt.shape.head_dim, gpt.shape.width))
+    def __init__(self, gpt: GPT, build: bool = True) -> None:
+        self.gpt, self.context, self.vocab_size = gpt, gpt.context, gpt.vocab_size
+        library = load(build) if fits_native(gpt) else None
+        self.forward = NativeForward(library, gpt) if library is not None else TorchForward(gpt)
 
-    @torch.inference_mode()
-    def new_state(self, streams: int = 1, length: int | None = None) -> State:
-        """Streams of which nothing has been read yet.
+    @property
+    def is_native(self) -> bool:
+        return isinstance(self.forward, NativeForward)
+
+    def new_stream(self, length: int | None = None) -> Stream:
+        """A stream of which nothing has been read.
 
         Args:
-            streams: how many.
-            length: the largest number of tokens that each may reach; the context if None. Memory is taken at once.
+            length: the largest number of tokens that it may reach; the context if None.
         """
-        heads, parts = self.shape.kv_heads, self.parts.heads
-        size = (self.shape.depth, 2, parts, streams, heads // parts, length or self.context, self.shape.head_dim)
-        return State(torch.empty(size), [[] for _ in range(streams)])
-
-    def step(self, state: State, tokens: Sequence[int]) -> Tensor:
-        """Reads one token of each stream: :meth:`read`, with (streams,) tokens."""
-        return self.read(state, [[token] for token in tokens])
+        return Stream(self.gpt, length or self.context, torch.float32 if self.is_native else self.gpt.activation_dtype)
 
     @torch.inference_mode()
-    def read(self, state: State, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """Reads the next tokens of each stream: a prompt, more of it, or the token last chosen.
+    def read(self, streams: Sequence[Stream], tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Reads the next tokens of each stream.
 
         Args:
-            state: what came before. It takes in the new tokens.
-            tokens: for each stream equally many, at least one.
+            streams: different ones. They take in their new tokens.
+            tokens: of each stream, at least one: a prompt, more of it, or the token last chosen.
 
         Returns:
-            (streams, vocab_size), float32: the logits of what follows the last of them.
+            (streams, vocab_size), float32, on the CPU: the logits of what follows each one's last token.
 
         Raises:
-            ValueError: if the tokens do not fit the state or the context. The state is then as it was.
+            ValueError: if tokens are missing, unknown, or do not fit. The streams are then as they were.
         """
-        if torch.is_autocast_enabled("cpu"):  # would turn some products to bfloat16, and not others
-            with torch.autocast("cpu", enabled=False):
-                return self.read(state, tokens)
-        time, end = len(tokens[0]), state.position + len(tokens[0])
-        if len(tokens) != state.streams or not time or any(len(row) != time for row in tokens):
-            raise ValueError(f"{state.streams} streams take equally many tokens each, not {[len(r) for r in tokens]}")
-        if end > min(state.length, self.context):
-            raise ValueError(
-                f"a row of {end} tokens is longer than the state's {state.length} or the context of {self.context}"
-            )
-        while time > PIECE:
-            self._read(state, [row[:PIECE] for row in tokens])
-            tokens, time = [row[PIECE:] for row in tokens], time - PIECE
-        return self._read(state, tokens)
+        if len(streams) != len(tokens) or not all(tokens):
+            raise ValueError(f"{len(streams)} streams take at least a token each, not {[len(t) for t in tokens]}")
+        for stream, new in zip(streams, tokens, strict=True):
+            if stream.position + len(new) > min(stream.length, self.context):
+                raise ValueError(
+                    f"a text of {stream.position + len(new)} tokens is longer than the stream's {stream.length} or the "
+                    f"context of {self.context}"
+                )
+            if min(new) < 0 or max(new) >= self.vocab_size:
+                raise ValueError(f"there is no token {max(new)} in a vocabulary of {self.vocab_size}")
+        for stream, new in zip(streams, tokens, strict=True):
+            stream.extend(new)
+        return self.forward.read(list(streams), [len(new) for new in tokens])
 
-    def _read(self, state: State, tokens: Sequence[Sequence[int]]) -> Tensor:
-        streams, time = len(tokens), len(tokens[0])
-        start, end = state.position, state.position + time
-        buffers = state.buffers if time == 1 else None
-        if buffers is None:
-            ngrams = self.ngrams.longest - 1 if self.ngrams is not None else 0
-            buffers = Buffers(self.shape, self.vocab_size, self.parts, ngrams, streams, time)
-            if time == 1:
-                state.buffers = buffers
-        self._embed(state, tokens, buffers)
-        self._blocks(state, start, end, buffers)
-        scale = buffers.last.scale()
-        logits = torch.baddbmm(buffers.logits, buffers.to_head, self.head, beta=0, alpha=scale, out=buffers.logits)
-        return logits.tanh_().transpose(0, 1).reshape(streams, -1) * SOFTCAP
 
-    def _embed(self, state: State, tokens: Sequence[Sequence[int]], b: Buffers) -> None:
-        """Vectors of the tokens and of their n-grams, normed, into the stream; and the tokens into the state."""
-        b.ids_array[:] = tokens
-        torch.index_select(self.embedding, 0, b.ids, out=b.embedded)
-        for ids, row in zip(state.ids, tokens, strict=True):
-            ids.extend(row)
-        if self.ngrams is not None:
-            time = len(tokens[0])
-            b.ngrams_array[:] = [
-                self.ngrams.rows_at(ids, place) for ids in state.ids for place in range(len(ids) - time, len(ids))
-            ]
-            vectors = self.ngram_table.index_select(0, b.ngrams)
-            b.embedded.add_(vectors.view(b.embedded.size(0), -1, b.embedded.size(1)).sum(1))
-        length = torch.linalg.vector_norm(b.embedded, dim=1, keepdim=True).hypot_(self.root_stream_eps)
-        torch.div(b.embedded_by_part, length.unsqueeze(2), out=b.stream_by_row)
+def fits_native(gpt: GPT) -> bool:
+    """Whether the whole model is on the CPU. (Of a tensor dealt out to several devices, each has a "local" part.)"""
+    return all(p.device.type == "cpu" and not hasattr(p, "to_local") for p in gpt.parameters())
 
-    def _blocks(self, state: State, start: int, end: int, b: Buffers) -> None:
-        """All blocks: the stream is changed in place."""
-        time = end - start
-        turn = self.turns.narrow(0, start, time)
-        # one call that cuts and one that deals out, for all layers together: 4 instead of 12 us for four layers
-        slots = state.slots.narrow(3, start, time).unbind()
-        keys, values = state.keys.narrow(3, 0, end).unbind(), state.values.narrow(2, 0, end).unbind()
-        future = torch.full((time, end), -torch.inf).triu_(start + 1) if time > 1 else None
-        for layer, slot, key, value in zip(self.layers, slots, keys, values, strict=True):
-            scale = b.normed.scale()
-            torch.baddbmm(b.projected, b.to_heads, layer.query_key_value, beta=0, alpha=scale, out=b.projected)
-            # a turn changes no length, so the norm of queries and keys may be divided out afterwards, on the way to
-            # where attention reads them; the values, divided by 1, go with the keys
-            torch.linalg.vector_norm(b.turned, dim=-1, keepdim=True, out=b.turned_length)
-            b.turned_length.hypot_(self.root_head_eps)
-            b.pairs.mul_(turn)
-            torch.div(b.query, b.query_length, out=b.queries_by_row)
-            torch.div(b.key_value, b.key_value_length, out=slot)
-            # plain products, because torch's attention takes 33 instead of 29 us for one stream of 300 tokens
-            # and 4 heads, and 400 instead of 255 us for eight streams (one thread)
-            scores = torch.bmm(b.queries, key)
-            if future is not None:
-                scores.view(scores.size(0), -1, time, end).add_(future)
-            torch.bmm(torch.softmax(scores, -1), value, out=b.found)
-            if b.target_of_found is not None:
-                b.target_of_found.copy_(b.found_by_row)
-            b.stream.baddbmm_(b.to_output, layer.output)
 
-            scale = b.normed.scale()
-            torch.baddbmm(b.inner, b.to_inner, layer.expand, beta=0, alpha=scale, out=b.inner).relu_()
-            torch.mul(b.inner, b.inner, out=b.target_of_squares)
-            b.stream.baddbmm_(b.to_contract, layer.contract)
+class TorchForward:
+    """The same in torch, for any device: all rows go through the matrices together, attention goes by streams."""
+
+    def __init__(self, gpt: GPT) -> None:
+        self.gpt = gpt
+
+    def read(self, streams: list[Stream], counts: list[int]) -> Tensor:
+        """As :meth:`NativeForward.read`."""
+        gpt, device = self.gpt, self.gpt.embedding.weight.device
+        spans = [range(s.position - n, s.position) for s, n in zip(streams, counts, strict=True)]
+        ids = [stream.ids for stream in streams]
+        new = [text[span.start :] for text, span in zip(ids, spans, strict=True)]
+        x = gpt.embedding(torch.tensor([i for row in new for i in row], device=device))
+        if gpt.ngrams is not None:
+            rows = [gpt.ngrams.rows_at(text, place) for text, span in zip(ids, spans, strict=True) for place in span]
+            x = x + F.embedding(torch.tensor(rows, device=device), gpt.ngrams.table).sum(1)
+        x = norm(x.to(gpt.activation_dtype))
+        positions = torch.tensor([place for span in spans for place in span], device=device)
+        cos, sin = gpt.cos[positions].to(x.dtype), gpt.sin[positions].to(x.dtype)
+        for layer, block in enumerate(gpt.blocks):
+            assert isinstance(block, Block)
+            x = x + self._attention(block, layer, norm(x), cos, sin, streams, spans)
+            x = x + block.mlp(norm(x))
+        last = norm(x[torch.tensor(counts).cumsum(0).sub(1).to(device)])
+        return softcap(F.linear(last, gpt.head.weight)).cpu()
+
+    @staticmethod
+    def _attention(
+        block: Block, layer: int, x: Tensor, cos: Tensor, sin: Tensor, streams: list[Stream], spans: list[range]
+    ) -> Tensor:
+        attention, found = block.attention, []
+        # (1, rows, heads, head_dim) to (heads, rows, head_dim)
+        query, key, value = (m(x).view(1, x.size(0), -1, attention.head_dim) for m in block.attention.projections)
+        query, key = (rotate_and_norm(vectors, cos, sin)[0] for vectors in (query, key))
+        value, begin = value[0].transpose(0, 1), 0
+        for stream, span in zip(streams, spans, strict=True):
+            mine = slice(begin, begin + len(span))
+            begin += len(span)
+            cache = stream.cache[layer]  # (kv_heads, 2, length, head_dim)
+            cache[:, 0, span.start : span.stop] = key[:, mine]
+            cache[:, 1, span.start : span.stop] = value[:, mine]
+            mask = None
+            if len(span) > 1:  # each of several new tokens sees all older ones and its own past
+                mask = torch.ones(len(span), span.stop, dtype=torch.bool, device=x.device).tril(span.start)
+            grouped = attention.heads != attention.kv_heads
+            seen = (query[None, :, mine], cache[None, :, 0, : span.stop], cache[None, :, 1, : span.stop])
+            y = F.scaled_dot_product_attention(*seen, attn_mask=mask, enable_gqa=grouped)
+            found.append(y[0].transpose(0, 1))
+        return block.attention.output(torch.cat(found).flatten(1))

@@ -1,19 +1,22 @@
-"""Text out of a model: one token after the other, each read once."""
+"""Text out of a model in one call: a prompt, and what follows it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
-from torch import Tensor
 
 from nanochat.inference.decoder import Decoder
-from nanochat.inference.sampling import Sampler
+from nanochat.inference.sampling import Sampler, Sampling, choose
 from nanochat.model import GPT
 
 
 def generate(
-    gpt: GPT, prompt: list[int], max_tokens: int, temperature: float = 0.8, top_k: int | None = 50, seed: int = 0
+    gpt: GPT,
+    prompt: list[int],
+    max_tokens: int,
+    temperature: float = 0.8,
+    top_k: int | None = 50,
+    seed: int = 0,
+    build: bool = True,
 ) -> list[int]:
     """Continues a prompt.
 
@@ -24,6 +27,7 @@ def generate(
         temperature: 0 takes the likeliest token each time; 1 draws as the model says.
         top_k: draw from the likeliest k tokens only; None draws from all.
         seed: the same seed gives the same tokens.
+        build: whether to compile the decoder if that has not been done on this machine.
 
     Returns:
         The new tokens, without the prompt.
@@ -31,7 +35,7 @@ def generate(
     Raises:
         ValueError: if the prompt is empty or leaves no room in the context.
     """
-    return generate_several(gpt, prompt, 1, max_tokens, temperature, top_k, seed)[0]
+    return generate_several(gpt, prompt, 1, max_tokens, temperature, top_k, seed, build)[0]
 
 
 @torch.inference_mode()
@@ -43,6 +47,7 @@ def generate_several(
     temperature: float = 0.8,
     top_k: int | None = 50,
     seed: int = 0,
+    build: bool = True,
 ) -> list[list[int]]:
     """Continues a prompt several times at once: the prompt is read once, and each step reads the weights once.
 
@@ -53,7 +58,8 @@ def generate_several(
         max_tokens: how many tokens to add to each, at most.
         temperature: 0 makes them all alike.
         top_k: draw from the likeliest k tokens only; None draws from all.
-        seed: the same seed gives the same continuations.
+        seed: the same seed gives the same continuations; the first is that of :func:`generate`.
+        build: whether to compile the decoder if that has not been done on this machine.
 
     Returns:
         The new tokens of each.
@@ -67,43 +73,17 @@ def generate_several(
         raise ValueError(f"a prompt of {len(prompt)} tokens leaves no room in a context of {gpt.context}")
     if samples < 1:
         raise ValueError(f"at least one sample, not {samples}")
-    sampler = Sampler(temperature, top_k, seed)
+    settings = Sampling(temperature, top_k)
+    samplers = [Sampler(settings, seed + n) for n in range(samples)]
     length = min(len(prompt) + max_tokens, gpt.context)
     steps = length - len(prompt)
     if steps <= 0:
         return [[] for _ in range(samples)]
-    begin = _begin_with_decoder if _fits_decoder(gpt) else _begin_with_model
-    logits, step = begin(gpt, prompt, samples, length)
-    tokens = [sampler(logits)]
+    decoder = Decoder(gpt, build)
+    stream = decoder.new_stream(length)
+    logits = decoder.read([stream], [prompt]).expand(samples, -1)
+    streams = [stream, *(stream.fork() for _ in range(samples - 1))]
+    tokens = [choose(logits, samplers)]
     while len(tokens) < steps:
-        tokens.append(sampler(step(tokens[-1])))
-    return [list(stream) for stream in zip(*tokens, strict=True)]
-
-
-Step = Callable[
-    [Sequence[int]], Tensor
-]  # from a token for each stream to the logits of the next: (streams, vocab_size)
-
-
-def _fits_decoder(gpt: GPT) -> bool:
-    """Whether the whole model is on the CPU. (Of a tensor dealt out to several devices, each has a "local" part.)"""
-    return all(p.device.type == "cpu" and not hasattr(p, "to_local") for p in gpt.parameters())
-
-
-def _begin_with_decoder(gpt: GPT, prompt: list[int], samples: int, length: int) -> tuple[Tensor, Step]:
-    """The first logits, and what takes a step."""
-    decoder = Decoder(gpt, samples)
-    state = decoder.new_state(1, length)
-    logits = decoder.read(state, [prompt])
-    state = state.repeated(samples)
-    return logits.expand(samples, -1), lambda tokens: decoder.step(state, tokens)
-
-
-def _begin_with_model(gpt: GPT, prompt: list[int], samples: int, length: int) -> tuple[Tensor, Step]:
-    """The same through the model's own forward pass, wherever it is."""
-    cache, device = gpt.new_cache(samples, length), gpt.embedding.weight.device
-
-    def read(ids: Tensor) -> Tensor:
-        return gpt(ids.to(device), cache)[:, -1].float().cpu()
-
-    return read(torch.tensor([prompt] * samples)), lambda tokens: read(torch.tensor(tokens).unsqueeze(1))
+        tokens.append(choose(decoder.read(streams, [[token] for token in tokens[-1]]), samplers))
+    return [list(stream_tokens) for stream_tokens in zip(*tokens, strict=True)]

@@ -45,6 +45,11 @@ class Attention(nn.Module):
         self.value = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
         self.output = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=False)
 
+    @property
+    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """To queries, keys and values."""
+        return self.query, self.key, self.value
+
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """Args:
             x: (batch, time, width), normed.
@@ -56,9 +61,7 @@ class Attention(nn.Module):
             (batch, time, width)
         """
         batch, time, _ = x.shape
-        query = self.query(x).view(batch, time, self.heads, self.head_dim)
-        key = self.key(x).view(batch, time, self.kv_heads, self.head_dim)
-        value = self.value(x).view(batch, time, self.kv_heads, self.head_dim)
+        query, key, value = (project(x).view(batch, time, -1, self.head_dim) for project in self.projections)
         # (batch, heads, time, head_dim)
         query, key = rotate_and_norm(query, cos, sin), rotate_and_norm(key, cos, sin)
         value = value.transpose(1, 2)
@@ -71,7 +74,7 @@ class Attention(nn.Module):
             if before and causal:  # several new tokens after older ones: each sees all older and its own past
                 mask = torch.ones(time, before + time, dtype=torch.bool, device=x.device).tril(before)
                 causal = False
-        if cache is None and fused.applies(x) and time <= fused.SHORT_ROW and self.kv_heads == self.heads:
+        if cache is None and x.device.type == "cpu" and time <= fused.SHORT_ROW and self.kv_heads == self.heads:
             out = fused.attention(query, key, value)
         else:
             out = F.scaled_dot_product_attention(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torch._dynamo.exc import TorchDynamoException
 
-from nanochat.data.cache import cache_root
+from nanochat.cache import cache_root
 from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
 

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
-from nanochat.data.cache import write_atomically
+from nanochat.cache import write_atomically
 
 CSV_NAME = "metrics.csv"
 BY_TOKENS = ("train/loss", "train/bpb", "val/bpb")  # drawn against tokens as well

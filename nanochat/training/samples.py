@@ -37,7 +37,8 @@ class Samples(Callback):
         tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
         prompt = [tokenizer.bos, *tokenizer.encode(self.prompt)]
         with trainer.precision_plugin.val_step_context():
-            ids = generate(module.gpt, prompt, self.max_tokens, self.temperature)
+            # a moment of a run's time is not for compiling
+            ids = generate(module.gpt, prompt, self.max_tokens, self.temperature, build=False)
         if tokenizer.bos in ids:  # the document ends where the next begins
             ids = ids[: ids.index(tokenizer.bos)]
         return tokenizer.decode(ids)

@@ -1,0 +1,269 @@
+// The GPT's forward pass for a few tokens at a time on a CPU, in float32: nanochat/model/gpt.py once more.
+//
+// A step of a small model is a few hundred thousand multiplications in a hundred operations. Called one by one from
+// Python each of them costs more than it computes. Here all of them are one call, and the time goes by in reading the
+// weights, each once for all rows. native.py beside this file compiles it and gives it what it reads.
+//
+// A row is a token at its place in a stream. The sums for a row are taken in the same order whatever rows come with
+// it, so that a text does not depend on which others are written at the same time: no -ffast-math, which would allow
+// the compiler to reorder them.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, MOST_ROWS = 6;
+#elif defined(__AVX__)
+constexpr int LANES = 8, MOST_ROWS = 3;
+#else
+constexpr int LANES = 4, MOST_ROWS = 4;  // SSE, NEON
+#endif
+typedef float Vector __attribute__((vector_size(LANES * 4)));  // GCC's and Clang's own vectors: no intrinsics needed
+constexpr int VECTORS = 4;                // of sums for each row; for MOST_ROWS rows as many as there are registers
+constexpr int BLOCK = VECTORS * LANES;    // outputs of a matrix that lie together in memory
+
+constexpr float EPS = 1.1920929e-07f;  // float32's, as torch's rms_norm adds it
+constexpr float SOFTCAP = 15.0f;
+constexpr int64_t MULTIPLIER = 1103515245, PRIME = 2147483647;  // nanochat/model/ngrams.py
+
+Vector load(const float* from) {
+    Vector v;
+    std::memcpy(&v, from, sizeof v);  // unaligned
+    return v;
+}
+
+void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
+
+float dot(const float* a, const float* b, int size) {
+    Vector total = {};
+    int i = 0;
+    for (; i + LANES <= size; i += LANES) total += load(a + i) * load(b + i);
+    float lanes[LANES];
+    store(lanes, total);
+    for (int n = LANES / 2; n > 0; n /= 2)
+        for (int lane = 0; lane < n; lane++) lanes[lane] += lanes[lane + n];
+    for (; i < size; i++) lanes[0] += a[i] * b[i];
+    return lanes[0];
+}
+
+// e^x for x <= 0, to a few units in the last place: 2^(whole + part), the whole into the exponent's bits, and for the
+// part, at most a half, the series of e^(part ln 2). A loop of it becomes vector instructions; calls of expf do not.
+float exponential(float x) {
+    float scaled = std::max(x, -87.0f) * 1.44269504f;
+    float whole = std::rint(scaled);
+    float y = (scaled - whole) * 0.693147181f;
+    float series = 1 + y * (1 + y * (1 / 2.f + y * (1 / 6.f + y * (1 / 24.f + y * (1 / 120.f + y / 720.f)))));
+    int32_t bits = (int32_t(whole) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, 4);
+    return series * power;
+}
+
+// A block of outputs for ROWS rows: each input is a number for a row, to multiply a vector of weights with.
+template <int ROWS>
+void multiply_block(const float* block, const float* in, float* out, int inputs, int in_stride, int out_stride, int valid) {
+    Vector total[ROWS][VECTORS] = {};
+    for (int i = 0; i < inputs; i++) {
+        Vector weights[VECTORS];
+        for (int v = 0; v < VECTORS; v++) weights[v] = load(block + int64_t(i) * BLOCK + v * LANES);
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < VECTORS; v++) total[r][v] += weights[v] * in[int64_t(r) * in_stride + i];
+    }
+    for (int r = 0; r < ROWS; r++) {
+        float* y = out + int64_t(r) * out_stride;
+        if (valid == BLOCK)
+            for (int v = 0; v < VECTORS; v++) store(y + v * LANES, total[r][v]);
+        else
+            std::memcpy(y, total[r], valid * sizeof(float));
+    }
+}
+
+template <int ROWS>
+void multiply_rows(int rows, const float* block, const float* in, float* out, int inputs, int in_stride, int out_stride, int valid) {
+    if (rows == ROWS) return multiply_block<ROWS>(block, in, out, inputs, in_stride, out_stride, valid);
+    if constexpr (ROWS > 1) multiply_rows<ROWS - 1>(rows, block, in, out, inputs, in_stride, out_stride, valid);
+}
+
+// out[row] = matrix in[row] for all rows, of the outputs this thread's share. The matrix is (blocks, inputs, BLOCK):
+// for each block of outputs what they take of the first input, of the second, and so on, as it is read.
+void multiply(const float* matrix, const float* in, float* out, int rows, int inputs, int outputs, int thread, int team) {
+    int blocks = (outputs + BLOCK - 1) / BLOCK;
+    for (int n = blocks * thread / team; n < blocks * (thread + 1) / team; n++)
+        for (int r = 0; r < rows; r += MOST_ROWS)
+            multiply_rows<MOST_ROWS>(
+                std::min(MOST_ROWS, rows - r), matrix + int64_t(n) * inputs * BLOCK, in + int64_t(r) * inputs,
+                out + int64_t(r) * outputs + n * BLOCK, inputs, inputs, outputs, std::min(BLOCK, outputs - n * BLOCK));
+}
+
+// y = the mean of the values, weighted by the shares: (seen, dim), contiguous.
+void average(const float* shares, const float* values, float* y, int seen, int dim, float total) {
+    int i = 0;
+    for (; i + BLOCK <= dim; i += BLOCK) {
+        Vector sums[VECTORS] = {};
+        for (int t = 0; t < seen; t++)
+            for (int v = 0; v < VECTORS; v++) sums[v] += shares[t] * load(values + int64_t(t) * dim + i + v * LANES);
+        for (int v = 0; v < VECTORS; v++) store(y + i + v * LANES, sums[v] / total);
+    }
+    for (; i < dim; i++) {
+        float sum = 0;
+        for (int t = 0; t < seen; t++) sum += shares[t] * values[int64_t(t) * dim + i];
+        y[i] = sum / total;
+    }
+}
+
+void norm(const float* x, float* y, int size) {  // RMSNorm
+    float scale = 1 / std::sqrt(dot(x, x, size) / size + EPS);
+    for (int i = 0; i < size; i++) y[i] = x[i] * scale;
+}
+
+void rotate_and_norm(const float* x, float* y, const float* cos, const float* sin, int size) {
+    int half = size / 2;
+    float scale = 1 / std::sqrt(dot(x, x, size) / size + EPS);  // a rotation changes no length
+    for (int i = 0; i < half; i++) {
+        float a = x[i], b = x[half + i];
+        y[i] = (a * cos[i] + b * sin[i]) * scale;
+        y[half + i] = (b * cos[i] - a * sin[i]) * scale;
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Matrices are as multiply() reads them.
+struct Layer {
+    const float *query_key_value, *output, *expand, *contract;
+};
+
+struct Model {
+    int32_t depth, width, heads, kv_heads, head_dim, vocab_size, ngrams, ngram_slots;
+    const float *embedding, *ngram_table, *head, *cos, *sin;
+    const Layer* layers;
+};
+
+struct Row {
+    const int64_t* ids;  // of the stream's text, from its first token on
+    float* cache;        // of the stream: (depth, kv_heads, 2, length, head_dim), keys before values
+    int32_t position;    // of the row's token in the stream
+    int32_t length;      // of the cache
+};
+
+int32_t nanochat_block() { return BLOCK; }
+
+// Numbers of working memory that nanochat_read needs.
+int64_t nanochat_memory(const Model* m, int32_t rows, int32_t longest, int32_t threads) {
+    return int64_t(rows) * (9 * m->width + 2 * m->kv_heads * m->head_dim) + int64_t(threads) * longest;
+}
+
+// Reads rows: their keys and values go into the caches, and the logits of `asked` of them, at the given indices, into
+// `logits`, (asked, vocab_size). Rows of one stream may come together, as long as all before them have been read or
+// come as well. `longest` is the largest position and 1.
+void nanochat_read(
+    const Model* model, const Row* rows, int32_t count, const int32_t* indices, int32_t asked, float* logits, float* memory,
+    int32_t longest, int32_t threads) {
+    const Model m = *model;
+    const int width = m.width, dim = m.head_dim, inner = 4 * width, group = m.heads / m.kv_heads;
+    const int projected = (m.heads + 2 * m.kv_heads) * dim;
+    float* const stream = memory;
+    float* const normed = stream + int64_t(count) * width;
+    float* const vectors = normed + int64_t(count) * width;  // queries, keys, values of each row
+    float* const found = vectors + int64_t(count) * projected;
+    float* const added = found + int64_t(count) * width;
+    float* const hidden = added + int64_t(count) * width;  // takes 4 * width; with what is above, 9 * width and the rest
+    float* const scores = hidden + int64_t(count) * inner;
+    const float root = 1 / std::sqrt(float(dim));
+
+#pragma omp parallel num_threads(threads)
+    {
+        int thread = 0, team = 1;
+#ifdef _OPENMP
+        thread = omp_get_thread_num(), team = omp_get_num_threads();
+#endif
+        float* const mine = scores + int64_t(thread) * longest;
+        auto add_and_norm = [&] {  // what a part of a block adds, into the stream; and the stream for the next part
+#pragma omp for
+            for (int r = 0; r < count; r++) {
+                float* x = stream + int64_t(r) * width;
+                for (int i = 0; i < width; i++) x[i] += added[int64_t(r) * width + i];
+                norm(x, normed + int64_t(r) * width, width);
+            }
+        };
+
+#pragma omp for
+        for (int r = 0; r < count; r++) {  // the vectors of the token and of its n-grams, normed
+            float* x = stream + int64_t(r) * width;
+            const int64_t* id = rows[r].ids + rows[r].position;
+            std::memcpy(x, m.embedding + *id * width, width * sizeof(float));
+            int64_t hash = *id + 1;
+            for (int back = 1; back < m.ngrams; back++) {
+                int64_t earlier = back <= rows[r].position ? id[-back] + 1 : 0;
+                hash = (hash * MULTIPLIER + earlier) % PRIME;
+                const float* ngram = m.ngram_table + (hash % m.ngram_slots + int64_t(back - 1) * m.ngram_slots) * width;
+                for (int i = 0; i < width; i++) x[i] += ngram[i];
+            }
+            norm(x, x, width);
+            norm(x, normed + int64_t(r) * width, width);
+        }
+        for (int layer = 0; layer < m.depth; layer++) {
+            const Layer& w = m.layers[layer];
+            multiply(w.query_key_value, normed, vectors, count, width, projected, thread, team);
+#pragma omp barrier
+#pragma omp for
+            for (int n = 0; n < count * m.kv_heads; n++) {  // keys and values into the caches, before any row looks
+                const int r = n / m.kv_heads, h = n % m.kv_heads;
+                const Row& row = rows[r];
+                float* of_row = vectors + int64_t(r) * projected;
+                float* slot = row.cache + ((int64_t(layer) * m.kv_heads + h) * 2 * row.length + row.position) * dim;
+                const float *cos = m.cos + int64_t(row.position) * (dim / 2), *sin = m.sin + int64_t(row.position) * (dim / 2);
+                rotate_and_norm(of_row + (m.heads + h) * dim, slot, cos, sin, dim);
+                std::memcpy(slot + int64_t(row.length) * dim, of_row + (m.heads + m.kv_heads + h) * dim, dim * sizeof(float));
+                for (int q = h * group; q < (h + 1) * group; q++) rotate_and_norm(of_row + q * dim, of_row + q * dim, cos, sin, dim);
+            }
+#pragma omp for schedule(dynamic)
+            for (int n = 0; n < count * m.heads; n++) {  // attention of one head of one row
+                const int r = n / m.heads, h = n % m.heads;
+                const Row& row = rows[r];
+                const float* query = vectors + int64_t(r) * projected + h * dim;
+                const float* keys = row.cache + (int64_t(layer) * m.kv_heads + h / group) * 2 * row.length * dim;
+                const int seen = row.position + 1;
+                float most = -INFINITY, total = 0;
+                for (int t = 0; t < seen; t++) {
+                    mine[t] = dot(query, keys + int64_t(t) * dim, dim) * root;
+                    most = std::max(most, mine[t]);
+                }
+                for (int t = 0; t < seen; t++) mine[t] = exponential(mine[t] - most);
+                for (int t = 0; t < seen; t++) total += mine[t];
+                average(mine, keys + int64_t(row.length) * dim, found + int64_t(r) * width + h * dim, seen, dim, total);
+            }
+            multiply(w.output, found, added, count, width, width, thread, team);
+#pragma omp barrier
+            add_and_norm();
+            multiply(w.expand, normed, hidden, count, width, inner, thread, team);
+#pragma omp barrier
+#pragma omp for
+            for (int64_t i = 0; i < int64_t(count) * inner; i++) hidden[i] = hidden[i] > 0 ? hidden[i] * hidden[i] : 0;
+            multiply(w.contract, hidden, added, count, inner, width, thread, team);
+#pragma omp barrier
+            add_and_norm();
+        }
+#pragma omp for
+        for (int a = 0; a < asked; a++)
+            std::memcpy(found + int64_t(a) * width, normed + int64_t(indices[a]) * width, width * sizeof(float));
+        multiply(m.head, found, logits, asked, width, m.vocab_size, thread, team);
+#pragma omp barrier
+#pragma omp for
+        for (int64_t i = 0; i < int64_t(asked) * m.vocab_size; i++) {
+            float e = exponential(-2 / SOFTCAP * std::fabs(logits[i]));  // tanh x = (1 - e^-2x) / (1 + e^-2x)
+            logits[i] = std::copysign(SOFTCAP * (1 - e) / (1 + e), logits[i]);
+        }
+    }
+}
+}
