@@ -29,7 +29,8 @@ from nanochat.cli.errors import (
 )
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import OneLineErrors, check_config_files, config_files
-from nanochat.data.text import TextDataModule, resolve_row_length
+from nanochat.data.module import resolve_row_length
+from nanochat.data.text import TextDataModule
 from nanochat.model import GPT, resolve_shape
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import compiling

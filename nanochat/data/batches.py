@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from nanochat.data.packing import HeldOutRows, Stretch, TokenStream
+from nanochat.data.packing import HeldOut, Stretch, TokenStream
 from nanochat.data.pieces import Pieces
 from nanochat.model import IGNORE
 
@@ -111,7 +111,7 @@ class HeldOutBatches:
         world_size: number of processes; each gets the same number of batches, filled up with masked ones.
     """
 
-    def __init__(self, rows: HeldOutRows, count: int, bos: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, rows: HeldOut, count: int, bos: int, rank: int = 0, world_size: int = 1) -> None:
         self.rows, self.bos = rows, bos
         longest_first = sorted(range(count), key=lambda index: -int(rows.sizes[index]))
         batches: list[list[int]] = []
@@ -127,11 +127,11 @@ class HeldOutBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for indices in self.batches:
-            rows = [torch.from_numpy(self.rows.row(index)) for index in indices]
-            time = max((len(row) - 1 for row in rows), default=1)
+            rows = [self.rows.example(index) for index in indices]
+            time = max((len(row_ids) for row_ids, _ in rows), default=1)
             ids = torch.full((max(len(rows), 1), time), self.bos)
             targets = torch.full_like(ids, IGNORE)
-            for i, row in enumerate(rows):
-                ids[i, : len(row) - 1] = row[:-1]
-                targets[i, : len(row) - 1] = row[1:]
+            for i, (row_ids, row_targets) in enumerate(rows):
+                ids[i, : len(row_ids)] = row_ids
+                targets[i, : len(row_ids)] = row_targets
             yield ids, targets

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nanochat.data.pieces import Piece, Pieces
 from nanochat.data.shuffle import shuffled
@@ -98,6 +100,27 @@ class TokenStream:
         return self.read(index * length, length)
 
 
+class HeldOut(Protocol):
+    """Rows to score a model on.
+
+    Attributes:
+        length: tokens in a row, at most.
+        sizes: (rows,), tokens in each row.
+    """
+
+    length: int
+    sizes: Any
+
+    def __len__(self) -> int: ...
+
+    @property
+    def predictions(self) -> int: ...
+
+    def first(self, predictions: int) -> int: ...
+
+    def example(self, index: int) -> tuple[Tensor, Tensor]: ...
+
+
 class HeldOutRows:
     """The held-out documents in rows of at most ``length`` predictions, each document alone.
 
@@ -137,3 +160,8 @@ class HeldOutRows:
         """Inputs and targets of a row: token i of it is an input, token i + 1 its target."""
         begin = self.begins[index]
         return self.file.tokens[begin : begin + self.sizes[index] + 1].astype(np.int64)
+
+    def example(self, index: int) -> tuple[Tensor, Tensor]:
+        """Ids and targets of a row, both (time,)."""
+        row = torch.from_numpy(self.row(index))
+        return row[:-1], row[1:]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
-
-from nanochat.data.ahead import Ahead, ignore_warnings
-from nanochat.data.batches import HeldOutBatches, TrainingBatches, TrainingLoader
+from nanochat.data.ahead import Ahead
+from nanochat.data.batches import TrainingBatches, TrainingLoader
+from nanochat.data.module import VAL_ROW, RowsDataModule, check_numbers
 from nanochat.data.packing import HeldOutRows, Stretch, TokenStream
 from nanochat.data.pieces import Pieces, StreamedPieces
 from nanochat.data.prepare import Prepared, Sources, prepare
@@ -20,15 +18,8 @@ from nanochat.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
-VAL_ROW = 512  # predictions in a row of held-out text, for every tier: so that scores can be compared
 
-
-def resolve_row_length(row_length: int | None, context: int) -> int:
-    """Tokens in a row to train on: as many as were asked for, or the context, but never more than the context."""
-    return min(row_length or context, context)
-
-
-class TextDataModule(LightningDataModule):
+class TextDataModule(RowsDataModule):
     """Documents packed into rows without padding, in an order that depends on the seed alone.
 
     Args:
@@ -79,50 +70,28 @@ class TextDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        for name, value, least in (
-            ("context", context, 1),
-            ("row_length", row_length if row_length is not None else context, 1),
-            ("batch_size", batch_size, 1),
-            ("val_tokens", val_tokens, 1),
-            ("validations", validations, 1),
-            ("num_workers", num_workers, 0),
-            ("max_shards", max_shards if max_shards is not None else 1, 1),
-        ):
-            if value < least:
-                raise ValueError(f"--data.{name} must be at least {least}, not {value}")
+        super().__init__(
+            vocab_size,
+            context,
+            row_length,
+            batch_size,
+            tokens_per_step,
+            val_tokens,
+            validations,
+            validate_all,
+            num_workers,
+            seed,
+        )
+        check_numbers({"max_shards": (max_shards, 1)})
         self.save_hyperparameters()
         self.sources = Sources(corpus, val_corpus, column, split, max_shards)
-        self.vocab_size = vocab_size
-        self.context = context
-        self.row_length = resolve_row_length(row_length, context)
-        self.batch_size = batch_size
-        self.val_tokens = val_tokens
-        self.validations = validations
-        self.validate_all = validate_all
-        self.num_workers = num_workers
-        self.seed = seed or 0
-        self._tokens_per_step = tokens_per_step
-        self.micro_steps()  # refuses at once what cannot be dealt out evenly
-        self._tokenizer: Tokenizer | None = None  # a checkpoint's own
         self._prepared: Prepared | None = None
-        # where in the stream, at which step, and after how many predictions this run began or resumed
-        self._start_tokens = self._start_step = self._start_seen = 0
+        self._start_tokens = 0  # where in the stream this run began or resumed
         self._origin: Stretch | None = None  # a stretch of the stream that an earlier process has seen
         self._stream: TokenStream | None = None
         self._ahead: Ahead | None = None
-        self._loader: TrainingLoader | None = None
-        self._spaces_validations = False
 
     # ------------------------------------------------------------------------------------------ preparation
-
-    def use_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Takes this tokenizer, a checkpoint's, instead of training one on the corpus."""
-        if tokenizer.vocab_size != self.vocab_size:
-            raise ValueError(
-                f"the checkpoint's vocabulary has {tokenizer.vocab_size:,} tokens: set --data.vocab_size to it"
-            )
-        self._tokenizer = tokenizer
 
     def _prepare(self) -> Prepared:
         fitting = self.trainer is None or self.trainer.state.fn == "fit"
@@ -135,41 +104,10 @@ class TextDataModule(LightningDataModule):
             pieces.forget_errors()
             TokenStream(pieces, self.seed).locate(0)  # what is wrong with the corpus is found out before the start
 
-    def setup(self, stage: str) -> None:
-        """Opens what :meth:`prepare_data` made, and says how many micro-steps make a step."""
+    def _prepare_rows(self) -> None:
         self._prepared = self._prepare()
         self.held_out = HeldOutRows(self.prepared.val, min(VAL_ROW, self.context))
         self._check_sizes()
-        if stage == "fit" and self.trainer is not None:
-            if self.trainer.accumulate_grad_batches == 1:  # not chosen by the user
-                self.trainer.accumulate_grad_batches = self.micro_steps(self.trainer.world_size)
-            self._spaces_validations = self.trainer.val_check_interval == 1.0  # the user has not said when they are due
-            if self.trainer.max_steps > 0:
-                self.space_validations(self.trainer.max_steps)
-
-    def space_validations(self, steps: int, done: int = 0, left: int | None = None) -> None:
-        """Spreads the validations evenly over a run, unless the user has said when they are due.
-
-        Args:
-            steps: of the whole run.
-            done: those that have been taken.
-            left: validations still to come, the last of them at the end; all if None.
-        """
-        assert self.trainer is not None
-        if self._spaces_validations and steps > done:
-            left = min(self.validations if left is None else left, steps - done)
-
-            # Lightning validates at each multiple of a number of micro-steps: as many of them as are to come must lie
-            # between now and the end, the nearest one as far away as can be
-            def fits(interval: int) -> bool:
-                return steps // interval - done // interval == left and (not done or done % interval > 0)
-
-            most = min(steps, left * steps // (steps - done) + 1)
-            fitting = [steps // parts for parts in range(1, most + 1) if fits(steps // parts)]
-            interval = min(fitting, default=max(1, steps // most))
-            interval *= self.trainer.accumulate_grad_batches
-            self.trainer.val_check_interval = self.trainer.val_check_batch = interval
-            self.trainer.check_val_every_n_epoch = None  # the stream has no end, so there are no epochs
 
     def teardown(self, stage: str) -> None:
         """Ends the processes that read ahead."""
@@ -196,6 +134,29 @@ class TextDataModule(LightningDataModule):
     def tokenizer(self) -> Tokenizer:
         return self.prepared.tokenizer
 
+    @property
+    def source(self) -> str:
+        return self.sources.corpus
+
+    @property
+    def extent(self) -> str:
+        return self.prepared.extent
+
+    @property
+    def fingerprint(self) -> str:
+        return self.prepared.fingerprint
+
+    @property
+    def all_tokens(self) -> int | None:
+        return self.pieces.tokens
+
+    def prompt(self, text: str) -> list[int]:
+        return [self.tokenizer.bos, *self.tokenizer.encode(text)]
+
+    @property
+    def stop_ids(self) -> Sequence[int]:
+        return [self.tokenizer.bos]  # a document ends where the next begins
+
     def _check_sizes(self) -> None:
         held_out = self.held_out.predictions
         train = self.prepared.train.tokens if self.prepared.train is not None else None
@@ -210,80 +171,37 @@ class TextDataModule(LightningDataModule):
                 "add text, or lower --data.context"
             )
 
-    # ---------------------------------------------------------------------------------------- steps and place
-
-    def tokens_per_step(self, world_size: int = 1) -> int:
-        """Tokens that one step of the optimizer learns from, over all devices."""
-        if self._tokens_per_step is not None:
-            return self._tokens_per_step
-        accumulate = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
-        return self.batch_size * self.row_length * world_size * accumulate
-
-    def micro_steps(self, world_size: int = 1) -> int:
-        """Micro-steps that make one step.
-
-        Raises:
-            ValueError: if the step does not divide into micro-steps, naming sizes that do.
-        """
-        micro = self.batch_size * self.row_length * world_size
-        if self._tokens_per_step is None:
-            return 1
-        if self._tokens_per_step % micro:
-            devices = f" on {world_size} devices" if world_size > 1 else ""
-            step = max(1, round(self._tokens_per_step / micro)) * micro
-            raise ValueError(
-                f"a step of {self._tokens_per_step:,} tokens does not divide into micro-steps of {self.batch_size} "
-                f"rows of {self.row_length}{devices}: set --data.tokens_per_step={step}, or another --data.batch_size"
-            )
-        return self._tokens_per_step // micro
+    # ------------------------------------------------------------------------------------- place in the stream
 
     def _place(self) -> int:
         """Where in the stream the next step begins, in tokens, after as many steps as the trainer has done."""
-        assert self.trainer is not None
-        rows = self.trainer.accumulate_grad_batches * self.trainer.world_size * self.batch_size
-        return self._start_tokens + (self.trainer.global_step - self._start_step) * rows * (self.row_length + 1)
-
-    def tokens_seen(self, step: int) -> int:
-        """Tokens that the model has learned from after so many steps, also if they were of another size before."""
-        assert self.trainer is not None
-        return self._start_seen + (step - self._start_step) * self.tokens_per_step(self.trainer.world_size)
+        return self._start_tokens + self._rows_since_start() * (self.row_length + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: the tokenizer, and the place in the stream."""
-        assert self.trainer is not None
-        return {
-            "tokenizer": self.tokenizer.to_dict(),
-            "corpus": self.prepared.fingerprint,
-            "seed": self.seed,
-            "place": self._place(),
-            "origin": self._last_stretch(),
-            "step": self.trainer.global_step,
-            "seen": self.tokens_seen(self.trainer.global_step),
-        }
+        return {**super().state_dict(), "place": self._place(), "origin": self._last_stretch()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def _go_on(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint stood, if it is the same corpus."""
-        if self.trainer is None or self.trainer.state.fn != "fit":
-            return
-        if state_dict["corpus"] != self.prepared.fingerprint:
+        assert self.trainer is not None
+        if state_dict["corpus"] != self.fingerprint:
             if self.trainer.is_global_zero:
                 log.warning(
                     "The checkpoint was trained on another corpus (%s, this one is %s): it is read from its beginning.",
                     state_dict["corpus"],
-                    self.prepared.fingerprint,
+                    self.fingerprint,
                 )
-        else:
-            self.seed = state_dict["seed"]
-            self._start_tokens = state_dict["place"]
-            if (origin := state_dict.get("origin")) is not None:
-                self._origin = Stretch(origin[0], (origin[1][0], origin[1][1]), origin[2], origin[3])
-                shards = self.prepared.train.corpus.shards if isinstance(self.prepared.train, StreamedPieces) else ()
-                if shards and self._origin.piece[0] >= len(shards):
-                    raise ValueError(
-                        f"the checkpoint stands in file {self._origin.piece[0] + 1} of the corpus, but only "
-                        f"{len(shards)} are to be used: raise --data.max_shards"
-                    )
-        self._start_step, self._start_seen = state_dict["step"], state_dict["seen"]
+            return
+        self.seed = state_dict["seed"]
+        self._start_tokens = state_dict["place"]
+        if (origin := state_dict.get("origin")) is not None:
+            self._origin = Stretch(origin[0], (origin[1][0], origin[1][1]), origin[2], origin[3])
+            shards = self.prepared.train.corpus.shards if isinstance(self.prepared.train, StreamedPieces) else ()
+            if shards and self._origin.piece[0] >= len(shards):
+                raise ValueError(
+                    f"the checkpoint stands in file {self._origin.piece[0] + 1} of the corpus, but only "
+                    f"{len(shards)} are to be used: raise --data.max_shards"
+                )
 
     def _last_stretch(self) -> list[Any] | None:
         """Where the stream has been read last, in plain numbers."""
@@ -313,14 +231,7 @@ class TextDataModule(LightningDataModule):
                 stretch = self._stream.locate(start + read) if count else self._first_stretch
                 self._ahead.reading(stretch.epoch, stretch.piece, self._tokens_left(stretch))
 
-        loader = DataLoader(
-            batches,
-            batch_size=None,  # the dataset yields whole batches
-            num_workers=self.num_workers,
-            pin_memory=cuda,
-            worker_init_fn=_leave_signals_to_parent,
-        )
-        self._loader = TrainingLoader(loader, on_batch)
+        self._loader = TrainingLoader(self._data_loader(batches, cuda), on_batch)
         return self._loader
 
     def _read_ahead(self, pieces: StreamedPieces, world_size: int) -> StreamedPieces:
@@ -339,39 +250,3 @@ class TextDataModule(LightningDataModule):
         steps = self.trainer.max_steps - self._start_step
         rows = self.trainer.accumulate_grad_batches * self.trainer.world_size * self.batch_size
         return self._start_tokens + steps * rows * (self.row_length + 1) - stretch.start
-
-    @property
-    def seconds_waited(self) -> float:
-        """How long training has waited for batches."""
-        return self._loader.seconds_waited if self._loader is not None else 0.0
-
-    def val_dataloader(self) -> HeldOutBatches:
-        """A fixed part of the held-out rows during a run, all of them for ``validate``."""
-        rank, world_size, _ = self._devices()
-        in_run = self.trainer is not None and self.trainer.state.fn == "fit"
-        count = self.held_out.first(self.val_tokens) if in_run else len(self.held_out)
-        return HeldOutBatches(self.held_out, count, self.tokenizer.bos, rank, world_size)
-
-    @property
-    def val_predictions(self) -> int:
-        """Tokens that each validation during a run scores."""
-        return int(self.held_out.sizes[: self.held_out.first(self.val_tokens)].sum())
-
-    def _devices(self) -> tuple[int, int, bool]:
-        if self.trainer is None:
-            return 0, 1, False
-        return (
-            self.trainer.global_rank,
-            self.trainer.world_size,
-            self.trainer.strategy.root_device.type == "cuda",
-        )
-
-
-def _leave_signals_to_parent(worker: int) -> None:
-    """What a terminal, torchrun or a cluster sends reaches a whole group of processes; only the main one answers.
-
-    SIGTERM is not ignored, because by it the main process ends a worker that hangs: so a worker leaves the group.
-    """
-    ignore_warnings()
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()

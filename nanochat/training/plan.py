@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from nanochat.data.batches import VAL_BATCH_TOKENS, Batch
-from nanochat.data.text import TextDataModule
+from nanochat.data.module import RowsDataModule
 from nanochat.training.compiling import compile_now
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import available_memory, describe, synchronize
@@ -63,7 +63,7 @@ class Plan(Callback):
         self._step_seconds, self._token_seconds = time_step(trainer, pl_module)
         if self.minutes is not None and trainer.max_steps == -1 and find_callback(trainer, Timer) is None:
             self._chosen = True
-            data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+            data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
             self._afford_validations(trainer)
             steps = max(LEAST_STEPS, self._fitting(trainer, self._step_seconds * AROUND_A_STEP, data.validations))
             trainer.fit_loop.epoch_loop.max_steps = steps
@@ -73,14 +73,14 @@ class Plan(Callback):
     def _afford_validations(self, trainer: Trainer) -> None:
         """Fewer of them in a short run."""
         assert self.minutes is not None
-        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
         each = trainer.strategy.broadcast(data.val_predictions * self._token_seconds)
         data.validations = max(1, min(data.validations, int(VALIDATING * 60 * self.minutes / each)))
 
     def _fitting(self, trainer: Trainer, step_seconds: float, validations: int) -> int:
         """How many steps fit into what is left of the time, with so many validations, by the first rank's word."""
         assert self.minutes is not None
-        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
         scoring = validations * data.val_predictions * self._token_seconds if trainer.enable_validation else 0.0
         elapsed = time.time() - psutil.Process().create_time()
         return int(
@@ -100,7 +100,7 @@ class Plan(Callback):
         since, before = self._looked
         step_seconds = (time.monotonic() - since - self._validating) / (done - before)
         self._looked, self._validating = (time.monotonic(), done), 0.0
-        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
         left = max(1, data.validations - self._validations)
         least = int(done / (1 - pl_module.warmdown)) + 1  # or else the rates would have to fall by now
         total = max(least, done + self._fitting(trainer, step_seconds, left))
@@ -118,7 +118,7 @@ class Plan(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LanguageModel)
-        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
         tokens_per_second = data.tokens_per_step(trainer.world_size) / self._step_seconds
         rows = self._describe(trainer, pl_module, data)
         if trainer.max_steps > 0:
@@ -137,13 +137,13 @@ class Plan(Callback):
         say()
         self._looked, self._validating = (time.monotonic(), trainer.global_step), 0.0
 
-    def _describe(self, trainer: Trainer, module: LanguageModel, data: TextDataModule) -> dict[str, str]:
+    def _describe(self, trainer: Trainer, module: LanguageModel, data: RowsDataModule) -> dict[str, str]:
         gpt, shape = module.gpt, module.gpt.shape
         tokens_per_step = data.tokens_per_step(trainer.world_size)
         rows = {
             "model": f"{gpt.num_parameters:,} parameters: depth {shape.depth}, width {shape.width}, "
             f"{shape.heads} heads, vocabulary {gpt.vocab_size:,}",
-            "text": f"{data.sources.corpus}: {data.prepared.extent} ({data.prepared.fingerprint})",
+            "text": f"{data.source}: {data.extent} ({data.fingerprint})",
         }
         if trainer.max_steps > 0:
             tokens = trainer.max_steps * tokens_per_step
@@ -152,8 +152,8 @@ class Plan(Callback):
                 f"{tokens / gpt.num_parameters:.2g} per parameter"
             )
             rows["compute"] = f"{tokens * gpt.flops_per_token(data.row_length):.2g} FLOPs"
-            if data.pieces.tokens is not None:
-                rows["compute"] += f", {tokens / data.pieces.tokens:.2g} times through the text"
+            if data.all_tokens is not None:
+                rows["compute"] += f", {tokens / data.all_tokens:.2g} times through the text"
         rates = [f"{group['name']} {group['initial_lr']:.2g}" for group in trainer.optimizers[0].param_groups]
         rows["learning"] = f"rates: {', '.join(rates)}"
         device = trainer.strategy.root_device
@@ -170,7 +170,7 @@ class Plan(Callback):
 
 def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     """Bytes that the run will take at its peak, all in all."""
-    data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
     activation_bytes = 2 if "bf16" in str(trainer.precision) or "16-" in str(trainer.precision) else 4
     shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
     needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes, shards) * WORKSPACE
@@ -210,7 +210,7 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
     The optimizer runs with a learning rate of zero and a state of its own, so weights and state stay what they are.
     Random tokens are as much work as real ones.
     """
-    data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
     optimizer = trainer.strategy.optimizers[0]
     generator = torch.Generator().manual_seed(0)

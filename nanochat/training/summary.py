@@ -13,8 +13,8 @@ import psutil
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nanochat.data.cache import write_atomically
-from nanochat.data.text import TextDataModule
+from nanochat.cache import write_atomically
+from nanochat.data.module import RowsDataModule
 from nanochat.training.checkpoints import LastCheckpoint
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe, peak_memory
@@ -90,7 +90,7 @@ class Summary(Callback):
         say(self._in_words(trainer, command, config))
 
     def _collect(self, trainer: Trainer, module: LanguageModel) -> dict[str, Any]:
-        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
         throughput = find_callback(trainer, Throughput)
         saver = find_callback(trainer, LastCheckpoint)
         speed = throughput.tokens / throughput.seconds if throughput is not None and throughput.seconds else None
@@ -111,8 +111,8 @@ class Summary(Callback):
             "flops_per_token": module.gpt.flops_per_token(data.row_length),
             "peak_memory_bytes": peak_memory(),
             "checkpoint": saver.best_model_path if saver is not None else None,
-            "corpus": data.sources.corpus,
-            "corpus_fingerprint": data.prepared.fingerprint,
+            "corpus": data.source,
+            "corpus_fingerprint": data.fingerprint,
             "seed": data.seed,
             "device": describe(device),
             "devices": trainer.world_size,
