@@ -74,7 +74,7 @@ class Attention(nn.Module):
             if before and causal:  # several new tokens after older ones: each sees all older and its own past
                 mask = torch.ones(time, before + time, dtype=torch.bool, device=x.device).tril(before)
                 causal = False
-        if cache is None and x.device.type == "cpu" and time <= fused.SHORT_ROW and self.kv_heads == self.heads:
+        if cache is None and fused.attends_by_products(query, key):
             out = fused.attention(query, key, value)
         else:
             out = F.scaled_dot_product_attention(

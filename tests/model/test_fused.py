@@ -53,6 +53,15 @@ def test_attention() -> None:
     compare(fused.attention, plain, *torch.randn(3, 2, 3, 7, 8))
 
 
+def test_which_rows_are_short() -> None:
+    query = torch.empty(1, 2, 256, 8)
+    assert fused.attends_by_products(query, query)
+    assert not fused.attends_by_products(query, query[:, :1])  # grouped queries
+    longer = torch.empty(1, 2, 257, 8)
+    assert not fused.attends_by_products(longer, longer)
+    assert fused.attends_by_products(longer.bfloat16(), longer.bfloat16())
+
+
 def test_mlp() -> None:
     def plain(x: Tensor, expand: Tensor, contract: Tensor) -> Tensor:
         return F.linear(F.relu(F.linear(x, expand)).square(), contract)
@@ -87,6 +96,7 @@ def test_the_whole_model_in_bfloat16_and_in_float32(kv_heads: int, monkeypatch: 
 
     def gradients(dtype: torch.dtype, by_hand: bool) -> Tensor:
         monkeypatch.setattr(fused, "applies", lambda x: by_hand)
+        monkeypatch.setattr(fused, "attends_by_products", lambda query, key: by_hand and kv_heads == 2)
         gpt.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = gpt.loss(ids, targets, weights)[0] if by_hand else gpt.losses(ids, targets).mean()
