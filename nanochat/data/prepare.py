@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
-from nanochat.data.cache import cache_root, new_folder, read_checked, write_checked
+from nanochat.cache import cache_root, new_folder, read_checked, write_checked
 from nanochat.data.corpora import EMBEDDED, Corpus, LargeCorpus, first_characters, open_corpus
 from nanochat.data.documents import SPAN_BYTES
 from nanochat.data.pieces import TRAIN, Pieces, StoredPieces, StreamedPieces

@@ -1,0 +1,91 @@
+"""The rows of parquet files by number: copied once into a file that is mapped, and so take no memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.ipc
+import pyarrow.parquet
+
+from nanochat.cache import cache_root, new_folder
+
+BATCH_ROWS = 256
+
+
+class Table(Sequence[dict[str, Any]]):
+    """Rows as plain values.
+
+    Args:
+        path: a file in Arrow's format, as :func:`to_table` writes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._table = pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Table, (self.path,)  # a worker process maps the file again
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]  # no slices
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row: dict[str, Any] = self._table.slice(index, 1).to_pylist()[0]
+        return row
+
+
+def to_table(files: Sequence[Path], columns: Sequence[str], key: str) -> Table:
+    """The rows of parquet files, from the cache if they have been copied there before.
+
+    Args:
+        files: of the same columns.
+        columns: those that are needed; where a file has none of them, all of it is taken.
+        key: changes whenever the files do.
+
+    Raises:
+        ValueError: if a file is damaged or lacks columns, naming it.
+    """
+    known = hashlib.sha256(json.dumps([key, list(columns)]).encode()).hexdigest()[:16]
+    folder = cache_root() / "tables" / known
+    path = folder / "rows.arrow"
+    if not path.is_file():
+        with new_folder(folder) as work:
+            _copy(files, columns, work / path.name)
+    return Table(path)
+
+
+def _copy(files: Sequence[Path], columns: Sequence[str], target: Path) -> None:
+    writer = None
+    try:
+        for batch in _batches(files, columns):
+            if writer is None:
+                writer = pyarrow.ipc.new_file(str(target), batch.schema)
+            writer.write_batch(batch)
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        raise ValueError(f"{files[0]} has no rows" if files else "there are no files")
+
+
+def _batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+    for file in files:
+        try:
+            with pyarrow.parquet.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet:
+                names = parquet.schema_arrow.names
+                missing = [name for name in columns if name not in names]
+                if missing and len(missing) < len(columns):
+                    raise ValueError(f"{file} has no column {', '.join(missing)}, only: {', '.join(names)}")
+                yield from parquet.iter_batches(BATCH_ROWS, columns=None if missing else list(columns))
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            if isinstance(error, (FileNotFoundError, PermissionError)):
+                raise
+            why = " ".join(str(error).split())[:160]
+            raise ValueError(f"{file} is damaged or is not a parquet file: {why}") from error
