@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Any
 
 from report import ROOT, report
+
+Step = Callable[[list[int]], Any]  # from a token for each stream to the logits of the next
 
 
 def main() -> None:
@@ -40,35 +43,50 @@ def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: f
     """The fastest of some generations, by the decoder and by the model; the two take turns."""
     import torch
 
-    from nanochat.inference import generate
-    from nanochat.inference.sampling import Sampler
+    from nanochat.inference.decoder import Decoder
+    from nanochat.inference.sampling import Sampler, Sampling, choose
 
     gpt = random_gpt(tier, arguments.ngrams)
     prompt, tokens = list(range(8)), arguments.tokens
-    seconds: dict[Any, float] = {}
+    seconds: dict[str, float] = {}
+
+    def by_decoder() -> tuple[torch.Tensor, Step]:
+        decoder = Decoder(gpt)
+        texts = [decoder.new_stream(len(prompt) + tokens) for _ in range(streams)]
+        logits = decoder.read(texts, [prompt] * streams)
+        return logits, lambda chosen: decoder.read(texts, [[token] for token in chosen])
+
+    def by_model() -> tuple[torch.Tensor, Step]:
+        cache = gpt.new_cache(streams, len(prompt) + tokens)
+
+        def read(ids: torch.Tensor) -> torch.Tensor:
+            return gpt(ids, cache)[:, -1]
+
+        return read(torch.tensor([prompt] * streams)), lambda chosen: read(torch.tensor(chosen).unsqueeze(1))
+
     with torch.inference_mode():
         for _ in range(arguments.repeats):
-            for begin in (generate._begin_with_decoder, generate._begin_with_model):
-                sampler = Sampler(temperature=0.8, top_k=50)
-                logits, step = begin(gpt, prompt, streams, len(prompt) + tokens)
-                step(sampler(logits))  # the first step takes its memory
+            for name, begin in (("decoder", by_decoder), ("model", by_model)):
+                samplers = [Sampler(Sampling(temperature=0.8, top_k=50), seed) for seed in range(streams)]
+                logits, step = begin()
+                logits = step(choose(logits, samplers))  # the first step takes its memory
                 started = time.perf_counter()
                 for _ in range(tokens - 1):
-                    logits = step(sampler(logits))
+                    logits = step(choose(logits, samplers))
                 taken = (time.perf_counter() - started) / (tokens - 1)
-                seconds[begin] = min(taken, seconds.get(begin, taken))
-    decoder, model = seconds.values()
+                seconds[name] = min(taken, seconds.get(name, taken))
     reading = 4 * gpt.num_matmul_parameters / bandwidth
     return {
         "tier": tier,
         "matrices M": gpt.num_matmul_parameters / 1e6,
         "ngrams": gpt.ngrams.longest if gpt.ngrams is not None else 1,
         "streams": streams,
-        "tokens/s": streams / decoder,
-        "by the model": streams / model,
-        "ms/step": 1e3 * decoder,
+        "C++": "yes" if Decoder(gpt).is_native else "no",
+        "tokens/s": streams / seconds["decoder"],
+        "by the model": streams / seconds["model"],
+        "ms/step": 1e3 * seconds["decoder"],
         "ms to read": 1e3 * reading,
-        "times reading": decoder / reading,
+        "times reading": seconds["decoder"] / reading,
         "GB/s": bandwidth / 1e9,
     }
 

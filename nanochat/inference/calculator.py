@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 MOST_CHARACTERS = 300
 MOST_DIGITS = 50  # of any number on the way
 MOST_DEPTH = 30  # of parentheses and signs
-TOKEN = re.compile(r"\s*(?:(\d[\d_,]*(?:\.\d*)?|\.\d+)|(\*\*|//|[-+*/%()]))")
+TOKEN = re.compile(r"\s*(?:([0-9][0-9_,]*(?:\.[0-9]*)?|\.[0-9]+)|(\*\*|//|[-+*/%()]))")
 COUNT = re.compile(r"""\s*(["'])([^"'\\]*)\1\.count\((["'])([^"'\\]+)\3\)\s*""")
 Number = int | float
 

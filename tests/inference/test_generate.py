@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from nanochat.inference import generate as generate_module
 from nanochat.inference.generate import generate, generate_several
 from nanochat.model import GPT
 
@@ -42,16 +41,6 @@ def test_the_context_bounds_the_text() -> None:
         generate(random_gpt(), [], max_tokens=1)
 
 
-@pytest.mark.parametrize(("temperature", "top_k"), [(0.0, None), (1.0, None), (0.7, 5)])
-def test_the_model_itself_writes_what_the_decoder_writes(
-    temperature: float, top_k: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gpt = random_gpt()
-    by_decoder = generate_several(gpt, [1, 2, 3], 3, 12, temperature, top_k, seed=5)
-    monkeypatch.setattr(generate_module, "_fits_decoder", lambda gpt: False)
-    assert generate_several(gpt, [1, 2, 3], 3, 12, temperature, top_k, seed=5) == by_decoder
-
-
 def test_several_samples_are_as_likely_as_one_alone() -> None:
     gpt = random_gpt()
     samples = generate_several(gpt, [1, 2, 3], 4, max_tokens=10, temperature=1.0)
@@ -63,8 +52,6 @@ def test_several_samples_are_as_likely_as_one_alone() -> None:
         generate_several(gpt, [1], 0, max_tokens=1)
 
 
-def test_under_autocast_the_text_is_the_same() -> None:
+def test_the_first_of_several_is_the_one_alone() -> None:
     gpt = random_gpt()
-    expected = generate(gpt, [1, 2], 12, temperature=1.0)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert generate(gpt, [1, 2], 12, temperature=1.0) == expected
+    assert generate_several(gpt, [1, 2], 3, 12, 1.0, None, seed=7)[0] == generate(gpt, [1, 2], 12, 1.0, None, seed=7)

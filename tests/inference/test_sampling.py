@@ -1,50 +1,89 @@
-"""Tokens come as often as the model says."""
+"""Tokens come as often as the model and the settings say."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from nanochat.inference.sampling import Sampler
+from nanochat.inference.sampling import Sampler, Sampling, choose
 
-LOGITS = torch.tensor([[1.0, -1.0, 0.5, 3.0, 2.0, -4.0]])
+LOGITS = torch.tensor([1.0, -1.0, 0.5, 3.0, 2.0, -4.0])
 
 
-def frequencies(sampler: Sampler, streams: int = 1000, steps: int = 50) -> torch.Tensor:
-    logits = LOGITS.expand(streams, -1)
-    tokens = torch.tensor([sampler(logits) for _ in range(steps)])
+def frequencies(settings: Sampling, texts: int = 100, steps: int = 300) -> torch.Tensor:
+    samplers = [Sampler(settings, seed) for seed in range(texts)]
+    logits = LOGITS.expand(texts, -1)
+    tokens = torch.tensor([choose(logits, samplers) for _ in range(steps)])
     return torch.bincount(tokens.flatten(), minlength=6) / tokens.numel()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize("top_k", [None, 3, 5])
 def test_tokens_come_as_often_as_the_softmax_says(temperature: float, top_k: int | None) -> None:
-    kept = LOGITS[0].clone()
+    kept = LOGITS.clone()
     if top_k is not None:
         kept[kept.argsort()[:-top_k]] = -torch.inf
     expected = (kept / temperature).softmax(0)
-    torch.testing.assert_close(frequencies(Sampler(temperature, top_k)), expected, rtol=0, atol=0.01)
+    torch.testing.assert_close(frequencies(Sampling(temperature, top_k)), expected, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        # shares 0.0843 0.0114 0.0512 0.6233 0.2293 0.0006 of the tokens 0 to 5
+        (Sampling(1.0, None, top_p=0.6), [3]),
+        (Sampling(1.0, None, top_p=0.63), [3, 4]),
+        (Sampling(1.0, None, top_p=0.86), [3, 4, 0]),
+        (Sampling(1.0, None, min_p=0.3), [3, 4]),
+        (Sampling(1.0, None, min_p=0.1), [3, 4, 0]),
+        (Sampling(0.5, None, min_p=0.3), [3]),  # the temperature comes first
+        (Sampling(1.0, 2, top_p=0.99), [3, 4]),
+        (Sampling(1.0, 4, top_p=0.86, min_p=0.3), [3, 4]),
+    ],
+)
+def test_unlikely_tokens_are_left_out(settings: Sampling, kept: list[int]) -> None:
+    logits = torch.full_like(LOGITS, -torch.inf)
+    logits[kept] = LOGITS[kept]
+    expected = (logits / settings.temperature).softmax(0)
+    torch.testing.assert_close(frequencies(settings), expected, rtol=0, atol=0.01)
 
 
 def test_greedy_takes_the_likeliest() -> None:
-    for sampler in (Sampler(0.0), Sampler(5.0, top_k=1)):
-        assert sampler(LOGITS) == [3]
+    for settings in (Sampling(0.0), Sampling(5.0, top_k=1)):
+        assert choose(LOGITS.view(1, -1), [Sampler(settings)]) == [3]
 
 
-def test_the_seed_decides() -> None:
-    draws = [[Sampler(1.0, seed=seed)(LOGITS.expand(20, -1)) for _ in range(2)] for seed in (0, 1)]
-    assert draws[0][0] == draws[0][1]
-    assert draws[0][0] != draws[1][0]
+def test_a_penalty_makes_repetition_less_likely() -> None:
+    samplers = [Sampler(Sampling(0.0, repetition_penalty=2.0)) for _ in range(3)]
+    # 3.0 becomes 1.5, and below 2.0; -1 becomes -2, so that among negatives a repeated one also falls behind
+    assert choose(LOGITS.expand(3, -1), samplers, [[3], [], [3, 4, 3]]) == [4, 3, 3]
+    negative = torch.tensor([[-1.0, -1.5]])
+    assert choose(negative, samplers[:1], [[0]]) == [1]
+
+
+def test_the_seed_decides_and_texts_do_not_disturb_each_other() -> None:
+    settings = [Sampling(1.0, None), Sampling(1.0, None), Sampling(0.5, 3), Sampling(0.0), Sampling(1.0, None, 0.9)]
+
+    def alone(n: int) -> list[int]:
+        sampler = Sampler(settings[n], seed=n)
+        return [choose(LOGITS.view(1, -1), [sampler])[0] for _ in range(30)]
+
+    samplers = [Sampler(one, seed) for seed, one in enumerate(settings)]
+    together = [choose(LOGITS.expand(5, -1), samplers) for _ in range(30)]
+    assert [list(tokens) for tokens in zip(*together, strict=True)] == [alone(n) for n in range(5)]
+    assert alone(0) != alone(1)
 
 
 def test_random_numbers_are_not_used_twice() -> None:
-    sampler = Sampler(1.0)
-    draws = {tuple(sampler(torch.zeros(1, 2**13))) for _ in range(20)}  # more than are drawn at once
+    sampler = Sampler(Sampling(1.0, None))
+    draws = {tuple(choose(torch.zeros(1, 2**13), [sampler])) for _ in range(20)}  # more than are drawn at once
     assert len(draws) > 15
 
 
-def test_senseless_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="negative"):
-        Sampler(-1.0)
-    with pytest.raises(ValueError, match="top_k"):
-        Sampler(1.0, top_k=0)
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}]
+)
+def test_senseless_settings_are_refused(wrong: dict[str, float]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        Sampling(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,237 @@
+"""Many texts at once: each as if it were alone, with its calls of the calculator, ended where it should be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from nanochat.inference import engine as engine_module
+from nanochat.inference.engine import Engine
+from nanochat.inference.generation import Generation
+from nanochat.inference.sampling import Sampling
+from tests.inference.models import byte_tokenizer, random_gpt
+
+TOKENIZER = byte_tokenizer()
+SPECIAL = TOKENIZER.special_tokens
+WARM = Sampling(1.0, None)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine(random_gpt(vocab_size=265, context=64), TOKENIZER)
+
+
+def script(monkeypatch: pytest.MonkeyPatch, *tokens: int) -> list[list[int]]:
+    """Makes the engine choose these tokens, whatever the model says; returns what the model gets to read."""
+    coming = itertools.chain(tokens, itertools.repeat(SPECIAL["<|assistant_end|>"]))
+    monkeypatch.setattr(engine_module, "choose", lambda logits, samplers, texts: [next(coming) for _ in samplers])
+    return []
+
+
+def special(name: str) -> int:
+    return SPECIAL[f"<|{name}|>"]
+
+
+def written(engine: Engine, **options: object) -> Generation:
+    (generation,) = engine.start([TOKENIZER.bos], **options)  # type: ignore[arg-type]
+    engine.run([generation])
+    return generation
+
+
+def test_texts_that_come_and_go_are_as_if_alone(engine: Engine) -> None:
+    prompts = [[TOKENIZER.bos, *range(n)] for n in (1, 3, 9, 27)]
+    lengths = [20, 5, 30, 12]
+
+    def start(n: int) -> Generation:
+        (generation,) = engine.start(prompts[n], WARM, lengths[n], seed=n)
+        return generation
+
+    alone = []
+    for n in range(4):
+        generation = start(n)
+        engine.run([generation])
+        alone.append(generation.tokens)
+    together = []
+    for n in range(4):
+        together.append(start(n))
+        for _ in range(3):
+            engine.step()
+    engine.run(together)
+    assert [generation.tokens for generation in together] == alone
+    assert engine.active == []
+
+
+def test_a_long_prompt_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    monkeypatch.setattr(engine_module, "PROMPT_PIECE", 8)
+    (short,) = engine.start([1], WARM, seed=0, max_tokens=30)
+    engine.step()
+    (long,) = engine.start([2] * 40, WARM, seed=0, max_tokens=3)
+    for step in range(5):
+        assert not long.tokens
+        engine.step()
+        assert len(short.tokens) == 2 + step
+    assert len(long.tokens) == 1
+
+
+def test_several_continuations_of_one_prompt(engine: Engine) -> None:
+    several = engine.start([5, 6, 7], WARM, 12, seed=40, count=3)
+    engine.run(several)
+    assert len({tuple(generation.tokens) for generation in several}) == 3
+    for n, generation in enumerate(several):
+        (alone,) = engine.start([5, 6, 7], WARM, 12, seed=40 + n)
+        engine.run([alone])
+        assert alone.tokens == generation.tokens
+
+
+def test_one_of_several_may_be_cancelled_before_the_prompt_is_read(engine: Engine) -> None:
+    first, second = engine.start([5, 6, 7], WARM, 6, seed=7, count=2)
+    engine.cancel(first)
+    engine.run([second])
+    assert (first.finished, first.tokens) == ("cancelled", [])
+    (alone,) = engine.start([5, 6, 7], WARM, 6, seed=8)
+    engine.run([alone])
+    assert second.tokens == alone.tokens != []
+    assert engine.active == []
+
+
+def test_a_cancelled_text_frees_its_place(engine: Engine) -> None:
+    (generation,) = engine.start([1], WARM, seed=0)
+    engine.step()
+    engine.cancel(generation)
+    assert generation.finished == "cancelled"
+    assert engine.active == []
+    assert engine.step() == []
+
+
+def test_who_stops_listening_ends_the_text(engine: Engine) -> None:
+    (generation,) = engine.start([1], WARM, seed=0)
+    stream = engine.stream(generation)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert generation.finished == "cancelled"
+    assert engine.active == []
+
+
+def test_the_seed_gives_the_text(engine: Engine) -> None:
+    assert written(engine, settings=WARM, seed=3).tokens == written(engine, settings=WARM, seed=3).tokens
+    assert written(engine, settings=WARM).tokens != written(engine, settings=WARM).tokens
+
+
+@pytest.mark.parametrize(("prompt", "most", "expected"), [(1, 10, 10), (60, 100, 4), (63, None, 1)])
+def test_length_ends_a_text(
+    prompt: int, most: int | None, expected: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, *[65] * 100)
+    (generation,) = engine.start([1] * prompt, max_tokens=most)
+    engine.run([generation])
+    assert (generation.finished, generation.text) == ("length", "A" * expected)
+
+
+@pytest.mark.parametrize("end", ["bos", "assistant_end", "user_start"])
+def test_what_ends_an_answer(end: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, *b"Hi", special(end))
+    generation = written(engine)
+    assert (generation.finished, generation.text, generation.tokens) == ("stop", "Hi", list(b"Hi"))
+
+
+def streamed(engine: Engine, **options: object) -> list[tuple[str, str]]:
+    (generation,) = engine.start([TOKENIZER.bos], **options)  # type: ignore[arg-type]
+    return list(engine.stream(generation))
+
+
+def test_characters_come_whole(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, *"é你🙂".encode())
+    assert streamed(engine) == [("text", "é"), ("text", "你"), ("text", "🙂")]
+    script(monkeypatch, 65, 0xE4, 0xBD, 66, 0xE4)  # half a character, and half of one at the end
+    assert "".join(text for _, text in streamed(engine)) == "A\N{REPLACEMENT CHARACTER}B\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "expected"),
+    [
+        ("one END two", ["END"], "one "),
+        ("one EN", ["END"], "one EN"),
+        ("a EEND b", ["END"], "a E"),
+        ("x--->y", ["-->", "--"], "x"),
+        ("nothing", ["END"], "nothing"),
+        ("END", ["END"], ""),
+    ],
+)
+def test_stop_texts_end_a_text_and_are_never_seen(
+    text: str, stop: Sequence[str], expected: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, *text.encode())
+    pieces = streamed(engine, stop=stop)
+    assert "".join(piece for _, piece in pieces) == expected
+
+
+def call(expression: str) -> list[int]:
+    return [special("python_start"), *expression.encode(), special("python_end")]
+
+
+def answer(result: str) -> list[int]:
+    return [special("output_start"), *result.encode(), special("output_end")]
+
+
+def test_the_calculator_answers_within_the_text(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, *b"It is ", *call("6*7"), *b"42.")
+    (generation,) = engine.start([TOKENIZER.bos])
+    pieces = list(engine.stream(generation))
+    assert [piece for piece in pieces if piece[0] != "text"] == [
+        ("python", "6"),
+        ("python", "*"),
+        ("python", "7"),
+        ("python_output", "42"),
+    ]
+    assert generation.parts == [
+        {"type": "text", "text": "It is "},
+        {"type": "python", "text": "6*7"},
+        {"type": "python_output", "text": "42"},
+        {"type": "text", "text": "42."},
+    ]
+    assert generation.text == "It is 42."
+    whole = [*b"It is ", *call("6*7"), *answer("42"), *b"42."]
+    assert generation.tokens == whole
+    assert generation.stream.ids == [TOKENIZER.bos, *whole]  # the model has read the result, too
+
+
+@pytest.mark.parametrize("expression", ["import os", "1/0", "9" * 80])
+def test_a_call_without_a_result_is_passed_over(
+    expression: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, *call(expression[:40]), *b"ok")
+    generation = written(engine)
+    assert generation.tokens[-2:] == list(b"ok")
+    assert special("output_start") not in generation.tokens
+
+
+def test_a_result_that_does_not_fit_is_left_out(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, *b"x" * 55, *call("2**40"), *b"ok")
+    generation = written(engine)
+    assert special("output_start") not in generation.tokens
+    assert generation.finished in ("stop", "length")
+
+
+def test_senseless_wishes_are_refused(engine: Engine) -> None:
+    for prompt, options, error in (
+        ([], {}, "at least one token"),
+        ([1] * 64, {}, "no room in the context of 64"),
+        ([265], {}, "outside of the vocabulary"),
+        ([1], {"max_tokens": 0}, "at least one token"),
+        ([1], {"count": 0}, "at least one"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            engine.start(prompt, **options)  # type: ignore[arg-type]
+    assert engine.active == []
+
+
+def test_a_penalty_looks_at_the_whole_text(engine: Engine) -> None:
+    """A penalty that leaves nothing of what was there: no token comes twice."""
+    with torch.no_grad():
+        engine.decoder.gpt.head.weight.abs_()
+    generation = written(Engine(engine.decoder.gpt, TOKENIZER), settings=Sampling(0.0, repetition_penalty=1e6))
+    positive = generation.tokens[:20]
+    assert len(set(positive)) == len(positive)
