@@ -13,11 +13,13 @@ MAY_IMPORT = {
     "model": set(),
     "optim": set(),
     "tokenizer": set(),
-    "data": {"model", "tokenizer"},
+    "tasks": {"tokenizer"},
+    "data": {"model", "tokenizer", "tasks"},
     "inference": {"model", "tokenizer"},
     "exchange": {"model", "tokenizer"},
     "training": {"model", "optim", "tokenizer", "data", "inference"},
-    "cli": {"model", "optim", "tokenizer", "data", "inference", "exchange", "training"},
+    "serving": {"model", "tokenizer", "inference", "training"},
+    "cli": {"model", "optim", "tokenizer", "data", "inference", "exchange", "training", "serving"},
 }
 
 

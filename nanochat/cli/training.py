@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Optional
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -29,13 +29,31 @@ from nanochat.cli.errors import (
 )
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import OneLineErrors, check_config_files, config_files
+from nanochat.cli.stages import (
+    PRETRAIN,
+    STAGES,
+    data_class,
+    pretraining_files,
+    samples_class,
+    stage_of,
+    without_needless,
+)
+from nanochat.data.chat import ChatDataModule
 from nanochat.data.module import resolve_row_length
-from nanochat.data.text import TextDataModule
 from nanochat.model import GPT, resolve_shape
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import compiling
 from nanochat.training.agreement import Agreement
-from nanochat.training.checkpoint_io import AUTO, BEST, LAST, PREVIOUS, SafeCheckpointIO, load_whole_checkpoint
+from nanochat.training.checkpoint_io import (
+    AUTO,
+    BEST,
+    CHAT,
+    LAST,
+    PREVIOUS,
+    SafeCheckpointIO,
+    data_state,
+    load_whole_checkpoint,
+)
 from nanochat.training.checkpoints import RUNS, LastCheckpoint, best_checkpoint, find_checkpoint, has_last_checkpoint
 from nanochat.training.console import as_markdown, say
 from nanochat.training.hardware import default_accelerator, default_precision
@@ -45,7 +63,7 @@ from nanochat.training.plan import Plan
 from nanochat.training.progress import StepProgress
 from nanochat.training.resume import Resume
 from nanochat.training.run_logger import RunLogger
-from nanochat.training.samples import Samples
+from nanochat.training.scores import Scores, in_words
 from nanochat.training.sharding import NAME as FSDP2
 from nanochat.training.steps import find_callback
 from nanochat.training.summary import Summary, is_complete
@@ -53,6 +71,7 @@ from nanochat.training.throughput import Throughput
 
 TOKENS_PER_PARAMETER = 10  # of the horizon, where neither steps nor time are given
 SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
+SIZES = (*SHAPE, "context", "ngrams", "ngram_slots")  # all that a model takes along into the next stage
 
 CKPT_PATH = {
     "fit": "Where to go on from: a file; last or best, of the newest run of this --name; or auto, which is last if "
@@ -91,6 +110,7 @@ class NanochatCLI(LightningCLI):
     """``fit`` and ``validate`` of Lightning's Trainer, with what this project adds to them."""
 
     def __init__(self, args: Sequence[str]) -> None:
+        self._stage = stage_of(args)  # decides on the classes, and so on what can be parsed
         self._checkpoint: Path | None = None
         self._steps_before = 0  # that the checkpoint's run was planned for
         self._compiled_before: bool | None = None  # None without a checkpoint
@@ -98,7 +118,7 @@ class NanochatCLI(LightningCLI):
         self._command_line = list(args)
         super().__init__(
             LanguageModel,
-            TextDataModule,
+            data_class(self._stage),
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
@@ -124,8 +144,24 @@ class NanochatCLI(LightningCLI):
         parser.add_argument(
             "--name", type=str, default="nanochat", help="The run's folder: lightning_logs/<name>/version_N."
         )
+        parser.add_argument(
+            "--stage",
+            type=Literal[STAGES],
+            default=PRETRAIN,
+            help="pretrain learns from text; chat and middle, which comes before it, learn from conversations, and put "
+            "their runs into lightning_logs/<name>-<stage>.",
+        )
+        if self._stage != PRETRAIN:
+            parser.add_argument(
+                "--start_from",
+                type=Optional[str],
+                default=None,
+                help="The model to fine-tune: a checkpoint, a run's folder or the name of a run; null takes the "
+                "newest run of this --name.",
+            )
+            parser.add_lightning_class_args(Scores, "scores")
         parser.add_lightning_class_args(Plan, "plan")
-        parser.add_lightning_class_args(Samples, "samples")
+        parser.add_lightning_class_args(samples_class(self._stage), "samples")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         # vocabulary and context are said once
         parser.link_arguments("data.vocab_size", "model.vocab_size")
@@ -140,7 +176,7 @@ class NanochatCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         check_config_files(args)
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(without_needless(args, self._stage))
 
     def _parse_ckpt_path(self) -> None:
         """Lightning lets a checkpoint's settings override the command line silently; here the command line wins.
@@ -150,25 +186,34 @@ class NanochatCLI(LightningCLI):
         """
         config = self.config[self.config.subcommand]
         given = config.get("ckpt_path")
-        if not given:
-            if self.config.subcommand == "validate":
-                raise UsageError("validate needs a checkpoint: --ckpt_path=last, --ckpt_path=best or a file")
-            return
+        if not given and self.config.subcommand == "validate":
+            raise UsageError("validate needs a checkpoint: --ckpt_path=last, --ckpt_path=best or a file")
         if given == AUTO:
             if self.config.subcommand == "validate":
                 raise UsageError(f"--ckpt_path={AUTO} is for `fit`; to score a checkpoint: --ckpt_path={LAST}")
-            given = config.ckpt_path = LAST if has_last_checkpoint(self._runs_folder(config) / config.name) else None
-            if given is None:
-                return
+            given = config.ckpt_path = LAST if has_last_checkpoint(self._runs(config)) else None
+        if not given:
+            if self._stage != PRETRAIN:
+                self._start_from_before(config)
+            return
         if str(given) in (LAST, BEST):
-            self._checkpoint = find_checkpoint(str(given), self._runs_folder(config) / config.name)
+            self._checkpoint = find_checkpoint(str(given), self._runs(config))
         else:
             self._checkpoint = Path(given)
         config.ckpt_path = str(self._checkpoint)
         checkpoint = load_whole_checkpoint(self._checkpoint)
+        if (CHAT in checkpoint) != (self._stage != PRETRAIN):
+            other = "conversations: --stage=chat" if CHAT in checkpoint else f"text: --start_from={self._checkpoint}"
+            how = "goes on with it" if CHAT in checkpoint else "fine-tunes it"
+            raise UsageError(f"the checkpoint {self._checkpoint} has learned from {other} {how}")
+        if self._stage != PRETRAIN:
+            self._take_sizes(config, checkpoint)
         self._check_shape(config.model, checkpoint.get("hyper_parameters", {}))
+        self._take_checkpoint(checkpoint)
+
+    def _take_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         try:
-            self._tokenizer = Tokenizer.from_dict(checkpoint["TextDataModule"]["tokenizer"])
+            self._tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
             self._checkpoint_step = int(checkpoint["global_step"])
             conditions = checkpoint.get("conditions", {})
             self._steps_before = int(conditions.get("max_steps", 0))
@@ -177,6 +222,44 @@ class NanochatCLI(LightningCLI):
             raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it has no tokenizer") from error
         if self.config.subcommand == "fit" and "optimizer_states" not in checkpoint:  # as `import` writes it
             self._weights = checkpoint["state_dict"]
+
+    def _start_from_before(self, config: Any) -> None:
+        """Takes the weights, the sizes and the tokenizer of the stage before: the newest run of that name, or given."""
+        start = config.start_from
+        runs = self._runs_folder(config) / (start or config.name)
+        try:
+            if start is not None and Path(start).is_file():
+                self._checkpoint = Path(start)
+            elif start is not None and not runs.is_dir():
+                self._checkpoint = find_checkpoint(LAST, Path(start).parent, Path(start).name)
+            else:
+                self._checkpoint = find_checkpoint(LAST, runs)
+        except ValueError as error:
+            if start is not None:
+                raise UsageError(f"--start_from={start}: there is no such checkpoint, run or name of a run") from error
+            tier = " ".join(f"--config {shlex.quote(path)}" for path in pretraining_files(self._command_line))
+            raise UsageError(
+                f"there is no pretrained model below {runs}: train it first with `{program_name()} fit {tier}`, "
+                "or give another one with --start_from"
+            ) from error
+        checkpoint = load_whole_checkpoint(self._checkpoint)
+        self._take_sizes(config, checkpoint)
+        self._take_checkpoint(checkpoint)
+        self._weights = checkpoint["state_dict"]
+        config.ckpt_path = str(self._checkpoint)
+
+    def _take_sizes(self, config: Any, checkpoint: dict[str, Any]) -> None:
+        """The model is the checkpoint's, whatever the tier says; a size given on the command line must be its own."""
+        saved = checkpoint.get("hyper_parameters", {})
+        words = {word.split("=")[0] for word in self._command_line}
+        if any(f"--{part}.{size}" in words for size in SIZES for part in ("model", "data")):
+            self._check_shape(config.model, saved)
+        for size in SIZES:
+            if size in saved and size in config.model:
+                config.model[size] = saved[size]
+        for size in ("vocab_size", "context"):
+            if size in saved:
+                config.data[size] = saved[size]
 
     def _check_shape(self, wanted: Any, saved: dict[str, Any]) -> None:
         def shape(values: Any) -> dict[str, int]:
@@ -198,6 +281,13 @@ class NanochatCLI(LightningCLI):
     @staticmethod
     def _runs_folder(config: Any) -> Path:
         return Path(config.trainer.default_root_dir or ".", RUNS)
+
+    def _runs(self, config: Any) -> Path:
+        """The folder of all runs of this name and stage."""
+        return self._runs_folder(config) / self._run_name(config)
+
+    def _run_name(self, config: Any) -> str:
+        return str(config.name) if self._stage == PRETRAIN else f"{config.name}-{self._stage}"
 
     # ------------------------------------------------------------------------------------- the machine's choices
 
@@ -293,14 +383,14 @@ class NanochatCLI(LightningCLI):
         version, purge_step = None, None
         if self._checkpoint is not None and self._checkpoint.stem in (LAST, BEST, PREVIOUS) and self._resumes(config):
             version, purge_step = self._checkpoint.parent.parent.name, self._checkpoint_step
-        return RunLogger(self._runs_folder(config), config.name, version, purge_step)
+        return RunLogger(self._runs_folder(config), self._run_name(config), version, purge_step)
 
     def _resumes(self, config: Any) -> bool:
         """Whether the run goes on in the checkpoint's own folder, rather than branching off into a new one."""
         assert self._checkpoint is not None
         if self._weights is not None:
             return False
-        return self._checkpoint.parent.parent.parent == self._runs_folder(config) / config.name
+        return self._checkpoint.parent.parent.parent == self._runs(config)
 
     def after_instantiate_classes(self) -> None:
         if self.subcommand == "fit" and self.trainer.accumulate_grad_batches == 1:
@@ -349,13 +439,22 @@ class NanochatCLI(LightningCLI):
         if self.datamodule.validate_all and self.trainer.enable_validation:
             score = self._score(self.model, self.datamodule)
         assert summary is not None
-        summary.finish(self.trainer, score, program_name(), self._config_options())
+        scores = self._score_tasks(self.config_init[self.subcommand].get("scores"))
+        summary.finish(self.trainer, score, program_name(), self._config_options(), scores)
+
+    def _score_tasks(self, scores: Scores | None) -> dict[str, Any]:
+        """How the model answers held-out questions; nothing where it has not learned to answer."""
+        if scores is None or not isinstance(self.datamodule, ChatDataModule):
+            return {}
+        return scores.take(self.trainer, self.model, self.datamodule)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
         """Scores a checkpoint on all of the held-out text."""
         score = self._score(model, datamodule, ckpt_path)
         rows = self.datamodule.held_out
         say(f"val/bpb {score:.4f} on {rows.predictions:,} held-out tokens in {len(rows):,} rows ({ckpt_path})")
+        if scores := self._score_tasks(self.config_init[self.subcommand].get("scores")):
+            say(in_words(scores))
 
     def _score(self, model: LightningModule, data: LightningDataModule, ckpt_path: str | None = None) -> float:
         self.trainer.validate(model, datamodule=data, ckpt_path=ckpt_path, verbose=False)

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ LAST = "last"
 BEST = "best"
 AUTO = "auto"  # --ckpt_path=auto: the last one if there is one
 PREVIOUS = "previous"  # what last.ckpt was before
+TEXT, CHAT = "TextDataModule", "ChatDataModule"  # under these names Lightning saves what the data of a stage says
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -119,6 +121,16 @@ def _check_checksums(path: str | Path) -> None:
 
 def _damaged(path: str | Path) -> str:
     return f"{path} is not a whole checkpoint: it is damaged, cut short, or another kind of file"
+
+
+def data_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data of the run has saved, the tokenizer among it, whichever stage of training it was.
+
+    Raises:
+        KeyError: if it is no checkpoint of this project.
+    """
+    state: dict[str, Any] = checkpoint[CHAT if CHAT in checkpoint else TEXT]
+    return state
 
 
 def _offer_previous(path: Path) -> str:

@@ -85,20 +85,21 @@ def best_checkpoint() -> ModelCheckpoint:
     return ModelCheckpoint(filename=BEST, monitor="val/bpb", mode="min", enable_version_counter=False)
 
 
-def find_checkpoint(which: str, runs: Path) -> Path:
+def find_checkpoint(which: str, runs: Path, version: str = "version_*") -> Path:
     """The ``last`` or ``best`` checkpoint of the newest run that has one.
 
     Args:
         which: "last" or "best".
         runs: the folder of all runs of one name.
+        version: the run's own folder, where it is to be a certain one.
 
     Raises:
         ValueError: if no run has one.
     """
-    versions = [(int(p.name.split("_")[1]), p) for p in runs.glob("version_*") if p.name.split("_")[1].isdigit()]
-    for _, version in sorted(versions, reverse=True):
+    versions = [(int(p.name.split("_")[-1]), p) for p in runs.glob(version) if p.name.split("_")[-1].isdigit()]
+    for _, run in sorted(versions, reverse=True):
         for name in (which, PREVIOUS) if which == LAST else (which,):
-            path = version / FOLDER / f"{name}.ckpt"
+            path = run / FOLDER / f"{name}.ckpt"
             if path.is_file():
                 return path
     raise ValueError(f"there is no {which} checkpoint below {runs}: train first, or give --ckpt_path a file")

@@ -1,4 +1,4 @@
-"""The LightningModule of pretraining: a GPT that learns to predict the next token."""
+"""The LightningModule of all stages: a GPT that learns to predict the next token."""
 
 from __future__ import annotations
 
@@ -129,10 +129,15 @@ class LanguageModel(LightningModule):
             self.logger.tokens_after = self.trainer.datamodule.tokens_seen  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean loss of a micro-step, in nats per token."""
+        """The mean loss of a micro-step, in nats per token that is to be learned.
+
+        Where only a share of the tokens is, their number differs from row to row. It is not what the sum is divided
+        by, but what it is on average: so a token weighs the same, whichever micro-step or device it comes to.
+        """
         ids, targets = batch
         counts = targets != IGNORE
-        loss, losses = self.gpt.loss(ids, targets, counts / counts.sum())
+        share = self.trainer.datamodule.target_share  # type: ignore[attr-defined]
+        loss, losses = self.gpt.loss(ids, targets, counts / (counts.numel() * share))
         assert self.train_bpb is not None
         self.train_bpb.update(losses, targets)
         self._loss_sum += loss.detach()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nanochat.model import GPT
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_io import SafeCheckpointIO, load_whole_checkpoint
+from nanochat.training.checkpoint_io import TEXT, SafeCheckpointIO, data_state, load_whole_checkpoint
 
 SIZES = ("depth", "vocab_size", "context", "width", "heads", "kv_heads")  # as GPT's arguments are named
 NGRAMS = ("ngrams", "ngram_slots")  # too, but of our own models only
@@ -47,7 +47,7 @@ def read_model(path: str | Path) -> SavedModel:
         with torch.device("meta"):
             gpt = GPT(**{name: saved[name] for name in SIZES}, **{n: saved[n] for n in NGRAMS if n in saved})
         weights = {name.removeprefix(PREFIX): tensor for name, tensor in checkpoint["state_dict"].items()}
-        tokenizer = Tokenizer.from_dict(checkpoint["TextDataModule"]["tokenizer"])
+        tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
         step = int(checkpoint["global_step"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a checkpoint of this project: {error}") from error
@@ -75,6 +75,6 @@ def write_model(path: Path, gpt: GPT, weights: Mapping[str, Tensor], tokenizer: 
         "global_step": 0,
         "state_dict": {PREFIX + name: tensor for name, tensor in weights.items()},
         "hyper_parameters": gpt.sizes,
-        "TextDataModule": {"tokenizer": tokenizer.to_dict()},
+        TEXT: {"tokenizer": tokenizer.to_dict()},
     }
     SafeCheckpointIO().save_checkpoint(checkpoint, path)

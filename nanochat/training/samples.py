@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from nanochat.data.module import RowsDataModule
 from nanochat.inference.generate import generate
 from nanochat.training.console import as_markdown, say
 from nanochat.training.language_model import LanguageModel
@@ -26,22 +27,43 @@ class Samples(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         assert isinstance(pl_module, LanguageModel)
-        text = self.sample(trainer, pl_module)
+        text = self.shown(self.sample(trainer, pl_module))
         bpb = trainer.callback_metrics["val/bpb"].item()
-        say(f"step {trainer.global_step:,}  val/bpb {bpb:.4f}  {one_line(self.prompt + text)}")
+        say(f"step {trainer.global_step:,}  val/bpb {bpb:.4f}  {one_line(text)}")
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
-            trainer.logger.experiment.add_text("sample", as_markdown(self.prompt + text), trainer.global_step)
+            trainer.logger.experiment.add_text("sample", as_markdown(text), trainer.global_step)
+
+    def shown(self, text: str) -> str:
+        """What is printed of what the model has made of the prompt."""
+        return self.prompt + text
 
     def sample(self, trainer: Trainer, module: LanguageModel) -> str:
         """What the model makes of the prompt."""
-        tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
-        prompt = [tokenizer.bos, *tokenizer.encode(self.prompt)]
+        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        prompt = data.prompt(self.prompt)
         with trainer.precision_plugin.val_step_context():
             # a moment of a run's time is not for compiling
             ids = generate(module.gpt, prompt, self.max_tokens, self.temperature, build=False)
-        if tokenizer.bos in ids:  # the document ends where the next begins
-            ids = ids[: ids.index(tokenizer.bos)]
-        return tokenizer.decode(ids)
+        end = next((place for place, token in enumerate(ids) if token in data.stop_ids), len(ids))
+        return data.tokenizer.decode(ids[:end])
+
+
+class Answers(Samples):
+    """Asks a fixed question: so one sees what the model has learned since the last time.
+
+    Args:
+        question: what to ask.
+        max_tokens: the longest answer.
+        temperature: 0 takes the likeliest token each time; higher is more varied.
+    """
+
+    def __init__(
+        self, question: str = "What does textwrap.dedent do?", max_tokens: int = 64, temperature: float = 0.0
+    ) -> None:
+        super().__init__(question, max_tokens, temperature)
+
+    def shown(self, text: str) -> str:
+        return text
 
 
 def one_line(text: str, length: int = 48) -> str:

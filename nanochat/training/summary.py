@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,14 @@ class Summary(Callback):
         self.facts = self._collect(trainer, pl_module)
         self._write(trainer)
 
-    def finish(self, trainer: Trainer, val_bpb: float | None, command: str, config: str) -> None:
+    def finish(
+        self,
+        trainer: Trainer,
+        val_bpb: float | None,
+        command: str,
+        config: str,
+        scores: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         """Adds the score on all of the held-out text, if it was taken, and tells the user.
 
         Args:
@@ -76,6 +84,7 @@ class Summary(Callback):
             val_bpb: the final score; None if it is the last one of the run.
             command: how the user calls the program.
             config: the ``--config`` options of this run, each with a space after it.
+            scores: of each task, how many answers were right, and how many questions were asked.
         """
         if not self.facts:
             return
@@ -84,6 +93,11 @@ class Summary(Callback):
             self.facts["val_bpb"] = val_bpb
             for logger in trainer.loggers:  # Lightning's loops would log it a step too late
                 logger.log_metrics({"val/bpb_all": val_bpb}, trainer.global_step - 1)
+                logger.finalize("success")
+        if scores:
+            self.facts["tasks"] = {name: right / asked for name, (right, asked) in scores.items()}
+            for logger in trainer.loggers:
+                logger.log_metrics({f"tasks/{n}": s for n, s in self.facts["tasks"].items()}, trainer.global_step - 1)
                 logger.finalize("success")
         self.facts["complete"] = True
         self._write(trainer)
@@ -138,6 +152,7 @@ class Summary(Callback):
         if facts["val_bpb"] is not None:
             best = f", {facts['best_val_bpb']:.4f} the best on the way" if facts["best_val_bpb"] is not None else ""
             rows["val/bpb"] = f"{facts['val_bpb']:.4f} at the end{best}"
+        rows |= {f"{name}": f"{share:.0%} of the answers right" for name, share in facts.get("tasks", {}).items()}
         if facts["tokens_per_second"]:
             mfu = f", {facts['mfu']:.0%} of the machine's peak" if facts["mfu"] else ""
             rows["speed"] = f"{facts['tokens_per_second']:,.0f} tokens/s{mfu}"
@@ -147,13 +162,13 @@ class Summary(Callback):
         rows["memory"] = f"{size(facts['peak_memory_bytes'])} at the peak"
         if facts["checkpoint"]:
             rows["checkpoint"] = facts["checkpoint"]
-        following = [
-            "",
-            "Next",
-            "  tensorboard --logdir lightning_logs",
-            f"  {command} validate {config}--ckpt_path=last",
-            f"  {command} fit {config}--model.depth={trainer.lightning_module.gpt.shape.depth + 2}",  # type: ignore
-        ]
+        following = ["", "Next", "  tensorboard --logdir lightning_logs"]
+        following.append(f"  {command} validate {config}--ckpt_path=last")
+        if "tasks" in facts:
+            following.append(f"  {command} chat")
+        else:
+            deeper = trainer.lightning_module.gpt.shape.depth + 2  # type: ignore
+            following.append(f"  {command} fit {config}--model.depth={deeper}")
         return "\n" + "\n".join([table(f"Done in {duration(facts['seconds'])}", rows), *following])
 
 
@@ -173,7 +188,8 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
         **module.gpt.shape._asdict(),
         **{f"{group['name']}_lr": group["initial_lr"] for group in trainer.optimizers[0].param_groups},
         **{name: module.hparams[name] for name in ("weight_decay", "warmup_steps", "warmdown", "final_lr")},
-        **{name: data.hparams[name] for name in ("corpus", "vocab_size", "context", "batch_size", "seed")},
+        **{name: data.hparams[name] for name in ("vocab_size", "context", "batch_size", "seed")},
+        "corpus": data.source,
         "row_length": data.row_length,
         "tokens_per_step": data.tokens_per_step(trainer.world_size),
         "steps": trainer.max_steps,

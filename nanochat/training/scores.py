@@ -1,0 +1,35 @@
+"""After the last step of fine-tuning: how many held-out questions of each task the model answers rightly."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback, Trainer
+
+from nanochat.data.chat import ChatDataModule
+from nanochat.evaluation.answers import Score, score_tasks
+from nanochat.training.language_model import LanguageModel
+
+
+class Scores(Callback):
+    """Asks the model the held-out questions of the tasks that it has learned from.
+
+    Args:
+        items: how many of each task, at most; 0 asks none.
+    """
+
+    def __init__(self, items: int = 200) -> None:
+        if items < 0:
+            raise ValueError(f"--scores.items must not be negative, but is {items}")
+        self.items = items
+
+    def take(self, trainer: Trainer, module: LanguageModel, data: ChatDataModule) -> dict[str, Score]:
+        """The scores, by the names of the tasks. Every rank asks all: a model that is sharded needs all of them."""
+        if not self.items:
+            return {}
+        module.eval()
+        with trainer.precision_plugin.val_step_context():
+            return score_tasks(module.gpt, data.tokenizer, list(data.mixture.shares), self.items)
+
+
+def in_words(scores: dict[str, Score]) -> str:
+    """The scores on one line."""
+    return ", ".join(f"{name} {score.right} of {score.asked} ({score.share:.0%})" for name, score in scores.items())
