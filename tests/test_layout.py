@@ -17,9 +17,12 @@ MAY_IMPORT = {
     "data": {"model", "tokenizer", "tasks"},
     "inference": {"model", "tokenizer"},
     "exchange": {"model", "tokenizer"},
-    "training": {"model", "optim", "tokenizer", "data", "inference"},
+    "evaluation": {"model", "tokenizer", "tasks", "inference"},
+    "training": {"model", "optim", "tokenizer", "tasks", "data", "inference", "evaluation"},
     "serving": {"model", "tokenizer", "inference", "training"},
-    "cli": {"model", "optim", "tokenizer", "data", "inference", "exchange", "training", "serving"},
+    "cli": {
+        *("model", "optim", "tokenizer", "tasks", "data", "inference", "exchange", "evaluation", "training", "serving")
+    },
 }
 
 
