@@ -1,0 +1,80 @@
+"""Which checkpoint is meant: a file, a run, a name, or the newest there is."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from nanochat.training.checkpoint_io import LAST, PREVIOUS
+from nanochat.training.checkpoints import FOLDER, RUNS
+
+CHAT = "ChatDataModule"  # under this name fine-tuning saves what its data says
+TUNED = "{}-chat"  # the name of the runs that fine-tune those of a name
+TRAIN = (
+    "train one with `{0} fit --config configs/tiny.yaml`, then make an assistant of it with "
+    "`{0} fit --config configs/tiny.yaml --config configs/chat.yaml`"
+)
+
+
+def find_model(what: str | Path | None = None, root: str | Path = ".", program: str = "python cli.py") -> Path:
+    """The checkpoint of a model to talk to.
+
+    Args:
+        what: a checkpoint file; the folder of a run; the name of runs, of which the newest fine-tuned one is taken
+            ("tiny" finds what fine-tuning has made of tiny), or the newest if there is none; None for all names.
+        root: the folder that lightning_logs is in.
+        program: how the user calls the command line, for what an error proposes.
+
+    Raises:
+        ValueError: if there is none, in one line that says what to do.
+    """
+    runs = Path(root, RUNS)
+    how = TRAIN.format(program)
+    if what is None:
+        found = newest(runs.glob("*/version_*"))
+        if found is None:
+            raise ValueError(f"there is no model below {runs}: {how}")
+        return found
+    path = Path(what)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        found = newest([path.parent if path.name == FOLDER else path, *path.glob("version_*")])
+        if found is None:
+            raise ValueError(f"there is no checkpoint in the folder {path}: give that of a run ({RUNS}/tiny/version_0)")
+        return found
+    name = str(what)
+    found = newest(run for one in (name, TUNED.format(name)) for run in (runs / one).glob("version_*"))
+    if found is not None:
+        return found
+    if path.suffix or len(path.parts) > 1:
+        raise ValueError(f"there is no checkpoint {path}")
+    names = sorted({run.parent.name for run in runs.glob("*/version_*") if checkpoint_of(run)})
+    raise ValueError(f"there is no run {name} below {runs}: " + (f"there is {', '.join(names)}" if names else how))
+
+
+def newest(runs: Iterable[Path]) -> Path | None:
+    """Of the runs' last checkpoints that of the newest fine-tuned model, or of the newest one; None if there is none.
+
+    None of them is read for it: of each, newest first, the table of contents at most.
+    """
+    found = [path for run in runs if (path := checkpoint_of(run)) is not None]
+    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return next((path for path in found if is_chat(path)), found[0] if found else None)
+
+
+def checkpoint_of(run: Path) -> Path | None:
+    """The last checkpoint in a run's folder; None if it has none."""
+    paths = (run / FOLDER / f"{name}.ckpt" for name in (LAST, PREVIOUS))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def is_chat(path: Path) -> bool:
+    """Whether a checkpoint is that of a fine-tuned model. Only its structure is looked at, and nothing unpickled."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            return CHAT.encode() in archive.read(name)
+    except (OSError, StopIteration, zipfile.BadZipFile):
+        return False
