@@ -1,0 +1,172 @@
+"""The tasks made on this machine: the same items always, held-out ones that are never learned, answers checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nanochat.inference.calculator import calculate
+from nanochat.tasks import arithmetic, identity, phrasings, spelling
+from nanochat.tasks.documentation import Questions, documentation, functions
+from nanochat.tasks.names import FUNCTIONS
+from nanochat.tasks.task import Task, nth
+from nanochat.tokenizer import Tokenizer, render
+from tests.tasks.samples import DOCUMENTS, all_tasks
+
+TASKS = {task.name: task for task in all_tasks()}
+
+
+def question(item: Any) -> str:
+    return str(item.question[0]["content"])
+
+
+def said(item: Any) -> str:
+    content = item.messages[-1]["content"]
+    return content if isinstance(content, str) else "".join(p["text"] for p in content if p["type"] == "text")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_items_depend_on_seed_and_index_alone(name: str) -> None:
+    again = {task.name: task for task in all_tasks()}[name]
+    task = TASKS[name]
+    assert [task.item(3, i) for i in (5, 900, 7)] == [again.item(3, i) for i in (5, 900, 7)]
+    assert [task.item(3, i) for i in range(40)] != [task.item(4, i) for i in range(40)]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_held_out_questions_are_never_learned(name: str) -> None:
+    task = TASKS[name]
+    learned = {question(task.item(seed, i)) for seed in range(3) for i in range(3000)}
+    held_out = {question(task.held_out(i)) for i in range(min(300, task.held_out_count))}
+    assert not learned & held_out
+    assert len(held_out) > 1
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_right_answer_is_right_and_another_is_wrong(name: str) -> None:
+    task = TASKS[name]
+    items = [task.held_out(i) for i in range(min(200, task.held_out_count))]
+    assert all(task.check(item, said(item)) for item in items)
+    assert all(task.check(item, f"\n {said(item)}  ") for item in items)
+    assert not any(task.check(item, "") for item in items)
+    wrong = [task.check(item, said(other)) for item in items for other in items if item.answer != other.answer]
+    assert wrong
+    assert not any(wrong)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_item_is_a_conversation(name: str) -> None:
+    tokenizer = Tokenizer.train(["text"], 265)
+    for i in range(50):
+        _, mask = render(tokenizer, TASKS[name].item(0, i).messages)
+        assert any(mask)
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "spelling"])
+def test_calls_come_to_what_the_calculator_says(name: str) -> None:
+    task = TASKS[name]
+    calls = 0
+    for item in [*(task.item(1, i) for i in range(500)), *(task.held_out(i) for i in range(500))]:
+        content: Any = item.messages[-1]["content"]
+        if isinstance(content, list):
+            call, output, text = (part["text"] for part in content)
+            assert calculate(call) == output == item.answer
+            assert output in text
+            calls += 1
+    assert calls > 300
+
+
+def test_arithmetic_holds_out_pairs_of_numbers() -> None:
+    def calls(items: list[Any]) -> set[str]:
+        return {item.messages[-1]["content"][0]["text"] for item in items}
+
+    task = TASKS["arithmetic"]
+    learned = calls([task.item(0, i) for i in range(5000)])
+    assert not learned & calls([task.held_out(i) for i in range(1000)])
+    assert {next(o for o in "*/+-" if o in call) for call in learned} == set("+-*/")
+
+
+def test_spelling_holds_out_words_and_always_those_that_people_ask_about() -> None:
+    task = TASKS["spelling"]
+    items = [task.item(0, i) for i in range(3000)]
+    words = {item.answer for item in items if not item.answer.isdigit()}
+    assert "model" in words
+    assert "strawberry" not in words
+    held_out = {item.answer for item in (task.held_out(i) for i in range(300)) if not item.answer.isdigit()}
+    assert "strawberry" in held_out
+    assert not words & held_out
+    invented = [word for word in words if word not in ("model", "reads", "text", "learns")]
+    assert len(invented) > 100
+
+
+def test_ways_of_asking_are_learned_or_held_out_and_not_both() -> None:
+    pairs = [
+        *((p.learned, p.held_out) for p in (phrasings.SUMMARY, phrasings.ARGUMENTS, phrasings.EXAMPLE)),
+        (phrasings.WHICH.learned, phrasings.WHICH.held_out),
+        *((s.learned, s.held_out) for s in identity.SUBJECTS.values()),
+        *((arithmetic.LEARNED[kind], arithmetic.HELD_OUT[kind]) for kind in arithmetic.LEARNED),
+        (spelling.SPELL, spelling.SPELL_HELD_OUT),
+        (spelling.COUNT, spelling.COUNT_HELD_OUT),
+    ]
+    for learned, held_out in pairs:
+        assert learned
+        assert held_out
+        assert not set(learned) & set(held_out)
+
+
+def entries(task: Task) -> dict[str, tuple[str, ...]]:
+    assert isinstance(task, Questions)
+    return {entry.name: entry[1:] for entry in task.entries}
+
+
+def test_what_is_known_of_a_function() -> None:
+    known = entries(functions(DOCUMENTS))
+    assert known == {
+        "abs": ("Return the absolute value of the argument.", "abs(x)", ""),
+        "len": ("Return the number of items in a container.", "len(obj)", ""),
+        "max": ("With a single iterable, return its biggest item.", "", ""),
+        "zip": ("Yield tuples until an input is exhausted.", "", ">>> zip()"),
+        "dict.keys": ("A set-like object providing a view on D's keys.", "", ""),
+        "os.path.join": ("Join two or more pathname components.", "os.path.join(a, *p)", ""),
+        "random.choice": ("Choose a random element from a non-empty sequence.", "random.choice(seq)", ""),
+        "textwrap.dedent": (
+            "Remove any common leading whitespace from every line in text.",
+            "textwrap.dedent(text)",
+            "",
+        ),
+    }
+
+
+def test_what_is_known_of_everything_else() -> None:
+    known = entries(documentation(DOCUMENTS))
+    assert known == {
+        "random.Random": ("Random number generator base class used by bound module functions.", "", ""),
+        "sympy.solve": ("Algebraically solves equations.", "sympy.solve(f, *symbols)", ">>> solve(x - 1)\n[1]"),
+        "numpy.sort": ("Return a sorted copy of an array, e.g. of a list.", "numpy.sort(a, axis=-1)", ""),
+    }
+
+
+def test_questions_that_do_not_say_what_function() -> None:
+    task = Questions("functions", functions(DOCUMENTS).entries, {"which": 1.0})
+    for i in range(30):
+        item = task.item(0, i)
+        summary = next(e.summary for e in task.entries if e.name == item.answer)
+        assert summary in question(item)
+
+
+def test_no_documentation() -> None:
+    with pytest.raises(ValueError, match="no documentation"):
+        functions([])
+
+
+def test_the_list_of_functions() -> None:
+    assert 290 <= len(FUNCTIONS) <= 340
+    assert {"len", "str.split", "textwrap.dedent", "json.loads", "os.path.join"} <= set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 64, 330])
+def test_each_comes_once_before_any_comes_again(count: int) -> None:
+    order = [nth(5, index, count, "x") for index in range(3 * count)]
+    for turn in range(3):
+        assert sorted(order[turn * count : (turn + 1) * count]) == [(which, turn) for which in range(count)]
