@@ -25,6 +25,7 @@ COMMANDS = {
     "download": Command("fetch a corpus from the hub, ahead of training", "nanochat.cli.download"),
     "export": Command("write a checkpoint as a folder that transformers loads", "nanochat.cli.exchange"),
     "import": Command("read a folder of that kind into a checkpoint", "nanochat.cli.exchange"),
+    "serve": Command("talk to a model in the browser, or by OpenAI's API", "nanochat.cli.serve"),
 }
 
 HELP = """\

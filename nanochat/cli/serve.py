@@ -1,0 +1,94 @@
+"""``serve``: a model for the browser, and for programs that speak OpenAI's API."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.main import COMMANDS, program_name
+from nanochat.cli.parser import OneLineErrors
+
+KEY = "NANOCHAT_API_KEY"
+OWN = ("127.0.0.1", "localhost", "::1")  # where only this machine reaches the server
+
+
+def serve(
+    ckpt_path: str | None = None,
+    name: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: str | None = None,
+    at_once: int | None = None,
+    waiting: int = 64,
+    per_minute: int = 1200,
+    allow_hosts: str = "",
+    allow_origins: str = "",
+    root: str = ".",
+) -> None:
+    """Serves a model until Ctrl-C: the page to talk to it, and the API.
+
+    Args:
+        ckpt_path: A checkpoint file, or the folder of a run; null takes the newest chat model, or if there is none the
+            newest model.
+        name: The name of the run, instead: of its newest one.
+        host: Who can reach it: 127.0.0.1 is this machine alone, 0.0.0.0 the network.
+        port: The port; 0 takes a free one.
+        api_key: A key that requests must bring. The variable NANOCHAT_API_KEY says it without showing it to other users
+            of the machine.
+        at_once: How many texts are written at a time; null takes 32, or fewer where memory is short.
+        waiting: How many more may wait; beyond that requests are refused (429).
+        per_minute: How many requests one address may make in a minute, a quarter of them at once; 0 for any number.
+        allow_hosts: Names that the server is reached by besides this machine's, with commas in between.
+        allow_origins: Pages from elsewhere that may use it, such as http://localhost:3000, with commas in between.
+        root: The folder that lightning_logs is in.
+    """
+    if ckpt_path is not None and name is not None:
+        raise UsageError("--ckpt_path and --name both say which model: give one of them")
+    for option, value, least in (("at_once", at_once, 1), ("waiting", waiting, 0), ("per_minute", per_minute, 0)):
+        if value is not None and value < least:
+            raise UsageError(f"--{option} must be at least {least}, not {value}")
+    key = api_key if api_key is not None else os.environ.get(KEY) or None
+    if key is not None and (not key or not key.isascii() or not key.isprintable() or key != key.strip()):
+        raise UsageError("the API key must be letters, digits and signs of ASCII")
+
+    from nanochat.serving.server import Server, address_of, bind
+
+    listener = bind(host, port)
+    with listener:
+        from nanochat.serving.app import new_app
+        from nanochat.serving.model import load
+        from nanochat.serving.places import fitting_places
+        from nanochat.serving.worker import Worker
+
+        model = load(ckpt_path or name, root, program=program_name())
+        worker = Worker(model.engine, at_once or fitting_places(model.gpt), waiting)
+        app = new_app(model, worker, key, _split(allow_hosts), _split(allow_origins), per_minute)
+        print(f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} ({model.path})")
+        if not model.is_chat:
+            print("It is a base model: it goes on with any text, but answers no question. To make an assistant of it:")
+            print(f"  {program_name()} fit --config configs/tiny.yaml --config configs/chat.yaml")
+        if host not in OWN and key is None:
+            print("Everybody on the network can use it: --api_key=... asks for a key.", file=sys.stderr)
+        print(f"Serving at {address_of(listener, host)}  (Ctrl-C stops)", flush=True)
+        try:
+            Server(app, worker).run(sockets=[listener])
+        finally:
+            worker.stop()
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs ``serve``; returns the exit status."""
+    return reporting(lambda: _call(arguments[1:]))
+
+
+def _call(options: Sequence[str]) -> None:
+    what = COMMANDS["serve"].what
+    parser = OneLineErrors(prog=f"{program_name()} serve", description=f"{what[0].upper()}{what[1:]}.")
+    parser.add_function_arguments(serve)
+    serve(**parser.parse_args(list(options)).as_dict())

@@ -1,0 +1,78 @@
+"""Runs the app with uvicorn: takes the port first, and stops without waiting for answers that are being written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from nanochat.serving.worker import Worker
+
+GRACE = 2  # seconds that open connections have to end when the server stops
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens; before the model is loaded, so that nobody waits for an error.
+
+    Args:
+        host: an address of this machine, or a name of one.
+        port: 0 takes a free one.
+
+    Raises:
+        ValueError: if it cannot be had, in one line.
+    """
+    if not 0 <= port < 2**16:
+        raise ValueError(f"--port must be from 0 to {2**16 - 1}, not {port}")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"there is no address {host}: --host takes 127.0.0.1, or 0.0.0.0 for the network") from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # else a port would stay taken for a while after its server has ended
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ValueError(f"port {port} is in use by another program: --port={port + 1} takes another") from error
+        if error.errno == errno.EACCES:
+            raise ValueError(f"port {port} is not yours to take: --port=8000 is") from error
+        raise ValueError(f"{host} is no address of this machine: --host=127.0.0.1 is ({error.strerror})") from error
+    return listener
+
+
+def address_of(listener: socket.socket, host: str) -> str:
+    """Where a browser finds it."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{listener.getsockname()[1]}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which would wait for the texts in work: here they end first, and their readers hear why."""
+
+    def __init__(self, app: FastAPI, worker: Worker) -> None:
+        # one worker, since there is one engine; the app logs nothing by request, and says nothing of itself
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+        self._worker = worker
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._worker.stop()
+        await super().shutdown(sockets)

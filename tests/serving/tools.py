@@ -1,0 +1,85 @@
+"""A small model that says anything at all, and a server for it on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanochat.model import GPT
+from nanochat.serving.app import new_app
+from nanochat.serving.model import Model
+from nanochat.serving.server import Server, bind
+from nanochat.serving.worker import Worker
+from nanochat.tokenizer import Tokenizer
+
+
+def random_model(is_chat: bool = True, context: int = 256, width: int = 32, name: str = "babbler") -> Model:
+    """A model with random weights and a token for each byte."""
+    torch.manual_seed(0)
+    gpt = GPT(depth=1, vocab_size=265, context=context, width=width, heads=2)
+    torch.nn.init.normal_(gpt.head.weight, std=0.3)
+    with torch.no_grad():  # it says letters, mostly, so that its answers are something to look at
+        gpt.head.weight[:32] = 0
+        gpt.head.weight[127:] = 0
+    tokenizer = Tokenizer([bytes([i]) for i in range(256)], 265)
+    return Model(gpt.eval().requires_grad_(False), tokenizer, Path(f"{name}.ckpt"), is_chat)
+
+
+class Running:
+    """A server on a port of its own, in a thread."""
+
+    def __init__(self, model: Model, at_once: int = 8, waiting: int = 8, port: int = 0, **options: Any) -> None:
+        self.model, self.listener = model, bind("127.0.0.1", port)
+        self.worker = Worker(model.engine, at_once, waiting)
+        self.server = Server(new_app(model, self.worker, **options), self.worker)
+        self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
+        self._thread.start()
+        while not self.server.started and self._thread.is_alive():
+            time.sleep(0.01)
+
+    @property
+    def port(self) -> int:
+        port: int = self.listener.getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        self.listener.close()
+
+
+@contextlib.contextmanager
+def running(model: Model | None = None, **options: Any) -> Iterator[Running]:
+    """Serves a model meanwhile."""
+    server = Running(model or random_model(), **options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(happened: Any, seconds: float = 10) -> None:
+    """Waits until something is true."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
