@@ -31,7 +31,8 @@ AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoint
 ENDING_SECONDS = 2.5  # between the last step and the end: the checkpoint, the samples, what Python clears away
 VALIDATING = 0.04  # of the time given may be spent in validations on the way; but one there is always
 LEAST_STEPS = 10  # of a run that a clock ends
-LOOK_AGAIN = (0.15, 0.3, 0.45, 0.58)  # after these shares of the steps, those since the last look are timed
+LOOK_AGAIN = (0.15, 0.3, 0.45, 0.58, 0.8, 0.93)  # after these shares of the steps, those since the last look are timed
+LATE = 0.2  # once the learning rates fall, the steps that are left become fewer or more by at most this share
 WORTH_SAYING = 0.1  # a plan that changes by more than this
 
 
@@ -90,11 +91,15 @@ class Plan(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Now and then, while the learning rates are still those of any plan: a better plan, by the real speed."""
+        """Now and then a better plan, by the real speed.
+
+        Until the learning rates begin to fall, they are those of any plan; from then on, a small change of the plan
+        is one of the rates.
+        """
         assert isinstance(pl_module, LanguageModel)
         done = trainer.global_step
         due = self._chosen and self._looks and done >= max(1, int(self._looks[0] * trainer.max_steps))
-        if not due or not ends_step(trainer, batch_idx) or done > (1 - pl_module.warmdown) * trainer.max_steps:
+        if not due or not ends_step(trainer, batch_idx) or done >= trainer.max_steps:
             return
         self._looks.pop(0)
         since, before = self._looked
@@ -102,12 +107,21 @@ class Plan(Callback):
         self._looked, self._validating = (time.monotonic(), done), 0.0
         data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
         left = max(1, data.validations - self._validations)
-        least = int(done / (1 - pl_module.warmdown)) + 1  # or else the rates would have to fall by now
-        total = max(least, done + self._fitting(trainer, step_seconds, left))
+        total = self._better_plan(
+            done, trainer.max_steps, done + self._fitting(trainer, step_seconds, left), pl_module.warmdown
+        )
         if abs(total - trainer.max_steps) > WORTH_SAYING * trainer.max_steps:
             say(f"A step takes {1000 * step_seconds:.0f} ms, other than planned: {total:,} of them fit into the time.")
         trainer.fit_loop.epoch_loop.max_steps = pl_module.total_steps = total
         data.space_validations(total, done, left)
+
+    @staticmethod
+    def _better_plan(done: int, planned: int, fitting: int, warmdown: float) -> int:
+        """As many steps as fit into the time, as far as the learning rates allow it after those that are done."""
+        if done <= (1 - warmdown) * planned:
+            return max(fitting, int(done / (1 - warmdown)) + 1)  # or else the rates would have to fall by now
+        left = planned - done
+        return done + max(1, min(max(fitting - done, round((1 - LATE) * left)), round((1 + LATE) * left)))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validating -= time.monotonic()
