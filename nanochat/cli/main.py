@@ -22,6 +22,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "fit": Command("train a model", "nanochat.cli.training"),
     "validate": Command("score a checkpoint on all of the held-out text", "nanochat.cli.training"),
+    "chat": Command("talk to a model in the terminal", "nanochat.cli.chat"),
     "download": Command("fetch a corpus from the hub, ahead of training", "nanochat.cli.download"),
     "export": Command("write a checkpoint as a folder that transformers loads", "nanochat.cli.exchange"),
     "import": Command("read a folder of that kind into a checkpoint", "nanochat.cli.exchange"),

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from nanochat.training.checkpoint_io import LAST, PREVIOUS
+from nanochat.training.checkpoint_io import BEST, LAST, PREVIOUS
 from nanochat.training.checkpoints import FOLDER, RUNS
 
 CHAT = "ChatDataModule"  # under this name fine-tuning saves what its data says
@@ -52,6 +52,23 @@ def find_model(what: str | Path | None = None, root: str | Path = ".", program: 
         raise ValueError(f"there is no checkpoint {path}")
     names = sorted({run.parent.name for run in runs.glob("*/version_*") if checkpoint_of(run)})
     raise ValueError(f"there is no run {name} below {runs}: " + (f"there is {', '.join(names)}" if names else how))
+
+
+def choose(ckpt_path: str | None, name: str | None, root: str = ".", program: str = "python cli.py") -> Path:
+    """The checkpoint that --ckpt_path and --name ask for; the arguments of a command, left out where they are None.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if ckpt_path not in (None, LAST, BEST):
+        return find_model(ckpt_path, root, program)
+    path = find_model(name, root, program)
+    if ckpt_path != BEST:
+        return path
+    best = path.with_stem(BEST)
+    if not best.is_file():
+        raise ValueError(f"there is no {best}: --ckpt_path={LAST} takes the last one")
+    return best
 
 
 def newest(runs: Iterable[Path]) -> Path | None:

@@ -1,0 +1,105 @@
+"""``chat``: a conversation in the terminal, or one answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.main import COMMANDS, program_name
+from nanochat.cli.parser import OneLineErrors
+
+LOADING = "Loading the model ..."
+
+
+def chat(
+    prompt: str = "",
+    ckpt_path: str | None = None,
+    name: str | None = None,
+    root: str = ".",
+    temperature: float = 0.8,
+    top_k: int | None = 50,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    seed: int | None = None,
+    max_tokens: int | None = None,
+    system: str = "",
+    device: str = "cpu",
+) -> None:
+    """Talks to a model in the terminal, or answers one question, given by --prompt or through a pipe.
+
+    Args:
+        prompt: A question to answer, instead of a conversation. Without it, one that comes through a pipe is.
+        ckpt_path: The model: a file, a run's folder, or last or best of the newest run. null takes the newest chat
+            model, or the newest base model if none was fine-tuned.
+        name: Of the runs to take the newest from; "tiny" finds what was fine-tuned from it, tiny-chat, first.
+        root: The folder that lightning_logs is in.
+        temperature: 0 takes the likeliest token each time; 1 draws as the model says; above, more evenly.
+        top_k: Draw from the likeliest k tokens only; null draws from all.
+        top_p: Draw from the likeliest tokens that together have this probability.
+        min_p: Leave out tokens less likely than this share of the likeliest one.
+        repetition_penalty: Above 1 makes tokens less likely that are in the text already.
+        seed: The same seed gives the same answers; null takes a new one each time.
+        max_tokens: Of an answer at most; null for as many as the context has room for.
+        system: What to tell the model before the first question.
+        device: Where the model runs: cpu, cuda or mps. A small one is quickest on the CPU.
+    """
+    piped = not prompt and not sys.stdin.isatty()
+    if piped:
+        prompt = sys.stdin.read().rstrip("\n")
+        if not prompt.strip():
+            raise UsageError("there is no question on standard input")
+    # not above: --help does not wait for torch
+    with _loading(not prompt):
+        from nanochat.inference.sampling import Sampling
+        from nanochat.serving.find import choose
+        from nanochat.serving.model import load
+        from nanochat.serving.screen import new_screen
+        from nanochat.serving.session import Session
+        from nanochat.serving.terminal import answer_once, converse
+
+        settings = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+        if max_tokens is not None and max_tokens < 1:
+            raise UsageError(f"--max_tokens must be at least 1, not {max_tokens}")
+        model = load(choose(ckpt_path, name, root, program_name()), device=device)
+        session = Session(model, settings, max_tokens, seed, system)
+        assert model.engine  # made, and perhaps compiled, now and not after the first question
+    if prompt:
+        answer_once(session, prompt, new_screen(plain=piped), program_name())
+        return
+    from nanochat.serving.keyboard import new_keyboard
+
+    converse(session, new_keyboard(), new_screen(), program_name())
+
+
+@contextmanager
+def _loading(waiting: bool) -> Iterator[None]:
+    """Says that it takes a moment, where somebody looks on."""
+    shown = waiting and sys.stderr.isatty()
+    if shown:
+        print(LOADING, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r" + " " * len(LOADING) + "\r", end="", file=sys.stderr, flush=True)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs ``chat``; returns the exit status."""
+    return reporting(lambda: _call(arguments[1:]))
+
+
+def _call(options: Sequence[str]) -> None:
+    parser = OneLineErrors(prog=f"{program_name()} chat", description=f"{COMMANDS['chat'].what.capitalize()}.")
+    parser.add_function_arguments(chat)
+    settings = parser.parse_args(list(options)).as_dict()
+    if not settings["prompt"].strip() and any(word.split("=")[0] == "--prompt" for word in options):
+        raise UsageError("there is no question in --prompt")
+    try:
+        chat(**settings)
+    except BrokenPipeError:  # whoever reads has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left need go nowhere

@@ -1,0 +1,169 @@
+"""Where questions are typed: a line with a history, that takes pasted lines and completes commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.styles import Style
+
+from nanochat.cache import cache_root
+from nanochat.serving.commands import COMMANDS, is_command
+
+try:
+    import termios
+except ImportError:  # Windows
+    termios = None  # type: ignore[assignment]
+
+STYLE = Style.from_dict({"prompt": "ansicyan bold"})
+
+
+class Keyboard:
+    """Reads what the user types.
+
+    Args:
+        options: of prompt_toolkit's session; tests give its input and output.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        sign = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} " if _shows_unicode() else "> "
+        self.session: PromptSession[str] = PromptSession(
+            [("class:prompt", sign)],
+            style=STYLE,
+            history=_history(),
+            completer=CommandCompleter(),
+            # not for questions: room for the menu would be kept below each
+            complete_while_typing=Condition(lambda: is_command(get_app().current_buffer.text)),
+            key_bindings=_bindings(),
+            prompt_continuation="  ",
+            **options,
+        )
+
+    def read(self) -> str:
+        """A question or a command, of one or several lines.
+
+        Raises:
+            EOFError: after Ctrl-D.
+            KeyboardInterrupt: after Ctrl-C in an empty line.
+        """
+        return self.session.prompt()
+
+
+class PlainKeyboard:
+    """The same for terminals on which the cursor cannot be moved."""
+
+    def read(self) -> str:
+        """As :meth:`Keyboard.read`, of one line."""
+        return input("> ")
+
+
+def new_keyboard() -> Keyboard | PlainKeyboard:
+    """What fits the terminal."""
+    return PlainKeyboard() if os.environ.get("TERM", "").lower() in ("dumb", "unknown") else Keyboard()
+
+
+class CommandCompleter(Completer):
+    """Completes commands and, after /save and /load, the names of files."""
+
+    def __init__(self) -> None:
+        self._files = PathCompleter(expanduser=True)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        text = document.text_before_cursor
+        if not is_command(text):
+            return
+        command, space, argument = text[1:].partition(" ")
+        if not space:
+            for name in COMMANDS:
+                if name.startswith(command):
+                    yield Completion(name, start_position=-len(command), display_meta=COMMANDS[name].what)
+        elif command in ("save", "load"):
+            yield from self._files.get_completions(Document(argument), complete_event)
+
+
+def _bindings() -> KeyBindings:
+    bindings = KeyBindings()
+
+    @bindings.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @bindings.add("c-c")
+    def _(event: KeyPressEvent) -> None:
+        """Empties the line; what is empty is left."""
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
+
+    return bindings
+
+
+def _history() -> History:
+    """What was typed before, in the cache, for this user's eyes only."""
+    path = Path(cache_root(), "chat_history")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        with open(path, "ab"):  # a cache that is read by others may not be written
+            pass
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(path))
+
+
+def _shows_unicode() -> bool:
+    return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """While an answer comes, Ctrl-C asks it to end; yields whether it has been asked. A second Ctrl-C insists.
+
+    What is typed meanwhile is not shown in the middle of the answer, but kept for the next line.
+    """
+    asked = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        with _no_echo():
+            yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _no_echo() -> Iterator[None]:
+    if termios is None or not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    quiet = list(before)
+    quiet[3] &= ~termios.ECHO  # of the local flags
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)

@@ -1,0 +1,68 @@
+"""A model's Markdown as a terminal shows it, also while it is still coming."""
+
+from __future__ import annotations
+
+import re
+from unicodedata import category
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich.markdown import Markdown
+
+FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+
+
+def clean(text: str) -> str:
+    """The text without control characters: a model must not move the cursor, nor set the window's title."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+
+def as_markdown(text: str) -> Markdown:
+    """What rich shows, with two differences: a tag such as <lambda> is text, and so are the underscores of __init__.
+
+    Links are shown with their addresses, so that none leads elsewhere than it says.
+    """
+    markdown = Markdown("", code_theme="ansi_dark", hyperlinks=False)
+    parser = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
+    markdown.parsed = parser.parse(clean(text))
+    for token in markdown.parsed:
+        if token.children:
+            token.children = [_as_text(child) for child in token.children]
+    return markdown
+
+
+def _as_text(token: Token) -> Token:
+    """Emphasis by underscores as text: in what a model of Python's documentation says they belong to names."""
+    if token.markup in ("_", "__") and token.type.startswith(("em_", "strong_")):
+        return Token("text", "", 0, content=token.markup)
+    return token
+
+
+def whole_blocks(text: str) -> tuple[list[str], str]:
+    """A text that is still coming, as the paragraphs and code blocks that are whole by now, and what is left.
+
+    A paragraph ends with an empty line; a block of code, which may have such lines, with its closing fence.
+    """
+    blocks: list[str] = []
+    start = place = 0
+    fence = ""
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        begin, place = place, place + len(line)
+        opening = FENCE.match(line)
+        if fence:
+            if opening and opening[1].startswith(fence) and not line.strip().strip(fence[0]):
+                fence = ""
+                blocks.append(text[start:place])
+                start = place
+        elif opening:
+            if text[start:begin].strip():
+                blocks.append(text[start:begin])
+                start = begin
+            fence = opening[1]
+        elif not line.strip():
+            if text[start:place].strip():
+                blocks.append(text[start:place])
+            start = place
+    return blocks, text[start:]

@@ -1,0 +1,111 @@
+"""The chat in the terminal: a question, an answer that comes while one reads it, and the next question."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Protocol
+
+from nanochat.serving.commands import is_command, run_command
+from nanochat.serving.keyboard import stoppable
+from nanochat.serving.model import Model
+from nanochat.serving.screen import PlainScreen, RichScreen
+from nanochat.serving.session import Session
+
+Screen = PlainScreen | RichScreen
+ONLY_COMPLETES = (
+    "This is a base model: it goes on with what you write, but answers no question. An assistant is made of it by\n"
+    "  {} fit --config {} --config configs/chat.yaml"
+)
+DROPPED = "The oldest {} messages no longer fit into the model's {:,} tokens: it has answered without them."
+
+
+class Typed(Protocol):
+    """Where lines come from, as from a Keyboard."""
+
+    def read(self) -> str: ...
+
+
+def converse(session: Session, keyboard: Typed, screen: Screen, program: str) -> None:
+    """Answers until the user leaves: by /quit, Ctrl-D, or Ctrl-C twice in an empty line.
+
+    Args:
+        session: the conversation.
+        keyboard: where the user types.
+        screen: where it is shown.
+        program: how the user calls this program.
+    """
+    _greet(session, screen, program)
+    interrupted = False
+    while True:
+        try:
+            line = keyboard.read()
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            if interrupted:
+                return
+            interrupted = True
+            screen.note("Ctrl-C once more leaves, as Ctrl-D does.")
+            continue
+        interrupted = False
+        if not line.strip():
+            continue
+        try:
+            if is_command(line):
+                reply = run_command(session, line)
+                if reply.quit:
+                    return
+                if reply.text:
+                    screen.note(reply.text)
+                if reply.ask is None:
+                    continue
+                line = reply.ask
+            answer(session, line, screen)
+        except ValueError as error:
+            screen.error(str(error))
+
+
+def answer(session: Session, question: str, screen: Screen) -> None:
+    """Asks, and shows the answer while it comes; Ctrl-C ends it where it is.
+
+    Raises:
+        ValueError: if the question leaves no room for an answer.
+    """
+    is_chat = session.model.is_chat
+    with stoppable() as stopped, closing(session.ask(question, stopped)) as pieces, suppress(KeyboardInterrupt):
+        if session.dropped:
+            screen.note(DROPPED.format(session.dropped, session.model.context))
+        screen.show(pieces, markdown=is_chat, before="" if is_chat else question)
+    turn = session.turns[-1]
+    if turn.finished == "cancelled":
+        screen.note("Stopped." if turn.tokens else "Stopped, before it had said anything.")
+    elif turn.finished == "length":
+        screen.note("Cut off: " + ("--max_tokens is reached." if session.max_tokens else "the context is full."))
+    elif not turn.tokens:
+        screen.note("It has nothing to say.")
+
+
+def answer_once(session: Session, question: str, screen: Screen, program: str) -> None:
+    """Answers one question; Ctrl-C ends the program, as is usual for those that only print.
+
+    Raises:
+        ValueError: if the question leaves no room for an answer.
+    """
+    if not session.model.is_chat:
+        print(_only_completes(session.model, program), file=sys.stderr)
+    screen.show(session.ask(question), markdown=session.model.is_chat, before="" if session.model.is_chat else question)
+
+
+def _only_completes(model: Model, program: str) -> str:
+    tier = Path("configs", f"{model.name}.yaml")
+    return ONLY_COMPLETES.format(program, tier if tier.is_file() else "configs/tiny.yaml")
+
+
+def _greet(session: Session, screen: Screen, program: str) -> None:
+    model = session.model
+    screen.note(f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} tokens")
+    if not model.is_chat:
+        screen.note(_only_completes(model, program))
+    screen.note("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n")
