@@ -42,8 +42,13 @@ def run_command(session: Session, line: str) -> Reply:
     name, argument = word.strip().lower(), argument.strip()
     name = ALIASES.get(name, name)
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1, cutoff=0.5)
-        hint = f", did you mean /{near[0]}?" if near else " (/help lists them; a question may begin with a space)"
+        near = [known for known in COMMANDS if name and known.startswith(name)]
+        near = near or difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1, cutoff=0.5)
+        hint = (
+            f", did you mean {' or '.join('/' + known for known in near)}?"
+            if near
+            else " (/help lists them; a question may begin with a space)"
+        )
         raise ValueError(f"there is no command /{word.strip()}{hint}")
     command = COMMANDS[name]
     if argument and not command.argument:

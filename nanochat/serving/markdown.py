@@ -7,7 +7,10 @@ from unicodedata import category
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from rich.markdown import Markdown
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markdown import CodeBlock, Markdown
+from rich.segment import Segment
+from rich.syntax import Syntax
 
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
@@ -17,18 +20,26 @@ def clean(text: str) -> str:
     return "".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
-def as_markdown(text: str) -> Markdown:
-    """What rich shows, with two differences: a tag such as <lambda> is text, and so are the underscores of __init__.
+class _Code(CodeBlock):
+    """Code without the column of space that rich puts before it: it can be copied into a program."""
 
-    Links are shown with their addresses, so that none leads elsewhere than it says.
-    """
-    markdown = Markdown("", code_theme="ansi_dark", hyperlinks=False)
-    parser = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
-    markdown.parsed = parser.parse(clean(text))
-    for token in markdown.parsed:
-        if token.children:
-            token.children = [_as_text(child) for child in token.children]
-    return markdown
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Syntax(str(self.text).rstrip(), self.lexer_name, theme=self.theme, word_wrap=True)
+
+
+class _Markdown(Markdown):
+    """rich's, with two differences: a tag such as <lambda> is text, and so are the underscores of __init__."""
+
+    elements = {**Markdown.elements, "fence": _Code, "code_block": _Code}
+
+    def __init__(self, text: str) -> None:
+        # links are shown with their addresses, so that none leads elsewhere than it says
+        super().__init__("", code_theme="ansi_dark", hyperlinks=False)
+        parser = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
+        self.parsed = parser.parse(text)
+        for token in self.parsed:
+            if token.children:
+                token.children = [_as_text(child) for child in token.children]
 
 
 def _as_text(token: Token) -> Token:
@@ -36,6 +47,26 @@ def _as_text(token: Token) -> Token:
     if token.markup in ("_", "__") and token.type.startswith(("em_", "strong_")):
         return Token("text", "", 0, content=token.markup)
     return token
+
+
+class Block:
+    """A piece of Markdown without the empty lines that rich puts around some kinds.
+
+    Args:
+        text: the Markdown.
+        last: show no more than so many lines from the end; None shows all.
+    """
+
+    def __init__(self, text: str, last: int | None = None) -> None:
+        self.text, self.last = text, last
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(_Markdown(clean(self.text)), options.update(height=None), pad=False)
+        filled = [n for n, line in enumerate(lines) if "".join(segment.text for segment in line).strip()]
+        lines = lines[filled[0] : filled[-1] + 1] if filled else []
+        for line in lines if self.last is None else lines[-self.last :]:
+            yield from line
+            yield Segment.line()
 
 
 def whole_blocks(text: str) -> tuple[list[str], str]:

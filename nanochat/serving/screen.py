@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from typing import TextIO
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.segment import Segment
 from rich.text import Text
 from rich.theme import Theme
 
 from nanochat.inference.generation import OUTPUT, PYTHON, TEXT
-from nanochat.serving.markdown import as_markdown, clean, whole_blocks
+from nanochat.serving.markdown import Block, clean, whole_blocks
 from nanochat.serving.session import Piece
 
 # The terminal's own colours, which its user has chosen to be legible, and no backgrounds.
@@ -68,11 +67,11 @@ class RichScreen:
 
     def note(self, text: str) -> None:
         """Says something about the chat."""
-        self.console.print(Text(clean(text), style="note"))
+        self.console.print(Text(clean(text) + "\n", style="note"))
 
     def error(self, text: str) -> None:
         """Says what is wrong."""
-        self.console.print(Text(clean(text), style="error"))
+        self.console.print(Text(clean(text) + "\n", style="error"))
 
     def show(self, pieces: Iterable[Piece], markdown: bool = True, before: str = "") -> None:
         """Shows an answer while it comes: what is whole is printed for good, and only the rest drawn again and again.
@@ -97,7 +96,8 @@ class RichScreen:
                     elif kind == OUTPUT:
                         call = self._print_call(call, text)
                 if time.monotonic() - drawn > 1 / REFRESHES:
-                    live.update(_Tail(as_markdown(rest) if rest.strip() else Text(call, style="note")), refresh=True)
+                    whole = Block(rest, self.console.height - 1) if rest.strip() else Text(clean(call), style="note")
+                    live.update(whole, refresh=True)
                     drawn = time.monotonic()
             live.update(Text(), refresh=True)
         if call:
@@ -107,7 +107,7 @@ class RichScreen:
 
     def _print_block(self, block: str) -> None:
         if block.strip():
-            self.console.print(as_markdown(block))
+            self.console.print(Block(block))
             self.console.print()
 
     def _print_call(self, call: str, result: str) -> str:
@@ -122,20 +122,6 @@ class RichScreen:
                 self.console.file.write(clean(text))
                 self.console.file.flush()
         self.console.print("\n")
-
-
-class _Tail:
-    """The last lines of something, as many as the screen has room for."""
-
-    def __init__(self, whole: RenderableType) -> None:
-        self.whole = whole
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        lines = console.render_lines(self.whole, options.update(height=None), pad=False)[-(console.height - 1) :]
-        for number, line in enumerate(lines):
-            if number:
-                yield Segment.line()
-            yield from line
 
 
 def new_screen(plain: bool = False) -> PlainScreen | RichScreen:

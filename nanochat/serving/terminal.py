@@ -105,7 +105,7 @@ def _only_completes(model: Model, program: str) -> str:
 
 def _greet(session: Session, screen: Screen, program: str) -> None:
     model = session.model
-    screen.note(f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} tokens")
+    lines = [f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} tokens"]
     if not model.is_chat:
-        screen.note(_only_completes(model, program))
-    screen.note("/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n")
+        lines.append(_only_completes(model, program))
+    screen.note("\n".join([*lines, "/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves."]))
