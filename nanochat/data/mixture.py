@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nanochat.data.shuffle import shuffled
-from nanochat.tasks.phrasings import SYSTEM
-from nanochat.tasks.task import Item, Message, Task, generator, pick
+from nanochat.tasks.phrasings import SYSTEM, pick
+from nanochat.tasks.task import Item, Message, Task, generator
 
 ROUND = 512  # conversations that are drawn, and packed, together
 SYSTEM_SHARE = 0.03  # of the conversations begin with a system message, as programs send one

@@ -6,7 +6,8 @@ import random
 import re
 import zlib
 
-from nanochat.tasks.task import Item, Task, asked, call, generator, pick
+from nanochat.tasks.phrasings import GIVE, LEADS, indirect, pick, vary
+from nanochat.tasks.task import Item, Task, asked, call, generator
 
 HELD_OUT_SHARE = 16  # one problem of so many is held out, whichever way it is asked
 HELD_OUT_ITEMS = 1000
@@ -14,11 +15,9 @@ HELD_OUT_ITEMS = 1000
 # {a} and {b} are numbers; after each way of asking for all operators come those for one of them.
 LEARNED = {
     "": (
-        "What is {a} {o} {b}?",
-        "what is {a}{o}{b}",
-        "{a} {o} {b}",
-        "{a}{o}{b}",
-        "{a} {o} {b} = ?",
+        *("What is {a} {o} {b}?", "{a} {o} {b}", "{a}{o}{b}", "{a} {o} {b} = ?") * 4,
+        "What is {a}{o}{b}?",
+        "{a}{o}{b}=",
         "{a}{o}{b}=?",
         "Calculate {a} {o} {b}.",
         "Compute {a}{o}{b}",
@@ -26,47 +25,80 @@ LEARNED = {
         "Please work out {a} {o} {b}.",
         "What do you get for {a} {o} {b}?",
         "Can you compute {a} {o} {b}?",
+        "Evaluate {a}{o}{b}.",
+        "What does {a} {o} {b} come to?",
+        "Reckon {a} {o} {b}.",
+        *indirect(LEADS, ("what {a} {o} {b} is", "how much {a}{o}{b} is", "what {a} {o} {b} comes to"))[1:],
+        *indirect(GIVE, ("the value of {a} {o} {b}", "the answer to {a}{o}{b}", "{a} {o} {b}")),
     ),
     "+": (
         "What is {a} plus {b}?",
+        "{a} plus {b}",
         "Add {a} and {b}.",
+        "Add {a} to {b}.",
+        "Sum up {a} and {b}.",
         "What is the sum of {a} and {b}?",
+        "What is the total of {a} and {b}?",
         "How much is {a} plus {b}?",
+        "What do {a} and {b} make together?",
         "I have {a} apples and get {b} more. How many do I have?",
+        "There are {a} birds, and {b} come. How many are there now?",
+        *indirect(GIVE, ("the sum of {a} and {b}", "{a} plus {b}")),
+        *indirect(LEADS, ("what {a} plus {b} is", "how much {a} and {b} make")),
     ),
     "-": (
         "What is {a} minus {b}?",
+        "{a} minus {b}",
         "Take {b} away from {a}.",
         "Subtract {b} from {a}.",
+        "Reduce {a} by {b}.",
         "What is the difference between {a} and {b}?",
+        "How much is {a} minus {b}?",
+        "How much is {a} less {b}?",
         "I had {a} coins and spent {b}. How many are left?",
+        "There were {a} birds, and {b} flew away. How many are there now?",
+        *indirect(GIVE, ("the difference between {a} and {b}", "{a} minus {b}")),
+        *indirect(LEADS, ("what {a} minus {b} is", "how much {a} without {b} is")),
     ),
     "*": (
         "What is {a} times {b}?",
+        "{a} times {b}",
+        "{a} x {b}",
         "Multiply {a} by {b}.",
+        "Multiply {a} and {b}.",
         "What is the product of {a} and {b}?",
         "How much is {a} times {b}?",
+        "What is {a} multiplied by {b}?",
         "What is {a} x {b}?",
         "{a} boxes hold {b} eggs each. How many eggs are there?",
+        "A ticket costs {a}. What do {b} tickets cost?",
+        *indirect(GIVE, ("the product of {a} and {b}", "{a} multiplied by {b}"))[1:],
+        *indirect(LEADS, ("what {a} times {b} is", "how much {a} multiplied by {b} is")),
     ),
     "/": (
         "What is {a} divided by {b}?",
+        "{a} divided by {b}",
         "Divide {a} by {b}.",
         "How much is {a} divided by {b}?",
+        "What is the quotient of {a} and {b}?",
+        "How many times does {b} go into {a}?",
         "{a} sweets are shared by {b} children. How many does each get?",
+        "Share {a} among {b}.",
+        *indirect(GIVE, ("the quotient of {a} and {b}", "{a} divided by {b}")),
+        *indirect(LEADS, ("what {a} divided by {b} is", "how much {a} divided by {b} is")),
     ),
 }
 HELD_OUT = {
     "": (
         "Tell me what {a} {o} {b} is.",
         "Solve {a} {o} {b}",
-        "Do you know {a}{o}{b}?",
-        "I need the result of {a} {o} {b}.",
+        "Do you happen to know {a}{o}{b}?",
+        "The result of {a} {o} {b}?",
     ),
-    "+": ("If I add {b} to {a}, what is the total?", "Sum up {a} and {b}."),
-    "-": ("How much remains of {a} without {b}?", "Reduce {a} by {b}."),
+    "+": ("If I add {a} and {b}, what is the total?", "{a} plus {b} makes what?"),
+    "-": ("What remains of {a} minus {b}?", "If I subtract {b} from {a}, what is left?"),
     "*": ("What comes out of {a} multiplied by {b}?", "Give me {a} times {b}."),
-    "/": ("What is the quotient of {a} and {b}?", "How many times does {b} go into {a}?"),
+    "/": ("What comes out of {a} divided by {b}?", "If I divide {a} by {b}, what do I get?"),
 }
 
 
@@ -97,7 +129,8 @@ def _item(rng: random.Random, held_out: bool, ways: dict[str, tuple[str, ...]]) 
         a, operator, b = _problem(rng)
         if is_held_out(a, operator, b) == held_out:
             break
-    question = pick(rng, ways[""] if rng.random() < 0.6 else ways[operator]).format(a=a, b=b, o=operator)
+    way = pick(rng, ways[""] if rng.random() < 0.6 else ways[operator])
+    question = (way if held_out else vary(rng, way)).format(a=a, b=b, o=operator)
     result = {"+": a + b, "-": a - b, "*": a * b, "/": a // (b or 1)}[operator]  # divisions come out even
     return asked(question, call(f"{a}{operator}{b}", str(result), f"It is {result}."), str(result))
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from nanochat.tasks.names import FUNCTIONS, documented_as
-from nanochat.tasks.phrasings import ARGUMENTS, EXAMPLE, SIGNATURE_OF_NONE, SUMMARY, WHICH
+from nanochat.tasks.phrasings import ARGUMENTS, EXAMPLE, NAMES, SIGNATURE_OF_NONE, SUMMARY, WHICH, pick, vary
 from nanochat.tasks.summary import example, summary
-from nanochat.tasks.task import Item, Task, asked, generator, nth, pick
+from nanochat.tasks.task import Item, Task, asked, generator, nth
 
 LONGEST_SIGNATURE = 80  # characters; a longer one is no short answer
 
@@ -114,14 +114,14 @@ class Questions(Task):
 
     def _ask(self, rng: random.Random, entry: Entry) -> Item:
         kind = rng.choices(list(self.kinds), list(self.kinds.values()))[0]
-        name = entry.name + "()" if rng.random() < 0.1 and entry.signature else entry.name
+        name = pick(rng, NAMES).format(x=entry.name) if rng.random() < 0.15 else entry.name
         if kind == "arguments" and entry.signature:
-            return asked(pick(rng, ARGUMENTS.learned).format(x=name), entry.signature)
+            return asked(vary(rng, pick(rng, ARGUMENTS.learned)).format(x=name), entry.signature)
         if kind == "example" and entry.example:
-            return asked(pick(rng, EXAMPLE.learned).format(x=name), entry.example)
+            return asked(vary(rng, pick(rng, EXAMPLE.learned)).format(x=name), entry.example)
         if kind == "which" and entry.summary in self._unique:
             return asked(pick(rng, WHICH.learned).format(s=entry.summary), entry.name)
-        return asked(pick(rng, SUMMARY.learned).format(x=name), entry.summary)
+        return asked(vary(rng, pick(rng, SUMMARY.learned)).format(x=name), entry.summary)
 
     @property
     def held_out_count(self) -> int:

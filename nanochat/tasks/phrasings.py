@@ -1,11 +1,25 @@
 """How questions are asked: many ways to learn from, and others that are used for scoring only.
 
-``{x}`` is the name of what is asked about, ``{s}`` a summary.
+The ways to learn from are put together from parts, so that there are hundreds: a small model that has heard a question
+in few ways does not know it again in another. ``{x}`` is the name of what is asked about, ``{s}`` a summary, ``{w}`` a
+word, ``{c}`` a letter.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import NamedTuple
+
+LEADS = (  # before a question that is said indirectly: "Tell me" + "what len does"
+    *("Tell me", "Can you tell me", "Please tell me", "Do you know", "I want to know", "I need to know", "I wonder"),
+    *("Let me know", "Explain", "Can you explain", "Please explain", "Say", "Can you say", "I would like to know"),
+    *("I forgot", "I am not sure", "Help me understand", "Show me", "Teach me", "I have to find out"),
+)
+GIVE = (  # before a thing: "Give me" + "the letters of len"
+    *("Give me", "Tell me", "Can you give me", "Show me", "I need", "Find", "I want", "Please give me", "What is"),
+    *("Do you know", "I am looking for", "Write down", "Name", "Let me see", "I would like to have"),
+)
 
 
 class Phrasings(NamedTuple):
@@ -15,44 +29,109 @@ class Phrasings(NamedTuple):
     held_out: tuple[str, ...]
 
 
+def indirect(leads: Sequence[str], clauses: Sequence[str]) -> tuple[str, ...]:
+    """Each lead with each clause, with a question mark where the lead asks."""
+    asks = ("Can", "Do", "Could", "What")
+    return tuple(f"{lead} {clause}{'?' if lead.startswith(asks) else '.'}" for lead in leads for clause in clauses)
+
+
+def vary(rng: random.Random, question: str) -> str:
+    """The question as people write it: with a word before or after, without its mark, in lower case."""
+    chance = rng.random()
+    if chance < 0.08:
+        question = pick(rng, BEFORE) + question
+    elif chance < 0.14:
+        question += pick(rng, AFTER)
+    elif chance < 0.24:
+        question = question.rstrip(".?")
+    if rng.random() < 0.15:
+        question = question[:1].lower() + question[1:]
+    return question
+
+
+BEFORE = (
+    *("Hi, ", "Hello, ", "Hey, ", "OK, ", "So, ", "Now, ", "And ", "Then ", "Well, ", "Quick question: ", "Question: "),
+    *("Next: ", "Tell me: ", "I wonder: ", "Another question. ", "One more thing. ", "Good. ", "Thanks. ", "Yes. "),
+)
+AFTER = (" Please.", " Thanks.", " Thank you.", " Be brief.", " I need it.", " Do you know?", " In short.", " please")
+
+
+def pick(rng: random.Random, options: Sequence[str]) -> str:
+    """One of them."""
+    return options[rng.randrange(len(options))]
+
+
+# What stands for {x}, mostly the name alone.
+NAMES = ("{x}()", "`{x}`", "the function {x}", "the {x} function", "Python's {x}", "{x} in Python", "this: {x}")
+
 SUMMARY = Phrasings(
     (
-        "What does {x} do?",
-        "What does {x} do?",  # the plainest way, twice as often
-        "what does {x} do",
-        "What is {x}?",
-        "what is {x}",
-        "What is {x} for?",
+        *("What does {x} do?",) * 24,  # the plainest ways come most often
+        *("What is {x}?",) * 12,
+        *("{x}", "{x}?", "Explain {x}.", "Describe {x}.", "help {x}", "help({x})", "What is {x} for?") * 3,
         "What is {x} used for?",
         "What can I use {x} for?",
-        "Explain {x}.",
-        "explain {x}",
+        "What can I do with {x}?",
         "Explain what {x} does.",
         "Please explain {x} to me.",
         "Can you explain {x}?",
-        "Describe {x}.",
         "Describe what {x} is for.",
         "Tell me about {x}.",
-        "Tell me what {x} does.",
-        "Can you tell me what {x} does?",
+        "Say something about {x}.",
         "Summarize {x}.",
         "Give me a summary of {x}.",
+        "Give the summary of {x}.",
+        "A summary of {x}, please.",
         "In Python, what does {x} do?",
-        "What does the function {x} do?",
-        "What does {x} do in Python?",
+        "What does calling {x} do?",
         "I found {x} in a program. What does it do?",
+        "I see {x} here. What does that do?",
+        "I have never used {x}. What is it?",
+        "There is {x} in this code. What is that?",
+        "My program calls {x}. What for?",
+        "A friend uses {x}. What is it for?",
+        "I read about {x}. What does it do?",
         "What happens when I call {x}?",
+        "What happens if I call {x}?",
         "Why would I use {x}?",
+        "Why do people use {x}?",
         "When should I use {x}?",
+        "When do I need {x}?",
         "What do you know about {x}?",
+        "What should I know about {x}?",
+        "What do the docs say about {x}?",
+        "What does the documentation say about {x}?",
         "How does {x} work?",
-        "help {x}",
-        "help({x})",
-        "{x}",
-        "{x}?",
         "{x}: what is it?",
-        "Hi, what is {x}?",
-        "I need to know what {x} does.",
+        "{x}, what does it do?",
+        "{x} does what?",
+        "Define {x}.",
+        "Definition of {x}",
+        "Look up {x}.",
+        "Documentation of {x}",
+        "What is meant by {x}?",
+        "What is the use of {x}?",
+        "What is the meaning of {x}?",
+        "What is the effect of {x}?",
+        "Which task does {x} solve?",
+        "What would {x} do?",
+        "What will {x} do?",
+        "What did {x} do again?",
+        "Is {x} useful? What for?",
+        "Do I need {x}? What does it do?",
+        "In one line, what is {x}?",
+        *indirect(
+            LEADS,
+            (
+                "what {x} does",
+                "what {x} is",
+                "what {x} is for",
+                "what {x} is used for",
+                "how {x} works",
+                "why people use {x}",
+                "what one can do with {x}",
+            ),
+        ),
     ),
     (
         "Could you say in one sentence what {x} is good for?",
@@ -108,6 +187,100 @@ WHICH = Phrasings(
         "Find the function: {s}",
     ),
     ('Name the function: "{s}"', "What should I call? {s}", "Is there a function for this? {s}"),
+)
+
+SPELL = Phrasings(
+    (
+        *("How do you spell {w}?", "Spell {w}.", 'Spell "{w}".') * 3,
+        'How do you spell "{w}"?',
+        "Spell the word {w}.",
+        'Spell the word "{w}".',
+        "Please spell {w}.",
+        "Can you spell {w}?",
+        "Can you spell the word {w} for me?",
+        "I cannot spell {w}.",
+        "How is {w} spelled?",
+        "How is the word {w} written?",
+        "How do I write {w}?",
+        "Spell {w} letter by letter.",
+        "Say {w} letter by letter.",
+        "Give me {w} one letter at a time.",
+        "Go through {w} letter by letter.",
+        "What are the letters of {w}?",
+        "What are the letters in the word {w}?",
+        "What letters does {w} have?",
+        "Which letters make up {w}?",
+        "Which letters does the word {w} have?",
+        "Split {w} into letters.",
+        "Take {w} apart into its letters.",
+        "Break the word {w} into letters.",
+        "{w}, letter by letter",
+        "{w}: how is it spelled?",
+        "{w} spelled out",
+        "Now spell {w}.",
+        "I want you to spell {w}.",
+        "Try to spell {w}.",
+        *indirect(LEADS, ("how to spell {w}", "how {w} is spelled", "how the word {w} is written")),
+        *indirect(GIVE, ("the spelling of {w}", "the letters of {w}", "the letters in the word {w}")),
+    ),
+    ("I would like you to spell {w}.", "Write {w} letter by letter.", "Which letters are in the word {w}?"),
+)
+
+COUNT = Phrasings(
+    (
+        *("How many {c} in {w}?", "How many {c} are in {w}?", "How many {c}'s are in {w}?") * 6,
+        "How many {c} are there in {w}?",
+        'How many "{c}" are in "{w}"?',
+        "How many {c}s are in {w}?",
+        "How many {c}s in {w}?",
+        "How many times does {c} appear in {w}?",
+        "How many times does {w} contain {c}?",
+        "How many times is {c} in the word {w}?",
+        "How many times do you see {c} in {w}?",
+        "How often does {c} occur in {w}?",
+        "How often does the letter {c} come in {w}?",
+        "How often is the letter {c} in {w}?",
+        "How often do you find {c} in {w}?",
+        "How often must I type {c} in {w}?",
+        "How often does one read {c} in {w}?",
+        "Count the {c} in {w}.",
+        "Count the letter {c} in the word {w}.",
+        'Count the letter "{c}" in "{w}".',
+        "Count how often {c} is in {w}.",
+        "Count {c} in {w}",
+        "How many letters {c} does {w} have?",
+        "How many {c} does the word {w} have?",
+        "How many {c} does {w} contain?",
+        "How many of the letters of {w} are {c}?",
+        "How many of the letter {c} are in {w}?",
+        "Of the letter {c}, how many has {w}?",
+        "In the word {w}, how many {c} are there?",
+        "In the word {w}, how often does {c} come?",
+        "Look at {w}. How many {c} are in it?",
+        "The word is {w}. How many {c} does it have?",
+        "{w}: how many {c}?",
+        "{c} in {w}: how many?",
+        "Is {c} in {w}, and how many times?",
+        *indirect(
+            LEADS,
+            (
+                "how many {c} are in {w}",
+                "how many {c} {w} has",
+                "how often {c} comes in {w}",
+                "how many times {c} appears in {w}",
+                "how many letters {c} there are in the word {w}",
+            ),
+        ),
+        *indirect(
+            GIVE, ("the count of {c} in {w}", "the number of letters {c} in {w}", "the number of times {c} is in {w}")
+        ),
+    ),
+    (
+        "Tell me how many {c} the word {w} has.",
+        "What is the number of {c} in {w}?",
+        "In {w}, how many {c} do you find?",
+        "How often do I write {c} in {w}?",
+    ),
 )
 
 SIGNATURE_OF_NONE = "{x} takes no arguments."

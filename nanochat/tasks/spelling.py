@@ -7,7 +7,8 @@ import re
 import zlib
 from collections.abc import Iterable
 
-from nanochat.tasks.task import Item, Task, asked, call, generator, pick
+from nanochat.tasks.phrasings import COUNT, SPELL, pick, vary
+from nanochat.tasks.task import Item, Task, asked, call, generator
 
 HELD_OUT_SHARE = 16  # one word of so many is held out
 HELD_OUT_ITEMS = 1000
@@ -21,46 +22,6 @@ strawberry banana mississippi raspberry blueberry balloon coffee bookkeeper comm
 butterfly chocolate umbrella rhythm parallel necessary accommodate embarrass occurrence pineapple watermelon tomorrow
 assessment possession cinnamon broccoli spaghetti kangaroo alphabet philosophy refrigerator dinosaur tennessee
 """.split()
-
-SPELL = (
-    "How do you spell {w}?",
-    "how do you spell {w}",
-    'How do you spell "{w}"?',
-    "Spell {w}.",
-    "Spell the word {w}.",
-    'Spell the word "{w}".',
-    "Please spell {w}.",
-    "Can you spell {w}?",
-    "How is {w} spelled?",
-    "Spell {w} letter by letter.",
-    "What are the letters of {w}?",
-)
-SPELL_HELD_OUT = ("I would like you to spell {w}.", "Write {w} letter by letter.", "Which letters are in the word {w}?")
-COUNT = (
-    "How many {c} in {w}?",
-    "how many {c} in {w}",
-    "How many {c} are in {w}?",
-    "How many {c} are there in {w}?",
-    'How many "{c}" are in "{w}"?',
-    "How many {c}'s are in {w}?",
-    "how many {c}'s are in {w}",
-    "How many {c}s are in {w}?",
-    "How many times does {c} appear in {w}?",
-    "How often does {c} occur in {w}?",
-    "How often is the letter {c} in {w}?",
-    "Count the {c} in {w}.",
-    "Count the letter {c} in the word {w}.",
-    'Count the letter "{c}" in "{w}".',
-    "How many letters {c} does {w} have?",
-    "How many {c} does the word {w} have?",
-    "How many times is {c} in the word {w}?",
-)
-COUNT_HELD_OUT = (
-    "Tell me how many {c} the word {w} has.",
-    "What is the number of {c} in {w}?",
-    "In {w}, how many {c} do you find?",
-    "How often do I write {c} in {w}?",
-)
 
 
 class Spelling(Task):
@@ -81,7 +42,7 @@ class Spelling(Task):
         rng = generator(self.name, seed, index)
         invented = rng.random() < INVENTED_SHARE or not self._learned
         word = _invented(rng) if invented else pick(rng, self._learned)
-        return _item(rng, word, SPELL, COUNT)
+        return _item(rng, word, held_out=False, ways=(SPELL.learned, COUNT.learned))
 
     @property
     def held_out_count(self) -> int:
@@ -90,7 +51,8 @@ class Spelling(Task):
     def held_out(self, index: int) -> Item:
         rng = generator(self.name, "held out", index)
         word = pick(rng, self._held_out)
-        return _item(rng, word, *((SPELL_HELD_OUT, COUNT_HELD_OUT) if index % 2 else (SPELL, COUNT)))
+        spell, count = (p.held_out if index % 2 else p.learned for p in (SPELL, COUNT))
+        return _item(rng, word, held_out=True, ways=(spell, count))
 
     def check(self, item: Item, answer: str) -> bool:
         """The letters in their order, or the last number that the answer names."""
@@ -99,14 +61,16 @@ class Spelling(Task):
         return re.sub(r"[^a-z]", "", answer.lower()) == item.answer
 
 
-def _item(rng: random.Random, word: str, spell: tuple[str, ...], count: tuple[str, ...]) -> Item:
-    if rng.random() >= COUNTING_SHARE:
-        return asked(pick(rng, spell).format(w=word), "-".join(word), word)
+def _item(rng: random.Random, word: str, held_out: bool, ways: tuple[tuple[str, ...], tuple[str, ...]]) -> Item:
+    counts = rng.random() < COUNTING_SHARE
+    way = pick(rng, ways[counts])
+    way = way if held_out else vary(rng, way)
+    if not counts:
+        return asked(way.format(w=word), "-".join(word), word)
     letter = pick(rng, word) if rng.random() < 0.8 else pick(rng, LETTERS)
     number = word.count(letter)
     text = f"{number} time{'s' if number != 1 else ''}."
-    question = pick(rng, count).format(w=word, c=letter)
-    return asked(question, call(f'"{word}".count("{letter}")', str(number), text), str(number))
+    return asked(way.format(w=word, c=letter), call(f'"{word}".count("{letter}")', str(number), text), str(number))
 
 
 def _invented(rng: random.Random) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 Message = Mapping[str, Any]  # {"role": ..., "content": ...}
@@ -110,7 +110,3 @@ def nth(seed: int, index: int, count: int, *salts: str | int) -> tuple[int, int]
     while math.gcd(step, count) > 1:  # only then does it come by all of them
         step += 2
     return (start + place * step) % count, turn
-
-
-def pick(rng: random.Random, options: Sequence[str]) -> str:
-    return options[rng.randrange(len(options))]

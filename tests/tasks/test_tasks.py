@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nanochat.inference.calculator import calculate
-from nanochat.tasks import arithmetic, identity, phrasings, spelling
+from nanochat.tasks import arithmetic, identity, phrasings
 from nanochat.tasks.documentation import Questions, documentation, functions
 from nanochat.tasks.names import FUNCTIONS
 from nanochat.tasks.task import Task, nth
@@ -106,8 +106,7 @@ def test_ways_of_asking_are_learned_or_held_out_and_not_both() -> None:
         (phrasings.WHICH.learned, phrasings.WHICH.held_out),
         *((s.learned, s.held_out) for s in identity.SUBJECTS.values()),
         *((arithmetic.LEARNED[kind], arithmetic.HELD_OUT[kind]) for kind in arithmetic.LEARNED),
-        (spelling.SPELL, spelling.SPELL_HELD_OUT),
-        (spelling.COUNT, spelling.COUNT_HELD_OUT),
+        *((p.learned, p.held_out) for p in (phrasings.SPELL, phrasings.COUNT)),
     ]
     for learned, held_out in pairs:
         assert learned
