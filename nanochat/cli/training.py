@@ -246,7 +246,7 @@ class NanochatCLI(LightningCLI):
         self._take_sizes(config, checkpoint)
         self._take_checkpoint(checkpoint)
         self._weights = checkpoint["state_dict"]
-        config.ckpt_path = str(self._checkpoint)
+        config.start_from = start or str(self._checkpoint)  # so that the saved configuration says what it was
 
     def _take_sizes(self, config: Any, checkpoint: dict[str, Any]) -> None:
         """The model is the checkpoint's, whatever the tier says; a size given on the command line must be its own."""
