@@ -38,7 +38,7 @@ def stage_of(arguments: Sequence[str]) -> str:
     """
     stage: Any = PRETRAIN
     for path in config_files(arguments):
-        stage = _read(path).get("stage", stage)
+        stage = read_config(path).get("stage", stage)
     for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
         if word == "--stage":
             stage = after
@@ -49,7 +49,7 @@ def stage_of(arguments: Sequence[str]) -> str:
     return str(stage)
 
 
-def _read(path: str) -> dict[str, Any]:
+def read_config(path: str) -> dict[str, Any]:
     """A configuration file; what is wrong with it is said when it is parsed."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ def without_needless(arguments: Sequence[str], stage: str) -> list[str]:
     }
     changed = {}
     for path in config_files(arguments):
-        content = _read(path)
+        content = read_config(path)
         if any(
             isinstance(content.get(group), dict) and names & set(content[group]) for group, names in needless.items()
         ):
@@ -79,10 +79,10 @@ def without_needless(arguments: Sequence[str], stage: str) -> list[str]:
                 if isinstance(content.get(group), dict):
                     content[group] = {name: value for name, value in content[group].items() if name not in names}
             changed[path] = yaml.safe_dump(content)
-    return list(_replaced(arguments, changed))
+    return list(with_contents(arguments, changed))
 
 
-def _replaced(arguments: Sequence[str], changed: dict[str, str]) -> list[str]:
+def with_contents(arguments: Sequence[str], changed: dict[str, str]) -> list[str]:
     """The arguments with the contents of files in place of their names."""
     words: list[str] = []
     for word, before in zip(arguments, ["", *arguments], strict=False):
@@ -102,4 +102,4 @@ def _settings(kind: type) -> set[str]:
 
 def pretraining_files(arguments: Sequence[str]) -> list[str]:
     """The configuration files that say nothing of a stage: those of the tier."""
-    return [path for path in config_files(arguments) if "stage" not in _read(path)]
+    return [path for path in config_files(arguments) if "stage" not in read_config(path)]

@@ -77,6 +77,7 @@ CKPT_PATH = {
     "fit": "Where to go on from: a file; last or best, of the newest run of this --name; or auto, which is last if "
     "there is one and begins otherwise. A file that `import` wrote gives its weights to a new run.",
     "validate": "What to score: a file, or last or best, of the newest run of this --name.",
+    "predict": "The model: a file, or last or best, of the newest run of this --name and --stage.",
 }
 
 # Lightning's and torch's remarks that a user of this program can do nothing about, or that are wrong here.
@@ -118,7 +119,7 @@ class NanochatCLI(LightningCLI):
         self._command_line = list(args)
         super().__init__(
             LanguageModel,
-            data_class(self._stage),
+            self._data_class(),
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
@@ -132,6 +133,9 @@ class NanochatCLI(LightningCLI):
             auto_configure_optimizers=False,
             args=list(args),
         )
+
+    def _data_class(self) -> type[LightningDataModule]:
+        return data_class(self._stage)
 
     # ---------------------------------------------------------------------------------------------- arguments
 
