@@ -301,17 +301,7 @@ class NanochatCLI(LightningCLI):
         trainer, data = config.trainer, config.data
         if data.seed is None:
             data.seed = int(config.seed_everything)
-        if trainer.accelerator == "auto":
-            trainer.accelerator = default_accelerator()
-        if trainer.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
-            raise UsageError(
-                f"--trainer.accelerator={trainer.accelerator}: there is no NVIDIA GPU that torch can use; "
-                "leave the option out to train on the CPU"
-            )
-        if trainer.accelerator == "mps" and not torch.backends.mps.is_available():
-            raise UsageError("--trainer.accelerator=mps: this machine has no Apple GPU that torch can use")
-        if trainer.precision is None:
-            trainer.precision = default_precision(trainer.accelerator)
+        self._choose_hardware(trainer)
         if trainer.max_epochs not in (-1, None):
             raise UsageError("--trainer.max_epochs: the stream of text has no end; give --trainer.max_steps instead")
         if trainer.max_steps == -1 and trainer.max_time is None:
@@ -324,6 +314,21 @@ class NanochatCLI(LightningCLI):
             trainer.inference_mode = False  # a weight that was first gathered in that mode can never be trained
         if trainer.devices == "auto" and trainer.accelerator in ("cuda", "gpu"):
             trainer.devices = self._usable_devices(torch.cuda.device_count(), trainer.num_nodes, data)
+
+    @staticmethod
+    def _choose_hardware(trainer: Any) -> None:
+        """The accelerator and the precision, where the user has not said them."""
+        if trainer.accelerator == "auto":
+            trainer.accelerator = default_accelerator()
+        if trainer.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+            raise UsageError(
+                f"--trainer.accelerator={trainer.accelerator}: there is no NVIDIA GPU that torch can use; "
+                "leave the option out to train on the CPU"
+            )
+        if trainer.accelerator == "mps" and not torch.backends.mps.is_available():
+            raise UsageError("--trainer.accelerator=mps: this machine has no Apple GPU that torch can use")
+        if trainer.precision is None:
+            trainer.precision = default_precision(trainer.accelerator)
 
     def _compiles(self, config: Any) -> bool:
         """Whether to compile the model: as the run did before, or where it pays."""
@@ -367,9 +372,9 @@ class NanochatCLI(LightningCLI):
             kwargs["logger"] = False  # scoring leaves no new run behind
         elif trainer.logger in (None, True):
             kwargs["logger"] = self._new_logger(config)
-        kwargs["plugins"] = [*_as_list(trainer.plugins), SafeCheckpointIO()]
+        kwargs["plugins"] = [*as_list(trainer.plugins), SafeCheckpointIO()]
         agreement = Agreement(self._checkpoint_step if self._checkpoint is not None else 0)
-        callbacks = [*_as_list(trainer.callbacks), agreement, Throughput(), Summary(), Resume(), GracefulStop()]
+        callbacks = [*as_list(trainer.callbacks), agreement, Throughput(), Summary(), Resume(), GracefulStop()]
         if trainer.enable_checkpointing in (None, True):
             callbacks.append(best_checkpoint())
         else:
@@ -469,7 +474,8 @@ class NanochatCLI(LightningCLI):
         return "".join(f"--config {shlex.quote(path)} " for path in config_files(self._command_line))
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """An option that may be left out, one, or several."""
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from nanochat.data.prompts import Prompt
+from nanochat.inference.engine import Engine
+from nanochat.inference.generation import Generation
+from nanochat.inference.sampling import Sampling
 from nanochat.model import GPT, IGNORE
 from nanochat.optim import MuonAdamW
 from nanochat.optim.learning_rates import LearningRates, default_learning_rates, default_muon_every
@@ -97,6 +102,7 @@ class LanguageModel(LightningModule):
         self.warmup_steps, self.warmdown, self.final_lr = warmup_steps, warmdown, final_lr
         self.compile_model = bool(compile)  # the command line decides what null stands for
         self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads, ngrams, ngram_slots)
+        self._writing: tuple[Engine, Sampling, int | None, int]  # there after write_as
         self.val_bpb: BitsPerByte | None = None  # made in setup, when the tokenizer is known
         self.train_bpb: BitsPerByte | None = None
 
@@ -194,6 +200,18 @@ class LanguageModel(LightningModule):
         fitting = self.trainer.state.fn == "fit"
         name = "val/bpb" if fitting else "val/bpb_all"
         self.log(name, self.val_bpb, on_step=False, on_epoch=True, batch_size=1, logger=fitting)
+
+    def write_as(self, settings: Sampling, max_tokens: int | None, seed: int) -> None:
+        """Takes note of how :meth:`predict_step` is to write: the n-th text with the seed plus n."""
+        tokenizer = self.trainer.datamodule.tokenizer  # type: ignore[attr-defined]
+        self._writing = Engine(self.gpt, tokenizer), settings, max_tokens, seed
+
+    def predict_step(self, batch: Sequence[Prompt], batch_idx: int) -> list[Generation]:
+        """The completions of prompts, all of them written together."""
+        engine, settings, max_tokens, seed = self._writing
+        started = [engine.start(p.ids, settings, max_tokens, seed + p.number)[0] for p in batch]
+        engine.run(started)
+        return started
 
     def configure_optimizers(self) -> Any:
         self.total_steps = self.trainer.estimated_stepping_batches  # infinite where a clock ends the run

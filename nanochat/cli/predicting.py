@@ -1,0 +1,143 @@
+"""``predict``: completions of prompts out of a file, through Lightning's loop of that name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.parser import check_config_files, config_files
+from nanochat.cli.stages import PRETRAIN, STAGES, read_config, with_contents
+from nanochat.cli.training import SHAPE, SIZES, NanochatCLI, as_list, quieten
+from nanochat.data.prompts import PromptsDataModule
+from nanochat.tokenizer import Tokenizer
+from nanochat.training.checkpoint_io import BEST, CHAT, LAST, SafeCheckpointIO, data_state, load_whole_checkpoint
+from nanochat.training.checkpoints import FOLDER, find_checkpoint
+from nanochat.training.completions import Completions
+from nanochat.training.console import say
+from nanochat.training.steps import find_callback
+
+# What a tier's or a stage's configuration says of training, which has no meaning here.
+NEEDLESS = ("data", "plan", "samples", "scores", "checkpoint", "start_from")
+
+
+class PredictCLI(NanochatCLI):
+    """``predict`` of Lightning's Trainer. The model's sizes are those of the checkpoint."""
+
+    def _data_class(self) -> type[LightningDataModule]:
+        return PromptsDataModule
+
+    # ---------------------------------------------------------------------------------------------- arguments
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {"predict": {"model", "dataloaders", "datamodule", "return_predictions", "weights_only"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--name", type=str, default="nanochat", help="The run's name, for last and best.")
+        parser.add_argument(
+            "--stage",
+            type=Literal[STAGES],
+            default=PRETRAIN,
+            help="The run's stage: chat takes lightning_logs/<name>-chat.",
+        )
+        parser.add_lightning_class_args(Completions, "completions")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        check_config_files(args)
+        self.config = parser.parse_args(without_training(args))
+
+    def _parse_ckpt_path(self) -> None:
+        config = self.config[self.config.subcommand]
+        given = config.get("ckpt_path")
+        if not given:
+            raise UsageError("predict needs a checkpoint: --ckpt_path=last, --ckpt_path=best or a file")
+        found = find_checkpoint(str(given), self._runs(config)) if str(given) in (LAST, BEST) else Path(given)
+        self._checkpoint, config.ckpt_path = found, str(found)
+        checkpoint = load_whole_checkpoint(found)
+        saved = checkpoint.get("hyper_parameters", {})
+        words = {word.split("=")[0] for word in self._command_line}
+        if not all(name in saved for name in SHAPE) or any(f"--model.{size}" in words for size in SIZES):
+            self._check_shape(config.model, saved)
+        for size in SIZES:
+            if size in saved:
+                config.model[size] = saved[size]
+        try:
+            self._tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
+        except KeyError as error:
+            raise UsageError(f"{found} is not a checkpoint of this project: it has no tokenizer") from error
+        self._is_chat = CHAT in checkpoint
+
+    # ------------------------------------------------------------------------------------- the machine's choices
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        trainer = config.trainer
+        if config.completions.seed is None:
+            config.completions.seed = int(config.seed_everything)
+        config.model.compile = False
+        if trainer.devices == "auto":
+            trainer.devices = 1
+        if trainer.devices not in (1, "1") or trainer.num_nodes != 1:
+            raise UsageError("predict writes with one device: leave out --trainer.devices and --trainer.num_nodes")
+        self._choose_hardware(trainer)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self.save_config_callback = None  # no new run comes of it
+        plugins = self.config_init[self.subcommand].trainer.plugins
+        kwargs |= {"logger": False, "plugins": [*as_list(plugins), SafeCheckpointIO()]}
+        return LightningCLI.instantiate_trainer(self, **kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        completions = self._completions
+        assert self._checkpoint is not None
+        self.datamodule.use_model(self._tokenizer, self.model.gpt.context, self._is_chat)
+        folder = self._checkpoint.parent.parent if self._checkpoint.parent.name == FOLDER else self._checkpoint.parent
+        if completions.out is None:
+            completions.out = folder / "completions" / f"{self.datamodule.path.stem}.jsonl"
+        if completions.out.resolve() == self.datamodule.path.resolve():
+            raise UsageError(f"--completions.out={completions.out} is the file that the prompts come from")
+
+    # ------------------------------------------------------------------------------------------- the command
+
+    def predict(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
+        """Writes the completions."""
+        self.trainer.predict(model, datamodule=datamodule, ckpt_path=ckpt_path, return_predictions=False)
+        say(self._completions.in_words)
+
+    @property
+    def _completions(self) -> Completions:
+        completions = find_callback(self.trainer, Completions)
+        assert completions is not None
+        return completions
+
+
+def without_training(arguments: Sequence[str]) -> list[str]:
+    """The command line, its configuration files without what is about training: so those of a tier serve here too.
+
+    Of "data" the settings stay that there are here as well.
+    """
+    known = set(inspect.signature(PromptsDataModule).parameters)
+    changed = {}
+    for path in config_files(arguments):
+        content = read_config(path)
+        data = content.get("data")
+        kept = {name: value for name, value in content.items() if name not in NEEDLESS}
+        if isinstance(data, dict) and (here := {name: value for name, value in data.items() if name in known}):
+            kept["data"] = here
+        if kept != content:
+            changed[path] = yaml.safe_dump(kept)
+    return list(with_contents(arguments, changed))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs ``predict``; returns the exit status."""
+    quieten()
+    return reporting(lambda: PredictCLI(arguments), MisconfigurationException)
