@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: help setup tiny small test test-slow lint clean
+.PHONY: help setup tiny small chat test test-slow lint clean
 
 help:
 	@echo "make setup      an environment in $(VENV) with the pinned dependencies"
 	@echo "make tiny       train the tiny model (about 5 minutes)"
 	@echo "make small      train the small model (about 30 minutes)"
+	@echo "make chat       talk to tiny; trains and fine-tunes it first, if that has not been done"
 	@echo "make test       the quick tests"
 	@echo "make test-slow  the slow tests"
 	@echo "make lint       style and types"
@@ -23,6 +24,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt scripts/install.py
 
 tiny small: setup
 	$(BIN)/python cli.py fit --config configs/$@.yaml
+
+# What was interrupted goes on (auto) before the next stage begins.
+chat: setup
+	@grep -qs '"complete": true' lightning_logs/tiny/version_*/summary.json || \
+		$(BIN)/python cli.py fit --config configs/tiny.yaml --ckpt_path=auto
+	@grep -qs '"complete": true' lightning_logs/tiny-chat/version_*/summary.json || \
+		$(BIN)/python cli.py fit --config configs/tiny.yaml --config configs/chat.yaml --ckpt_path=auto
+	@$(BIN)/python cli.py chat --name=tiny
 
 test: setup
 	$(BIN)/python -m pytest

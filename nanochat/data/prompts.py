@@ -40,8 +40,10 @@ class PromptsDataModule(LightningDataModule):
         ValueError: if a number is out of range, or a line is wrong, naming the file and the line.
     """
 
-    def __init__(self, prompts: str, at_once: int = 32) -> None:
+    def __init__(self, prompts: str | None = None, at_once: int = 32) -> None:
         super().__init__()
+        if prompts is None:
+            raise ValueError("--data.prompts is missing: the file with the prompts, .txt or .jsonl")
         check_numbers({"at_once": (at_once, 1)})
         self.path, self.at_once = Path(prompts), at_once
         self.records = list(read_prompts(self.path))
