@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -11,6 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
+from nanochat.inference.sampling import Sampling
 from nanochat.serving import page
 from nanochat.serving.answers import DONE, Answer, ChatAnswer, event
 from nanochat.serving.errors import ApiError, install
@@ -58,6 +60,7 @@ def new_app(
         "chat": model.is_chat,  # whether it answers; otherwise it only goes on with a text
         "context": model.context,
         "parameters": model.gpt.num_parameters,
+        "sampling": asdict(Sampling()),  # what is done unless a request says otherwise
     }
 
     @app.get("/health")
