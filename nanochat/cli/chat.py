@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from nanochat.cli.errors import UsageError, reporting
 from nanochat.cli.main import COMMANDS, program_name
@@ -19,7 +20,7 @@ def chat(
     ckpt_path: str | None = None,
     name: str | None = None,
     root: str = ".",
-    temperature: float = 0.8,
+    temperature: float | None = None,
     top_k: int | None = 50,
     top_p: float = 1.0,
     min_p: float = 0.0,
@@ -37,7 +38,8 @@ def chat(
             model, or the newest base model if none was fine-tuned.
         name: Of the runs to take the newest from; "tiny" finds what was fine-tuned from it, tiny-chat, first.
         root: The folder that lightning_logs is in.
-        temperature: 0 takes the likeliest token each time; 1 draws as the model says; above, more evenly.
+        temperature: 0 takes the likeliest token each time; 1 draws as the model says; above, more evenly. null takes
+            0.3 for a chat model, and 0.8 for a base model.
         top_k: Draw from the likeliest k tokens only; null draws from all.
         top_p: Draw from the likeliest tokens that together have this probability.
         min_p: Leave out tokens less likely than this share of the likeliest one.
@@ -61,10 +63,11 @@ def chat(
         from nanochat.serving.session import Session
         from nanochat.serving.terminal import answer_once, converse
 
-        settings = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+        settings = Sampling(temperature or 0.0, top_k, top_p, min_p, repetition_penalty)  # refused before it is loaded
         if max_tokens is not None and max_tokens < 1:
             raise UsageError(f"--max_tokens must be at least 1, not {max_tokens}")
         model = load(choose(ckpt_path, name, root, program_name()), device=device)
+        settings = replace(settings, temperature=model.temperature(temperature))
         session = Session(model, settings, max_tokens, seed, system)
         assert model.engine  # made, and perhaps compiled, now and not after the first question
     if prompt:

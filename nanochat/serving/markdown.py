@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from unicodedata import category
 
 from markdown_it import MarkdownIt
@@ -36,17 +37,46 @@ class _Markdown(Markdown):
         # links are shown with their addresses, so that none leads elsewhere than it says
         super().__init__("", code_theme="ansi_dark", hyperlinks=False)
         parser = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
-        self.parsed = parser.parse(text)
+        self.parsed = parser.parse(examples_as_code(text))
         for token in self.parsed:
             if token.children:
-                token.children = [_as_text(child) for child in token.children]
+                token.children = list(_names_as_text(token.children))
 
 
-def _as_text(token: Token) -> Token:
-    """Emphasis by underscores as text: in what a model of Python's documentation says they belong to names."""
-    if token.markup in ("_", "__") and token.type.startswith(("em_", "strong_")):
-        return Token("text", "", 0, content=token.markup)
-    return token
+def _names_as_text(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Tokens of a line, emphasis by underscores, and by stars within a word, as text: __init__ and 2*3*4."""
+    opened: list[bool] = []  # of each emphasis around this place, whether it stays
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        if token.type in ("em_open", "strong_open"):
+            inside = before is not None and before.type == "text" and before.content[-1:].isalnum()
+            opened.append("_" not in token.markup and not inside)
+        if token.type.startswith(("em_", "strong_")):
+            stays = opened[-1]
+            if token.type.endswith("_close"):
+                opened.pop()
+            yield token if stays else Token("text", "", 0, content=token.markup)
+        else:
+            yield token
+
+
+def examples_as_code(text: str) -> str:
+    """Puts fences around examples, which begin with the interpreter's >>> and end with an empty line.
+
+    To Markdown they are quotations of quotations of quotations.
+    """
+    lines: list[str] = []
+    fenced = example = False
+    for line in text.splitlines():
+        if FENCE.match(line) and not example:
+            fenced = not fenced
+        elif not fenced and not example and line.lstrip().startswith(">>>"):
+            example = True
+            lines.append("~~~python")
+        elif example and not line.strip():
+            example = False
+            lines.append("~~~")
+        lines.append(line)
+    return "\n".join([*lines, "~~~"] if example else lines)
 
 
 class Block:

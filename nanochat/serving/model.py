@@ -20,6 +20,7 @@ from nanochat.serving.history import trim
 from nanochat.tokenizer import Message, Tokenizer, render_prompt
 from nanochat.training.model_files import read_model
 
+TEMPERATURE = {True: 0.3, False: 0.8}  # of a chat model, which is to be right, and of a base model
 ROOM = 128  # tokens that are kept free for an answer, if the context allows it, before old turns are dropped
 
 
@@ -89,7 +90,7 @@ class Model:
         asked: str | Sequence[Message],
         *,
         max_tokens: int | None = None,
-        temperature: float = Sampling.temperature,
+        temperature: float | None = None,
         top_k: int | None = Sampling.top_k,
         top_p: float = Sampling.top_p,
         min_p: float = Sampling.min_p,
@@ -103,7 +104,8 @@ class Model:
             asked: a text to go on with, or messages to answer. Of a conversation that is too long for the model the
                 oldest turns are left out, which a warning says.
             max_tokens: how many tokens to write at most; None for as many as there is room for.
-            temperature: 0 takes the likeliest token each time; 1 draws as the model says; above, more evenly.
+            temperature: 0 takes the likeliest token each time; 1 draws as the model says; above, more evenly. None
+                takes 0.3 for a chat model, and 0.8 for a base model.
             top_k: draw from the likeliest k tokens only; None draws from all.
             top_p: draw from the likeliest tokens that together have this probability.
             min_p: leave out tokens less likely than this share of the likeliest one.
@@ -114,7 +116,7 @@ class Model:
         Raises:
             ValueError: if a number is out of range, or what is asked leaves no room in the context.
         """
-        settings = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+        settings = Sampling(self.temperature(temperature), top_k, top_p, min_p, repetition_penalty)
         if isinstance(asked, str):
             ids = [self.tokenizer.bos, *self.tokenizer.encode(asked)]
         else:
@@ -123,6 +125,10 @@ class Model:
                 warnings.warn(f"the oldest {dropped} messages are left out: the model's context is full", stacklevel=3)
             ids = render_prompt(self.tokenizer, kept)
         return self.engine.start(ids, settings, max_tokens, seed, stop)[0]
+
+    def temperature(self, wanted: float | None = None) -> float:
+        """The wanted temperature, or the one that suits the model."""
+        return TEMPERATURE[self.is_chat] if wanted is None else wanted
 
     def room(self, max_tokens: int | None = None) -> int:
         """Tokens to keep free for an answer before turns of a conversation are dropped for it."""
