@@ -12,7 +12,10 @@ from nanochat.tasks.task import Item, Task, asked, call, generator
 
 HELD_OUT_SHARE = 16  # one word of so many is held out
 HELD_OUT_ITEMS = 1000
-INVENTED_SHARE = 0.3  # of the words to learn from are letters at random: whoever copies these can copy any word
+# Of the words to learn from, some are letters at random and some are parts of two words put together: who knows how
+# a word goes on, need not read it; what these teach is to read.
+INVENTED_SHARE = 0.25
+SPLICED_SHARE = 0.4
 COUNTING_SHARE = 0.6  # of the questions ask for the number of a letter
 LETTERS = "etaoinshrdlucmfwypvbgkqjxz"
 
@@ -40,9 +43,20 @@ class Spelling(Task):
 
     def item(self, seed: int, index: int) -> Item:
         rng = generator(self.name, seed, index)
-        invented = rng.random() < INVENTED_SHARE or not self._learned
-        word = _invented(rng) if invented else pick(rng, self._learned)
+        word = self._word(rng)
+        while is_held_out(word) or word in EVERYDAY:
+            word = self._word(rng)
         return _item(rng, word, held_out=False, ways=(SPELL.learned, COUNT.learned))
+
+    def _word(self, rng: random.Random) -> str:
+        chance = rng.random()
+        if chance < INVENTED_SHARE or not self._learned:
+            return "".join(rng.choices(LETTERS, range(len(LETTERS), 0, -1), k=rng.randint(3, 11)))
+        word = pick(rng, self._learned)
+        if chance > 1 - SPLICED_SHARE:
+            other = pick(rng, self._learned)
+            word = (word[: rng.randint(1, len(word))] + other[rng.randrange(len(other)) :])[:12]
+        return word
 
     @property
     def held_out_count(self) -> int:
@@ -73,13 +87,6 @@ def _item(rng: random.Random, word: str, held_out: bool, ways: tuple[tuple[str, 
     number = word.count(letter)
     text = f"{number} time{'s' if number != 1 else ''}."
     return asked(way.format(w=word, c=letter), call(f'"{word}".count("{letter}")', str(number), text), str(number))
-
-
-def _invented(rng: random.Random) -> str:
-    while True:
-        word = "".join(rng.choices(LETTERS, range(len(LETTERS), 0, -1), k=rng.randint(3, 11)))
-        if not is_held_out(word) and word not in EVERYDAY:
-            return word
 
 
 def is_held_out(word: str) -> bool:
