@@ -1,0 +1,49 @@
+"""Checkpoints of small random models, as training leaves them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from nanochat.serving.model import Model
+from nanochat.training.checkpoint_io import CHAT, TEXT, SafeCheckpointIO
+from tests.serving.tools import random_model
+
+
+def attentive_model(is_chat: bool = True, context: int = 256) -> Model:
+    """A random model whose answer depends on all that was said, which fresh weights do not: some of them are zero."""
+    model = random_model(is_chat, context)
+    for block in model.gpt.blocks:
+        for weight in (block.attention.output.weight, block.mlp.contract.weight):
+            torch.nn.init.normal_(weight, std=weight.size(1) ** -0.5)
+    return model
+
+
+def write_checkpoint(path: Path, is_chat: bool = True, time: float | None = None, context: int = 256) -> Model:
+    """Writes one, of a given age; returns its model."""
+    model = attentive_model(is_chat, context)
+    content = {
+        "pytorch-lightning_version": "2.6.0",
+        "epoch": 0,
+        "global_step": 3,
+        "state_dict": {f"gpt.{name}": tensor for name, tensor in model.gpt.state_dict().items()},
+        "hyper_parameters": model.gpt.sizes,
+        CHAT if is_chat else TEXT: {"tokenizer": model.tokenizer.to_dict()},
+    }
+    SafeCheckpointIO().save_checkpoint(content, path)
+    if time is not None:
+        os.utime(path, (time, time))
+    return model
+
+
+def run_folder(root: Path, name: str, version: int = 0) -> Path:
+    return root / "lightning_logs" / name / f"version_{version}"
+
+
+def write_run(root: Path, name: str, version: int = 0, is_chat: bool = False, time: float | None = None) -> Path:
+    """A run with one checkpoint; returns that."""
+    path = run_folder(root, name, version) / "checkpoints" / "last.ckpt"
+    write_checkpoint(path, is_chat, time)
+    return path
