@@ -1,0 +1,224 @@
+"""The chat as it is typed and seen: keys, pasted lines, Markdown that grows."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+from rich.console import Console
+
+from nanochat.serving.keyboard import CommandCompleter, Keyboard, stoppable
+from nanochat.serving.markdown import Block, clean, whole_blocks
+from nanochat.serving.screen import THEME, PlainScreen, RichScreen
+from nanochat.serving.session import Piece, Session, said
+from nanochat.serving.terminal import converse
+from tests.serving.test_session import new_session
+
+CTRL_C, CTRL_D, ALT_ENTER = "\x03", "\x04", "\x1b\r"
+
+
+@pytest.fixture
+def keys() -> Iterator[PipeInput]:
+    with create_pipe_input() as pipe:
+        yield pipe
+
+
+def chat(keys: PipeInput, typed: str, session: Session | None = None) -> tuple[Session, str]:
+    """Types all of it; returns the conversation and what was shown."""
+    session, out = session or new_session(), io.StringIO()
+    keys.send_text(typed)
+    converse(session, Keyboard(input=keys, output=DummyOutput()), PlainScreen(out, out), "python cli.py")
+    return session, out.getvalue()
+
+
+def questions(session: Session) -> list[str]:
+    return [said(m) for m in session.messages if m["role"] == "user"]
+
+
+def test_questions_are_answered_until_ctrl_d(keys: PipeInput) -> None:
+    session, shown = chat(keys, "hello\r\r  \ragain\r" + CTRL_D)
+    assert questions(session) == ["hello", "again"]
+    assert all(clean(said(m)) in shown for m in session.messages if m["role"] == "assistant")
+    assert shown.startswith("babbler: 29,248 parameters, context 256 tokens\n/help lists")
+
+
+def test_commands_are_done_and_not_asked(keys: PipeInput) -> None:
+    session, shown = chat(keys, "hello\r/retry\r/stats\r/hlep\r /usr is what?\r/undo\r/quit\rnever\r")
+    assert questions(session) == ["hello"]
+    assert "Again: hello" in shown
+    assert "error: there is no command /hlep, did you mean /help?" in shown
+    assert "Taken back: /usr is what?" in shown
+    assert "3 answers" not in shown
+
+
+def test_pasted_lines_are_one_question(keys: PipeInput) -> None:
+    session, _ = chat(keys, "\x1b[200~def f():\n    return 1\n\x1b[201~what?\r" + "one" + ALT_ENTER + "two\r" + CTRL_D)
+    assert questions(session) == ["def f():\n    return 1\nwhat?", "one\ntwo"]
+
+
+def test_ctrl_c_empties_the_line_and_twice_leaves(keys: PipeInput) -> None:
+    session, shown = chat(keys, "not this" + CTRL_C + "this\r" + CTRL_C + "that\r" + CTRL_C + CTRL_C + "never\r")
+    assert questions(session) == ["this", "that"]
+    assert shown.count("Ctrl-C once more leaves") == 2
+
+
+def test_a_question_that_is_too_long_is_an_error_and_not_the_end(keys: PipeInput) -> None:
+    session, shown = chat(keys, "x" * 300 + "\rhello\r" + CTRL_D)
+    assert questions(session) == ["hello"]
+    assert "error: the last message is too long" in shown
+
+
+def test_dropped_turns_and_cut_answers_are_said(keys: PipeInput) -> None:
+    _, shown = chat(keys, "a question of thirty letters..\r" * 12 + CTRL_D)
+    assert "The oldest 2 messages no longer fit into the model's 256 tokens" in shown
+    assert "Cut off: --max_tokens is reached." in shown
+
+
+def test_a_base_model_says_that_it_only_completes(keys: PipeInput) -> None:
+    session, shown = chat(keys, "hello\r" + CTRL_D, new_session(is_chat=False))
+    assert "it goes on with what you write, but answers no question" in shown
+    assert "python cli.py fit --config configs/tiny.yaml --config configs/chat.yaml" in shown
+    assert clean("hello" + said(session.messages[1])) in shown
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(keys: PipeInput) -> None:
+    """The signal comes while the answer does."""
+    session = new_session(max_tokens=None)
+    ask, sent = session.ask, []
+
+    def interrupted(question: str, stopped: object = None) -> Iterator[Piece]:
+        for piece in ask(question, stopped):  # type: ignore[arg-type]
+            yield piece
+            if len(session.turns) == 0 and not sent:
+                sent.append(os.kill(os.getpid(), signal.SIGINT))
+
+    session.ask = interrupted  # type: ignore[method-assign, assignment]
+    _, shown = chat(keys, "hello\ragain\r" + CTRL_D, session)
+    assert [turn.finished for turn in session.turns] == ["cancelled", "length"]
+    assert "Stopped." in shown
+    assert questions(session) == ["hello", "again"]
+
+
+def test_a_second_ctrl_c_insists() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stoppable() as stopped:
+        assert not stopped()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_commands_are_completed() -> None:
+    def completions(text: str) -> list[str]:
+        return [c.text for c in CommandCompleter().get_completions(Document(text), CompleteEvent())]
+
+    assert completions("/s") == ["save", "system", "stats"]
+    assert completions("s") == []
+    assert completions("/load ./pyproj") == ["ect.toml"]
+
+
+# ---------------------------------------------------------------------------------------------------- what is seen
+
+ANSWER = """`dedent` removes **common** whitespace; see __init__, <lambda> and 2*3*4.
+
+```python
+def f():
+
+    return 1
+```
+- one
+- two
+
+>>> f()
+1
+
+The end."""
+
+
+def shown(text: str, width: int = 60) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, theme=THEME, highlight=False)
+    console.print(Block(text))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def test_names_and_tags_are_shown_as_they_are() -> None:
+    assert shown("see __init__, _x_, <lambda>, 2*3*4 and **bold** *it*") == [
+        "see __init__, _x_, <lambda>, 2*3*4 and bold it"
+    ]
+
+
+def test_examples_are_code_and_not_quotations() -> None:
+    assert shown("Such as:\n>>> f(1)\n[1]\n\nSo it is.") == ["Such as:", "", ">>> f(1)", "[1]", "", "So it is."]
+
+
+def test_code_begins_in_the_first_column() -> None:
+    assert shown("```python\ndef f():\n    return 1\n```") == ["def f():", "    return 1"]
+
+
+def test_a_link_does_not_hide_where_it_leads() -> None:
+    assert "https://elsewhere.example" in " ".join(shown("[here](https://elsewhere.example)"))
+
+
+def test_no_control_character_reaches_the_terminal() -> None:
+    assert clean("a\x1b]0;title\x07b\x9b\r\n\tc") == "a\ufffd]0;title\ufffdb\ufffd\ufffd\n\tc"
+    assert "\x1b" not in "".join(shown("a\x1b[2Jb"))
+
+
+@given(
+    st.lists(st.sampled_from(["a\n", "\n", "```\n", "~~~\n", "````\n", "- b\n", "    c\n", "``` x\n"])),
+    st.integers(0, 99),
+)
+def test_blocks_are_the_text_in_order_and_do_not_depend_on_how_it_comes(lines: list[str], cut: int) -> None:
+    text = "".join(lines)
+    blocks, rest = whole_blocks(text)
+    assert "".join([*blocks, rest]).replace("\n", "") == text.replace("\n", "")
+    first, left = whole_blocks(text[:cut])
+    assert first == blocks[: len(first)]
+    assert whole_blocks(left + text[cut:]) == (blocks[len(first) :], rest)
+
+
+def test_an_answer_grows_and_ends_as_if_it_had_come_at_once() -> None:
+    pieces = [("text", c) for c in ANSWER]
+    console = Console(file=io.StringIO(), width=60, height=6, force_terminal=True, theme=THEME, highlight=False)
+    RichScreen(console).show([("python", "6*7"), ("python_output", "42"), *pieces])
+    final = _final(console.file.getvalue())  # type: ignore[attr-defined]
+    blocks, rest = whole_blocks(ANSWER)
+    wanted = [line for block in [*blocks, rest] for line in [*shown(block), ""]]
+    assert final == ["6*7 = 42", *wanted]
+
+
+def _final(text: str) -> list[str]:
+    """What is on an endless screen in the end, as a terminal would have it."""
+    import re
+
+    lines, row = [""], 0
+    for part in re.split(r"(\x1b\[[\d;?]*[a-zA-Z]|\n|\r)", text):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif match := re.fullmatch(r"\x1b\[(\d*)A", part):
+            row -= int(match[1] or 1)
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b") and part != "\r":
+            lines[row] += part
+    while lines and not lines[-1]:
+        lines.pop()
+    return [*(line.rstrip() for line in lines), ""]
+
+
+def test_plain_screens_show_the_text_alone() -> None:
+    out, notes = io.StringIO(), io.StringIO()
+    PlainScreen(out, notes).show([("python", "6*7"), ("python_output", "42"), ("text", "It is **42**.")])
+    assert (out.getvalue(), notes.getvalue()) == ("It is **42**.\n", "")
