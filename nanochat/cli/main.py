@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nanochat import share_processor
 from nanochat.cli.errors import EXIT_INTERRUPTED, nearest, report
 
 
@@ -29,6 +30,8 @@ COMMANDS = {
     "import": Command("read a folder of that kind into a checkpoint", "nanochat.cli.exchange"),
     "serve": Command("talk to a model in the browser, or by OpenAI's API", "nanochat.cli.serve"),
 }
+
+WRITE = ("predict", "chat", "serve")  # the commands that write text, a token at a time
 
 HELP = """\
 usage: {program} COMMAND [options]
@@ -77,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return report(
             f"there is no command {arguments[0]}{nearest(arguments[0], COMMANDS)} (commands: {', '.join(COMMANDS)})"
         )
+    if arguments[0] in WRITE:
+        share_processor()
     try:
         status: int = importlib.import_module(COMMANDS[arguments[0]].module).run(arguments)
         return status
