@@ -41,30 +41,31 @@ def converse(session: Session, keyboard: Typed, screen: Screen, program: str) ->
     while True:
         try:
             line = keyboard.read()
+            interrupted = False
+            if line.strip() and not _respond(session, line, screen):
+                return
         except EOFError:
             return
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # also one that comes between an answer's end and the next line
             if interrupted:
                 return
             interrupted = True
             screen.note("Ctrl-C once more leaves, as Ctrl-D does.")
-            continue
-        interrupted = False
-        if not line.strip():
-            continue
-        try:
-            if is_command(line):
-                reply = run_command(session, line)
-                if reply.quit:
-                    return
-                if reply.text:
-                    screen.note(reply.text)
-                if reply.ask is None:
-                    continue
-                line = reply.ask
-            answer(session, line, screen)
         except ValueError as error:
             screen.error(str(error))
+
+
+def _respond(session: Session, line: str, screen: Screen) -> bool:
+    """Does a command or answers a question; returns whether the chat goes on."""
+    if is_command(line):
+        reply = run_command(session, line)
+        if reply.text:
+            screen.note(reply.text)
+        if reply.ask is None:
+            return not reply.quit
+        line = reply.ask
+    answer(session, line, screen)
+    return True
 
 
 def answer(session: Session, question: str, screen: Screen) -> None:

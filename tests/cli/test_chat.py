@@ -1,0 +1,194 @@
+"""``chat`` as a program: in a pipe, for one question, in a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nanochat.cli import main
+from tests.cli.tools import ROOT
+from tests.serving.checkpoints import write_checkpoint, write_run
+
+LONG = 32_768  # tokens of context: an answer that takes longer than anybody waits
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    write_run(root, "tiny", time=1000)
+    write_run(root, "tiny-chat", is_chat=True, time=2000)
+    write_checkpoint(root / "long.ckpt", context=LONG)
+    return root
+
+
+def start(*options: str, **streams: object) -> subprocess.Popen[bytes]:
+    line = [sys.executable, str(ROOT / "cli.py"), "chat", *options]
+    return subprocess.Popen(line, cwd=ROOT, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams})  # type: ignore[call-overload, no-any-return]
+
+
+def test_a_question_through_a_pipe_gets_plain_text(root: Path) -> None:
+    chat = start("--root", str(root), "--seed=1", "--max_tokens=20", stdin=subprocess.PIPE)
+    out, notes = chat.communicate(b"hello\n", timeout=60)
+    assert (chat.returncode, notes) == (0, b"")
+    import nanochat
+
+    answer = nanochat.load("tiny", root).chat("hello", seed=1, max_tokens=20)
+    assert out.decode() == answer + "\n"
+
+
+def test_a_reader_that_has_read_enough_is_no_error(root: Path) -> None:
+    reading, writing = os.pipe()
+    chat = start("--ckpt_path", str(root / "long.ckpt"), "--prompt=hello", "--max_tokens=20000", stdout=writing)
+    os.close(writing)
+    assert os.read(reading, 1)
+    os.close(reading)
+    assert chat.communicate(timeout=60)[1] == b""
+    assert chat.returncode == 0
+
+
+def run(*options: str) -> int:
+    return main(["chat", *options])
+
+
+def test_one_question_by_an_option(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--root", str(root), "--max_tokens=10", "--temperature=0")
+    answers = []
+    for more in (
+        ("--prompt=hello",),
+        ("--prompt=null",),
+        ("--prompt={a: 1}",),
+        ("--prompt=hello", "--system=be brief"),
+    ):
+        assert run(*options, *more) == 0
+        answers.append(capsys.readouterr().out)
+    assert len(set(answers)) == 4
+    assert run(*options, "--prompt=hello", "--top_k=1", "--temperature=9") == 0
+    assert capsys.readouterr().out == answers[0]
+
+
+def test_a_base_model_completes_and_says_so_beside(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = root / "lightning_logs" / "tiny"
+    assert run("--ckpt_path", str(base), "--prompt=hello", "--max_tokens=5") == 0
+    out, notes = capsys.readouterr()
+    assert out.startswith("hello")
+    assert "fit --config configs/tiny.yaml --config configs/chat.yaml" in notes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--prompt="], "there is no question in --prompt"),
+        (["--prompt=x", "--temperature=-1"], "temperature must be 0 or more, not -1.0"),
+        (["--prompt=x", "--max_tokens=0"], "--max_tokens must be at least 1, not 0"),
+        (["--prompt=x", "--temprature=1"], "there is no option --temprature, did you mean --temperature?"),
+        (["--prompt=x", "--top_k=many"], "--top_k=many is not possible: expected a whole number"),
+        (["--prompt=x", "--name=tony"], "there is no run tony below"),
+        (["--prompt=x", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["--prompt=" + 300 * "x"], "the last message is too long"),
+    ],
+)
+def test_errors_are_one_line(options: list[str], message: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--root", str(root), *options) == 2
+    out, notes = capsys.readouterr()
+    assert (out, notes.count("\n")) == ("", 1)
+    assert notes.startswith("nanochat: error: ")
+    assert message in notes
+
+
+def test_without_a_model_the_command_that_trains_one_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--root", str(tmp_path), "--prompt=x") == 2
+    notes = capsys.readouterr().err
+    assert "fit --config configs/tiny.yaml`" in notes
+    assert notes.count("\n") == 1
+
+
+# Makes the terminal that it is started in its own, so that Ctrl-C there reaches it; then becomes the program.
+OWN_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
+class Terminal:
+    """``chat`` in a terminal of 80 columns."""
+
+    def __init__(self, *options: str, **environment: str) -> None:
+        self.screen = ""
+        self.descriptor, inner = pty.openpty()
+        line = [sys.executable, "-c", OWN_TERMINAL, str(ROOT / "cli.py"), "chat", *options]
+        environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", **environment}
+        streams = {"stdin": inner, "stdout": inner, "stderr": inner}
+        self.program = subprocess.Popen(line, cwd=ROOT, env=environment, start_new_session=True, **streams)  # type: ignore[call-overload]
+        os.close(inner)
+
+    def read(self, wanted: str, seconds: float = 60) -> str:
+        """Waits until it is shown, from where it was read to the last time; returns all until then."""
+        end = time.monotonic() + seconds
+        while wanted not in self.screen:
+            assert time.monotonic() < end, f"{wanted!r} is not shown, but {self.screen[-2000:]!r}"
+            if select.select([self.descriptor], [], [], 0.1)[0]:
+                new = os.read(self.descriptor, 65_536).decode(errors="replace")
+                self.screen += new
+                if "\x1b[6n" in new:  # where is the cursor? A terminal answers
+                    self.type("\x1b[1;1R")
+        until, self.screen = self.screen.split(wanted, 1)
+        return until
+
+    def type(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+    def end(self, seconds: float = 30) -> int:
+        """Waits until it has ended; returns its status."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if select.select([self.descriptor], [], [], 0.1)[0]:
+                try:
+                    self.screen += os.read(self.descriptor, 65_536).decode(errors="replace")
+                except OSError:  # it is closed
+                    break
+        else:
+            self.program.kill()
+        os.close(self.descriptor)
+        return self.program.wait(10)
+
+
+def test_ctrl_c_in_a_terminal_stops_the_answer_and_not_the_program(root: Path) -> None:
+    terminal = Terminal("--ckpt_path", str(root / "long.ckpt"), "--seed=1")
+    terminal.read("/help lists")
+    terminal.read("\u203a")
+    terminal.type("hello\r")
+    time.sleep(0.7)
+    started = time.monotonic()
+    terminal.type("\x03")
+    terminal.read("Stopped.", seconds=10)
+    assert time.monotonic() - started < 5
+    terminal.read("\u203a")
+    terminal.type("/stats\r")
+    terminal.read("1 answers")
+    terminal.type("\x03")
+    terminal.read("Ctrl-C once more leaves")
+    terminal.read("\u203a")
+    terminal.type("\x03")
+    assert terminal.end() == 0
+
+
+def test_a_dumb_terminal_and_no_color_are_respected(root: Path) -> None:
+    terminal = Terminal("--root", str(root), "--max_tokens=5", TERM="dumb")
+    terminal.read("/help lists")
+    terminal.type("hello\n")
+    terminal.read("Cut off: --max_tokens is reached.")
+    terminal.type("/quit\n")
+    assert terminal.end() == 0
+    assert "\x1b" not in terminal.screen
+    terminal = Terminal("--root", str(root), "--prompt=hello", "--max_tokens=5", NO_COLOR="1")
+    assert terminal.end() == 0
+    assert "\x1b[3" not in terminal.screen
