@@ -66,9 +66,9 @@ class PredictCLI(NanochatCLI):
         words = {word.split("=")[0] for word in self._command_line}
         if not all(name in saved for name in SHAPE) or any(f"--model.{size}" in words for size in SIZES):
             self._check_shape(config.model, saved)
-        for size in SIZES:
-            if size in saved:
-                config.model[size] = saved[size]
+        for size, value in {"ngrams": 1, **saved}.items():  # one that was imported does not say that it has none
+            if size in SIZES:
+                config.model[size] = value
         try:
             self._tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
         except KeyError as error:
