@@ -113,7 +113,7 @@ def test_without_a_model_the_command_that_trains_one_is_said(
 
 # Makes the terminal that it is started in its own, so that Ctrl-C there reaches it; then becomes the program.
 OWN_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "import fcntl, os, sys, termios; fcntl.ioctl(1, termios.TIOCSCTTY, 0); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 
@@ -121,14 +121,18 @@ OWN_TERMINAL = (
 class Terminal:
     """``chat`` in a terminal of 80 columns."""
 
-    def __init__(self, *options: str, **environment: str) -> None:
+    def __init__(self, *options: str, piped: str | None = None, **environment: str) -> None:
         self.screen = ""
         self.descriptor, inner = pty.openpty()
         line = [sys.executable, "-c", OWN_TERMINAL, str(ROOT / "cli.py"), "chat", *options]
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", **environment}
-        streams = {"stdin": inner, "stdout": inner, "stderr": inner}
+        streams = {"stdin": inner if piped is None else subprocess.PIPE, "stdout": inner, "stderr": inner}
         self.program = subprocess.Popen(line, cwd=ROOT, env=environment, start_new_session=True, **streams)  # type: ignore[call-overload]
         os.close(inner)
+        if piped is not None:
+            assert self.program.stdin is not None
+            self.program.stdin.write(piped.encode())
+            self.program.stdin.close()
 
     def read(self, wanted: str, seconds: float = 60) -> str:
         """Waits until it is shown, from where it was read to the last time; returns all until then."""
@@ -192,3 +196,10 @@ def test_a_dumb_terminal_and_no_color_are_respected(root: Path) -> None:
     terminal = Terminal("--root", str(root), "--prompt=hello", "--max_tokens=5", NO_COLOR="1")
     assert terminal.end() == 0
     assert "\x1b[3" not in terminal.screen
+
+
+def test_what_answers_a_pipe_is_plain_in_a_terminal_too(root: Path) -> None:
+    terminal = Terminal("--root", str(root), "--max_tokens=5", piped="hello\n")
+    assert terminal.end() == 0
+    assert "\x1b" not in terminal.screen
+    assert len(terminal.screen) > 2
