@@ -23,6 +23,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "fit": Command("train a model", "nanochat.cli.training"),
     "validate": Command("score a checkpoint on all of the held-out text", "nanochat.cli.training"),
+    "evaluate": Command("score a model on CORE or on single tasks", "nanochat.cli.evaluate"),
     "predict": Command("write completions of the prompts in a file", "nanochat.cli.predicting"),
     "chat": Command("talk to a model in the terminal", "nanochat.cli.chat"),
     "download": Command("fetch a corpus from the hub, ahead of training", "nanochat.cli.download"),

@@ -1,0 +1,146 @@
+"""CORE as a group of `evaluate`: a bundle's tasks one after the other, those that are finished kept, and the table."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from tqdm import tqdm
+
+from nanochat.evaluation.bundle import CORE_TASKS, Bundle, CoreTask
+from nanochat.evaluation.core import CoreScore, TaskScore, number_of_items, score_task
+from nanochat.evaluation.finished import Finished, content_of, path_beside
+from nanochat.evaluation.groups import Asked, Report
+from nanochat.evaluation.published import find_bundle
+from nanochat.evaluation.ranks import gather, rank, world_size
+from nanochat.evaluation.scoring import Judge
+
+HEADER = ("task", "accuracy", "chance", "centred", "95% interval", "items")
+
+
+def evaluate(asked: Asked) -> Report:
+    """Scores a model on CORE.
+
+    The options are "bundle", a folder or a zip file; "precision", "32" or "bf16"; "batch_tokens".
+
+    Raises:
+        ValueError: if the bundle is not to be had, is broken, or lacks a task that is asked for by name.
+    """
+    if asked.max_per_task is not None and asked.max_per_task < 1:
+        raise ValueError(f"--max_per_task must be at least 1, not {asked.max_per_task}")
+    bundle = _bundle(asked)
+    tasks = _chosen(bundle, asked.tasks)
+    precision = asked.options.get("precision") or default_precision(asked.gpt.embedding.weight.device)
+    batch_tokens = asked.options.get("batch_tokens")
+    if batch_tokens is not None and batch_tokens < 1:
+        raise ValueError(f"--batch_tokens must be at least 1, not {batch_tokens}")
+    if bundle.others:
+        asked.say(f"{bundle.folder}: {', '.join(bundle.others)} is none of CORE's tasks, and left out")
+    conditions = {
+        "model": content_of(asked.checkpoint),
+        "max_per_task": asked.max_per_task,
+        "precision": precision,
+        "device": asked.gpt.embedding.weight.device.type,
+    }
+    about = {"checkpoint": asked.checkpoint.name}
+    finished = Finished(path_beside(asked.checkpoint), "core", conditions, about)
+    judge = Judge(asked.gpt, batch_tokens)
+    device, started = asked.gpt.embedding.weight.device.type, time.monotonic()
+    with torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext():
+        score = _score(judge, asked, bundle, tasks, finished)
+    facts = as_facts(score)
+    if rank() == 0 and len(tasks) == len(bundle.tasks):
+        finished.close(facts)
+    seconds = time.monotonic() - started
+    return Report(as_table(score, bundle), {**facts, "seconds": seconds, "written": str(finished.path)})
+
+
+def default_precision(device: torch.device) -> str:
+    """bfloat16 on a GPU, which is several times as quick there, as nanochat does it; else float32."""
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"
+
+
+def _bundle(asked: Asked) -> Bundle:
+    """The bundle; of several processes on a machine the first fetches it, if it has to be fetched."""
+    found = find_bundle(asked.options.get("bundle")) if rank() == 0 else None
+    gather(found is not None)
+    return found or find_bundle(asked.options.get("bundle"))
+
+
+def _chosen(bundle: Bundle, names: Sequence[str]) -> list[CoreTask]:
+    have = {task.name: task for task in bundle.tasks}
+    absent = [name for name in names if name not in have]
+    if absent:
+        raise ValueError(f"{bundle.folder} has no {', '.join(absent)}: it has {', '.join(have)}")
+    return [task for task in bundle.tasks if not names or task.name in names]
+
+
+def _score(judge: Judge, asked: Asked, bundle: Bundle, tasks: Sequence[CoreTask], finished: Finished) -> CoreScore:
+    contents = {task.name: bundle.fingerprint(task) for task in tasks}
+    known = {name: facts for name, content in contents.items() if (facts := finished.known(name, content)) is not None}
+    known = gather(known)[0]  # the first process' word: the others may not see its files
+    left = [task for task in tasks if task.name not in known]
+    if known:
+        asked.say(f"{len(known)} of {len(tasks)} tasks are finished already: {finished.path}")
+    total = sum(number_of_items(task, asked.max_per_task) for task in left)
+    scores = {name: TaskScore.from_facts(name, facts) for name, facts in known.items()}
+    with tqdm(
+        total=total, unit="item", dynamic_ncols=True, leave=False, file=sys.stderr, disable=rank() > 0 or not total
+    ) as bar:
+        for task in left:
+            bar.set_description(task.name)
+            score = score_task(judge, asked.tokenizer, task, asked.max_per_task, bar.update)
+            scores[task.name] = score
+            if rank() == 0:
+                finished.add(task.name, contents[task.name], score.facts())
+    return CoreScore([scores[task.name] for task in tasks], asked.max_per_task)
+
+
+def as_facts(score: CoreScore) -> dict[str, object]:
+    """The figure and the tasks, for a JSON file."""
+    return {
+        "name": score.label,
+        "value": score.value,
+        "interval": list(score.interval),
+        "missing": list(score.missing),
+        "processes": world_size(),
+        "tasks": {task.name: task.facts() for task in score.tasks},
+    }
+
+
+def as_table(score: CoreScore, bundle: Bundle | None = None) -> str:
+    """The tasks, a line each, and the figure."""
+    rows = [
+        (
+            task.name,
+            f"{task.accuracy:.1%}",
+            f"{task.baseline:.1%}",
+            f"{task.centred:+.3f}",
+            "{:.1%} - {:.1%}".format(*task.interval),
+            f"{task.items:,}",
+        )
+        for task in score.tasks
+    ]
+    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+    lines = []
+    for row in (HEADER, *rows):
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+    lines += [
+        "",
+        f"{score.label}: {score.value:.4f} (95% interval {score.interval.low:.4f} to {score.interval.high:.4f})",
+    ]
+    if score.missing:
+        where = "" if bundle is None or any(n not in bundle.missing for n in score.missing) else f" in {bundle.folder}"
+        lines.append(
+            f"Not CORE itself, which is the mean of {len(CORE_TASKS)}: missing{where} are {_listed(score.missing)}"
+        )
+    return "\n".join(lines)
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
