@@ -45,7 +45,8 @@ def new_app(
         allow_origins: origins of other pages that may use it.
         per_minute: requests to write something, from each address; 0 for any number.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # FastAPI's pages load scripts from elsewhere
+    # FastAPI's own pages load scripts from elsewhere
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     install(app)
     if allow_origins:
         app.add_middleware(CORSMiddleware, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"])

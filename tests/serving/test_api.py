@@ -1,0 +1,282 @@
+"""The HTTP API, by a plain client and by OpenAI's own."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2 as httpx
+import openai
+import pytest
+
+from nanochat.inference.sampling import Sampling
+from nanochat.serving.worker import Worker
+from nanochat.tokenizer import render_prompt
+from tests.serving.tools import Running, random_model, running, until
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def http(server: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def by_the_engine(server: Running, messages: list[dict[str, Any]], seed: int, most: int = 40) -> str:
+    """What the engine writes with nobody else there: one of its own, since the server's belongs to its thread."""
+    model = random_model()
+    generation = model.engine.start(render_prompt(model.tokenizer, messages), Sampling(), most, seed)[0]
+    model.engine.run([generation])
+    return generation.text
+
+
+def events(text: str) -> list[Any]:
+    lines = [part.removeprefix("data: ") for part in text.split("\n\n") if part]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def test_openais_client_gets_the_answer(server: Running, client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="babbler", messages=HELLO, max_tokens=40, seed=3)
+    assert answer.choices[0].message.content == by_the_engine(server, HELLO, 3)
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 40
+    assert answer.usage.prompt_tokens == len(render_prompt(server.model.tokenizer, HELLO))
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 40
+
+
+def test_openais_client_gets_the_answer_as_it_is_written(server: Running, client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="babbler",
+        messages=HELLO,
+        max_completion_tokens=40,
+        seed=3,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == by_the_engine(server, HELLO, 3)
+    assert len(chunks) > 5
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "length"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 40
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_openais_client_completes_and_lists_models(client: openai.OpenAI) -> None:
+    whole = client.completions.create(model="babbler", prompt="Once", max_tokens=20, seed=1)
+    parts = client.completions.create(model="babbler", prompt="Once", max_tokens=20, seed=1, stream=True)
+    assert len(whole.choices[0].text) == 20
+    assert "".join(chunk.choices[0].text for chunk in parts) == whole.choices[0].text
+    assert [model.id for model in client.models.list()] == ["babbler"]
+    assert client.models.retrieve("babbler").id == "babbler"
+    with pytest.raises(openai.NotFoundError, match="only 'babbler'"):
+        client.models.retrieve("gpt-5")
+    with pytest.raises(openai.NotFoundError, match="only 'babbler'"):
+        client.chat.completions.create(model="gpt-5", messages=HELLO)
+    with pytest.raises(openai.BadRequestError, match="temperature"):
+        client.chat.completions.create(model="babbler", messages=HELLO, temperature=-1)
+
+
+def test_several_texts_for_several_prompts(http: httpx.Client) -> None:
+    body = {"prompt": ["One", "Two"], "n": 2, "max_tokens": 6, "seed": 5}
+    choices = http.post("/v1/completions", json=body).json()["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2, 3]
+    assert len({choice["text"] for choice in choices}) == 4
+    alone = http.post("/v1/completions", json={**body, "prompt": "Two", "n": 1}).json()["choices"][0]
+    assert alone["text"] == choices[2]["text"]
+    streamed = events(http.post("/v1/completions", json={**body, "stream": True}).text)
+    texts = ["".join(c["text"] for e in streamed for c in e["choices"] if c["index"] == n) for n in range(4)]
+    assert texts == [choice["text"] for choice in choices]
+    ids = [265 - 9, *b"Two"]
+    by_ids = http.post("/v1/completions", json={**body, "prompt": ids, "n": 1}).json()["choices"][0]
+    assert by_ids["text"] == alone["text"]
+
+
+def test_stop_texts_and_sampling_are_heeded(http: httpx.Client) -> None:
+    whole = http.post("/v1/completions", json={"prompt": "a", "max_tokens": 30, "seed": 1}).json()["choices"][0]["text"]
+    stop = whole[12:14]
+    body = {"prompt": "a", "max_tokens": 30, "seed": 1, "stop": ["never said", stop]}
+    stopped = http.post("/v1/completions", json=body).json()["choices"][0]
+    assert stopped["text"] == whole[: whole.index(stop)]
+    assert stopped["finish_reason"] == "stop"
+    greedy = {"prompt": "a", "max_tokens": 30, "temperature": 0}
+    assert len({http.post("/v1/completions", json=greedy).text.split('"text"')[1] for _ in range(3)}) == 1
+    for ours in ({"top_k": 1}, {"min_p": 1.0}, {"top_p": 1e-9}):
+        body = {"prompt": "a", "max_tokens": 30, **ours}
+        texts = [http.post("/v1/completions", json=b).json()["choices"][0]["text"] for b in (body, greedy)]
+        assert texts[0] == texts[1], ours
+    penalized = http.post("/v1/completions", json={**greedy, "repetition_penalty": 9.0}).json()["choices"][0]["text"]
+    assert len(set(penalized)) > len(set(texts[0]))
+
+
+def test_the_oldest_turns_of_a_long_conversation_are_dropped_and_it_is_said(http: httpx.Client) -> None:
+    turns = [{"role": ("user", "assistant")[n % 2], "content": "x" * 60} for n in range(7)]
+    body = {"messages": turns, "max_tokens": 5, "seed": 0}
+    answer = http.post("/v1/chat/completions", json=body).json()
+    assert answer["dropped_messages"] == 4
+    kept = http.post("/v1/chat/completions", json={**body, "messages": turns[4:]}).json()
+    assert "dropped_messages" not in kept
+    assert kept["choices"] == answer["choices"]
+    assert events(http.post("/v1/chat/completions", json={**body, "stream": True}).text)[0]["dropped_messages"] == 4
+    long = http.post("/v1/chat/completions", json={**body, "messages": [{"role": "user", "content": "x" * 300}]})
+    assert long.status_code == 400
+    assert long.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_calls_of_the_calculator_come_beside_the_text() -> None:
+    model = random_model()
+    special = model.tokenizer.special_tokens
+    call = [special["<|python_start|>"], *model.tokenizer.encode("6*7"), special["<|python_end|>"]]
+    script = [*b"It is ", *call, *b"42.", special["<|assistant_end|>"]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "nanochat.inference.engine.choose", lambda logits, samplers, texts: [script[s.noise] for s in samplers]
+        )
+        patch.setattr("nanochat.inference.engine.Sampler", Script)
+        with running(model) as server, httpx.Client(base_url=server.url) as http:
+            message = http.post("/v1/chat/completions", json={"messages": HELLO}).json()["choices"][0]["message"]
+            streamed = events(http.post("/v1/chat/completions", json={"messages": HELLO, "stream": True}).text)
+            again = [*HELLO, {"role": "assistant", "content": message["parts"]}, *HELLO]
+            assert http.post("/v1/chat/completions", json={"messages": again}).status_code == 200
+    parts = [("text", "It is "), ("python", "6*7"), ("python_output", "42"), ("text", "42.")]
+    assert message["content"] == "It is 42."
+    assert [(part["type"], part["text"]) for part in message["parts"]] == parts
+    deltas = [chunk["choices"][0]["delta"] for chunk in streamed]
+    assert "".join(delta.get("content", "") for delta in deltas) == "It is 42."
+    said = [delta["part"] for delta in deltas if "part" in delta]
+    assert "".join(part["text"] for part in said if part["type"] == "python") == "6*7"
+    assert "".join(part["text"] for part in said if part["type"] == "python_output") == "42"
+
+
+class Script:
+    """A sampler that counts how often it is asked."""
+
+    def __init__(self, settings: Sampling, seed: int = 0) -> None:
+        self.settings, self._asked = settings, -1
+
+    @property
+    def noise(self) -> int:
+        self._asked += 1
+        return self._asked
+
+
+def test_a_base_model_completes_but_does_not_chat() -> None:
+    with running(random_model(is_chat=False)) as server, httpx.Client(base_url=server.url) as http:
+        refused = http.post("/v1/chat/completions", json={"messages": HELLO})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "not_a_chat_model")
+        assert http.post("/v1/completions", json={"prompt": "a", "max_tokens": 3}).status_code == 200
+        assert http.get("/v1/models").json()["data"][0]["chat"] is False
+
+
+def slow(server: Running, seconds: float) -> None:
+    """Makes each step take so long, so that there is time to watch."""
+    step = server.model.engine.step
+
+    def slow_step() -> Any:
+        time.sleep(seconds)
+        return step()
+
+    server.model.engine.step = slow_step  # type: ignore[method-assign]
+
+
+def test_requests_decode_together_and_a_full_queue_refuses() -> None:
+    with running(at_once=2, waiting=1) as server, httpx.Client(base_url=server.url, timeout=30) as http:
+        slow(server, 0.02)
+        body = {"messages": HELLO, "max_tokens": 100, "stream": True}
+        with http.stream("POST", "/v1/chat/completions", json={**body, "n": 2}) as both:
+            next(both.iter_bytes())
+            until(lambda: http.get("/health").json()["working"] == 2)
+            with http.stream("POST", "/v1/chat/completions", json=body) as third:
+                assert third.status_code == 200
+                assert http.get("/health").json() == {"status": "ok", "working": 2, "waiting": 1}
+                fourth = http.post("/v1/chat/completions", json=body)
+                assert fourth.status_code == 429
+                assert fourth.json()["error"]["code"] == "queue_full"
+                assert fourth.headers["retry-after"] == "1"
+        # both went away, so there is room again, long before they would have ended
+        until(lambda: http.get("/health").json() == {"status": "ok", "working": 0, "waiting": 0}, 1)
+        assert len(server.model.engine.active) == 0
+        assert http.post("/v1/chat/completions", json={**body, "max_tokens": 2}).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_frees_its_place_at_once(stream: bool) -> None:
+    with running(at_once=1) as server:
+        slow(server, 0.02)
+        body = json.dumps({"messages": HELLO, "max_tokens": 200, "stream": stream}).encode()
+        with socket.create_connection(("127.0.0.1", server.port)) as leaving:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+            leaving.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+            until(lambda: server.worker.load[0] == 1)
+        until(lambda: server.worker.load[0] == 0, 0.5)
+        assert server.model.engine.active == []
+
+
+def test_a_slow_reader_does_not_hold_up_the_others() -> None:
+    model = random_model(context=8192, width=16)
+    with running(model, at_once=2) as server, httpx.Client(base_url=server.url, timeout=60) as http:
+        body = json.dumps({"prompt": "a", "n": 1, "max_tokens": 8000, "stream": True}).encode()
+        with socket.socket() as lazy:
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            lazy.connect(("127.0.0.1", server.port))
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+            lazy.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+            until(lambda: server.worker.load[0] == 1)
+            for _ in range(5):
+                assert http.post("/v1/completions", json={"prompt": "b", "max_tokens": 20}).status_code == 200
+            until(lambda: server.worker.load[0] == 0, 60)  # the lazy one's text is written to its end all the same
+
+
+def test_if_the_engine_fails_the_client_hears_no_insides_and_the_next_one_is_served() -> None:
+    with running() as server, httpx.Client(base_url=server.url) as http:
+        decoder = server.model.engine.decoder
+        read, decoder.read = decoder.read, lambda *_: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+        failed = http.post("/v1/chat/completions", json={"messages": HELLO})
+        streamed = http.post("/v1/chat/completions", json={"messages": HELLO, "stream": True}).text
+        assert (failed.status_code, failed.json()["error"]["message"]) == (503, "the engine failed")
+        assert '"the engine failed"' in streamed
+        assert "[DONE]" not in streamed
+        assert "division" not in failed.text + streamed
+        decoder.read = read  # type: ignore[method-assign]
+        assert http.post("/v1/chat/completions", json={"messages": HELLO}).status_code == 200
+
+
+def test_stopping_ends_what_is_being_written_and_says_so() -> None:
+    with running() as server, httpx.Client(base_url=server.url) as http:
+        slow(server, 0.05)
+        with http.stream("POST", "/v1/completions", json={"prompt": "a", "stream": True}) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            server.server.should_exit = True
+            begun = time.monotonic()
+            rest = "".join(lines)
+        assert "the server is stopping" in rest
+        assert time.monotonic() - begun < 2
+
+
+def test_a_job_that_cannot_be_done_is_refused_after_the_end() -> None:
+    worker = Worker(random_model().engine)
+    assert worker.alive
+    worker.stop()
+    assert not worker.alive
