@@ -174,7 +174,7 @@ def test_a_run_takes_the_time_that_it_is_given(corpus_folder: Path, tmp_path: Pa
     started = time.monotonic()
     result = command("fit", *options, "--data.validate_all=false")
     assert result.returncode == 0, result.stderr
-    assert 15 < time.monotonic() - started < 40  # 24 seconds, on a machine that does other work, too
+    assert 15 < time.monotonic() - started < 90  # 24 seconds, on a machine that does other work, too
     (run,) = (tmp_path / "lightning_logs" / "run").iterdir()
     steps = json.loads((run / "summary.json").read_text())["steps"]
     assert steps > 10
