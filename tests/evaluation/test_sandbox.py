@@ -1,0 +1,376 @@
+"""Programs that a model may write: none harms, none passes by a trick, and what each did is said."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nanochat.evaluation.sandbox import wire
+from nanochat.evaluation.sandbox.run import KINDS, Limits, Outcome, require, run_tests, why_not
+
+ROOT = Path(__file__).parents[2]
+HUMANEVAL = ROOT.parent / "shared" / "data" / "humaneval" / "HumanEval.jsonl.gz"
+isolated = pytest.mark.skipif(why_not() is not None, reason=f"programs cannot be isolated here: {why_not()}")
+TESTS = "assert f(1) == 2\nassert f(2) == 3"
+RIGHT = "def f(x): return x + 1"
+FAST = Limits(cpu_seconds=1, wall_seconds=3.0)
+
+# name: (program, what comes of it, a word of the explanation)
+BAD = {
+    "an endless loop": ("while True: pass", "timeout", "processor time"),
+    "an endless loop in the function": ("def f(x):\n while True: pass", "timeout", "processor time"),
+    "one that ignores signals": (
+        "import signal\nfor s in (2, 15, 24): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+        "timeout",
+        "processor time",
+    ),
+    "waiting": ("import time\ntime.sleep(1000)", "timeout", "3 seconds"),
+    # a bomb that would stop by itself at 256 processes, if anything failed
+    "a fork bomb": ("import os\nfor _ in range(8): os.fork()", "forbidden", "processes"),
+    "a fork bomb in C": ("import ctypes\nfor _ in range(8): ctypes.CDLL(None).fork()", "forbidden", "system call"),
+    "another program": ("import subprocess\nsubprocess.run(['true'])", "forbidden", "processes"),
+    "a shell": ("import os\nos.system('true')", "forbidden", "processes"),
+    "becoming another program": (
+        "import ctypes\nctypes.CDLL(None).execv(b'/usr/bin/true', None)",
+        "forbidden",
+        "system call",
+    ),
+    "threads without end": (
+        "import threading, time\nfor _ in range(200): threading.Thread(target=time.sleep, args=(9,)).start()",
+        "exception",
+        "thread",
+    ),
+    "100 GB": ("x = bytearray(100 << 30)", "memory", ""),
+    "memory bit by bit": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "memory", ""),
+    "/etc/passwd": ("print(open('/etc/passwd').read())", "forbidden", "reading /etc/passwd"),
+    "/etc/passwd, not making a fuss": (
+        f"try: open('/etc/passwd')\nexcept Exception: pass\n{RIGHT}",
+        "forbidden",
+        "reading /etc/passwd",
+    ),
+    "/etc/passwd in C": (
+        "import ctypes\nassert ctypes.CDLL(None).open(b'/etc/passwd', 0) >= 0, 'not there'",
+        "exception",
+        "not there",
+    ),
+    "the home folder": ("import os\nos.listdir(os.path.expanduser('~'))", "forbidden", "listing"),
+    "a real home folder": (f"import os\nos.listdir({str(Path.home())!r})", "forbidden", "listing"),
+    "a file of the project": (f"open({__file__!r})", "forbidden", "reading"),
+    "deleting everything": ("import shutil\nshutil.rmtree('/')", "forbidden", "deleting /"),
+    "deleting a file": ("import os\nos.remove('/python/os.py')", "forbidden", "deleting /python/os.py"),
+    "deleting Python in C": (
+        "import ctypes, os\nassert ctypes.CDLL(None).unlink(os.__file__.encode()) == 0, 'no'",
+        "exception",
+        "no",
+    ),
+    "writing outside": ("open('/outside', 'w')", "forbidden", "writing /outside"),
+    "writing outside in C": (
+        "import ctypes\nassert ctypes.CDLL(None).open(b'/outside', 0o101, 0o600) >= 0, 'read-only'",
+        "exception",
+        "read-only",
+    ),
+    "a huge file": (
+        "with open('huge', 'wb') as file:\n while True: file.write(bytes(1 << 20))",
+        "file size",
+        "too large",
+    ),
+    "a file with a huge hole": ("open('huge', 'wb').truncate(1 << 40)", "file size", "too large"),
+    "many files": ("for n in range(99): open(str(n), 'wb').write(bytes(1 << 20))", "file size", "No space"),
+    "a socket": ("import socket\nsocket.socket()", "forbidden", "network"),
+    "a connection": ("import urllib.request\nurllib.request.urlopen('http://127.0.0.1:1')", "forbidden", "network"),
+    "a socket in C": ("import ctypes\nctypes.CDLL(None).socket(2, 1, 0)", "forbidden", "system call"),
+    "killing the parent": ("import os\nos.kill(os.getppid(), 9)", "forbidden", "signals"),
+    "killing the parent in C": ("import ctypes, os\nctypes.CDLL(None).kill(os.getppid(), 9)", "forbidden", "system"),
+    "killing everybody in C": ("import ctypes\nctypes.CDLL(None).kill(-1, 9)", "forbidden", "system call"),
+    "stopping the judge's clock": (
+        "import resource\nresource.prlimit(1, resource.RLIMIT_CPU, (0, 0))",
+        "forbidden",
+        "system call",
+    ),
+    "namespaces of its own": ("import ctypes\nctypes.CDLL(None).unshare(0x10000000)", "forbidden", "system call"),
+    "printing without end": ("while True: print('x' * 99)", "output", "bytes"),
+    "an answer without end": ("def f(x): return 'x' * 9_000_000", "output", "bytes"),
+    "exit 0": ("import sys\nsys.exit(0)", "exited", "0"),
+    "exit 0 at once": ("import os\nos._exit(0)", "exited", "status 0"),
+    "exit 0 in the function": ("import os\ndef f(x): os._exit(0)", "exited", "status 0"),
+    "exit 0 in the second call": ("def f(x):\n if x == 2: raise SystemExit(0)\n return 2", "exited", "0"),
+    "exit 0 at exit": ("import atexit, os\natexit.register(os._exit, 0)\ndef f(x): return 0", "failed", "line 1"),
+    "printing the verdict": (
+        'print(\'["passed", ""]\')\nimport os\nos._exit(0)',
+        "exited",
+        "status 0",
+    ),
+    "a verdict on every pipe": (
+        'import os\nfor n in range(50):\n try: os.write(n, b\'["passed", ""]\')\n except OSError: pass\nos._exit(0)',
+        "output",
+        "",
+    ),
+    "a message that says it has passed": (
+        'import os\nd = b\'["over", "passed", ""]\'\nfor n in range(3, 50):\n'
+        " try: os.write(n, len(d).to_bytes(4, 'big') + d)\n except OSError: pass\nos._exit(0)",
+        "failed",
+        "plain data",
+    ),
+    "what equals everything": (
+        "class All:\n def __eq__(self, other): return True\ndef f(x): return All()",
+        "failed",
+        "line 1",
+    ),
+    "a number that equals everything": (
+        "class All(int):\n def __eq__(self, other): return True\n __hash__ = int.__hash__\ndef f(x): return All()",
+        "failed",
+        "line 1",
+    ),
+    "other builtins": (
+        "import builtins\nbuiltins.AssertionError = SystemExit\nbuiltins.exec = print\ndef f(x): return 7",
+        "failed",
+        "line 1",
+    ),
+    "looking for the tests": (
+        "import gc\nfound = [o for o in gc.get_objects() if isinstance(o, dict) and 'tests' in o and 'given' in o]\n"
+        "def f(x): return len(found)",
+        "failed",
+        "line 1",
+    ),
+    "a crash": ("import ctypes\nctypes.string_at(0)", "crashed", "11"),
+    "no end of itself": ("def f(x): return f(x)", "exception", "RecursionError"),
+    "a wrong program": ("def f(x): return x", "failed", "line 1 of the tests"),
+    "one that is right once": ("def f(x): return 2", "failed", "line 2 of the tests"),
+    "an exception": ("def f(x): return 1 / 0", "exception", "ZeroDivisionError: division by zero"),
+    "an assertion of its own": ("def f(x): assert False, 'mine'", "exception", "AssertionError: mine"),
+    "no Python": ("def f(x: return", "exception", "SyntaxError"),
+    "no such function": ("def g(x): return x + 1", "exception", "does not define f"),
+    "nothing": ("", "exception", "does not define f"),
+}
+
+
+def left_behind() -> list[psutil.Process]:
+    """Processes of sandboxes that this process has started."""
+    mine = f"main({os.getpid()})"
+    return [p for p in psutil.process_iter(["cmdline"]) if any(mine in word for word in p.info["cmdline"] or ())]
+
+
+@isolated
+def test_a_right_program_passes() -> None:
+    outcome = run_tests(RIGHT, "f", TESTS)
+    assert outcome.passed, outcome
+    assert outcome.detail == "2 calls"
+    assert str(outcome) == "all tests passed (2 calls)"
+
+
+@isolated
+@pytest.mark.parametrize("name", BAD)
+def test_what_must_not_pass_does_not(name: str) -> None:
+    program, kind, words = BAD[name]
+    outcome = run_tests(program, "f", TESTS, limits=FAST)
+    assert outcome.kind == kind, outcome
+    assert words in outcome.detail
+    assert not outcome.passed
+    assert outcome.kind in KINDS
+    assert len(outcome.output) <= FAST.output_bytes
+    assert outcome.seconds < FAST.wall_seconds + 2
+    assert not left_behind()
+    assert not Path("/outside").exists()
+
+
+@isolated
+@pytest.mark.parametrize(
+    "program",
+    [
+        "open('notes', 'w').write('1')\nx = int(open('notes').read())\nimport os\nos.remove('notes')\n"
+        "def f(y): return x + y",  # a file in the folder
+        "import threading\nt = threading.Thread(target=print)\nt.start()\nt.join()\n" + RIGHT,
+        "import re, math, hashlib, collections, heapq, random, string, datetime, json.tool, decimal, fractions\n"
+        "assert 'é'.encode('latin-1') == 'é'.encode('cp1252')\n"
+        "hashlib.md5(b'').hexdigest()\n" + RIGHT,
+        "import sys\nprint('note', file=sys.stderr)\n" + RIGHT,
+        "try: x = bytearray(100 << 30)\nexcept MemoryError: pass\n" + RIGHT,  # it has not got them
+    ],
+)
+def test_what_a_program_may_do(program: str) -> None:
+    assert run_tests(program, "f", TESTS).passed
+
+
+@isolated
+def test_the_folder_is_a_fresh_one_each_time() -> None:
+    program = "import os\nfound = os.listdir('.')\nopen('left', 'w').write('')\ndef f(): return found"
+    for _ in range(2):
+        assert run_tests(program, "f", "assert f() == []").passed
+
+
+@isolated
+def test_no_environment_no_other_process_no_other_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "of the user")
+    program = "import os\ndef f(): return [dict(os.environ), os.getpid(), os.path.exists('/proc/1'), os.getuid()]"
+    tests = "environment, pid, proc, user = f()\nassert environment == {'HOME': '/nonexistent'}, environment\n"
+    tests += f"assert pid == 2 and not proc and user not in (0, {os.getuid()})"
+    assert run_tests(program, "f", tests).passed
+
+
+@isolated
+def test_only_pythons_own_files_are_there() -> None:
+    program = "import os\ndef f(): return [p for p in %r if os.path.exists(p)]"
+    places = ["/etc", "/root", "/home", "/proc/self", "/dev/null", "/sys", "/var", "/usr/bin", "/bin", "/old", "/run"]
+    assert run_tests(program % [*places, str(ROOT)], "f", "assert f() == []").passed
+
+
+@isolated
+def test_plain_data_goes_there_and_back() -> None:
+    tests = """
+for value in (None, True, 1, -(10 ** 5000), 0.1, float("inf"), "\\ud800 \\u20ac", b"x", 1j, [], [[1], (2, 3)], {1: {2}},
+              {(1, 2): frozenset("a")}, {}, "", set()):
+    assert f(value) == value and type(f(value)) is type(value), value
+assert f(x=1) == 1
+assert f(float("nan")) != f(float("nan"))
+"""
+    assert run_tests("def f(x): return x", "f", tests).passed
+
+
+@isolated
+def test_exceptions_of_the_program_arrive_in_the_tests() -> None:
+    program = "class Own(Exception): pass\ndef f(x):\n if x: raise KeyError('k')\n raise Own('o')"
+    tests = (
+        "try: f(1)\nexcept KeyError: pass\nelse: assert False\ntry: f(0)\nexcept Exception as e: assert str(e) == 'o'"
+    )
+    assert run_tests(program, "f", tests).passed
+
+
+@isolated
+def test_what_the_question_gave_is_there_for_the_tests_as_it_was() -> None:
+    given = "def double(x): return 2 * x\ndef f(x):\n '''Halves.'''\n"
+    tests = "assert double(f(6)) == 6"
+    assert run_tests(given + " return x // 2\ndef double(x): return 6", "f", tests, given).passed
+    assert run_tests(given + " return x\ndef double(x): return 6", "f", tests, given).kind == "failed"
+
+
+@isolated
+def test_tests_that_call_nothing_are_not_passed() -> None:
+    assert run_tests(RIGHT, "f", "pass").kind == "failed"
+
+
+@isolated
+def test_tests_cannot_hide_that_the_program_has_ended() -> None:
+    tests = "try: f(1)\nexcept BaseException: pass"
+    assert run_tests("import os\ndef f(x): os._exit(0)", "f", tests).kind == "exited"
+
+
+@isolated
+def test_many_at_once() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda n: run_tests(f"def f(): return {n}", "f", f"assert f() == {n}"), range(24)))
+    assert all(outcome.passed for outcome in outcomes), outcomes
+
+
+@isolated
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_the_process_that_asked(number: int) -> None:
+    code = (
+        "import os; from nanochat.evaluation.sandbox.run import run_tests; print(os.getpid(), flush=True);"
+        "run_tests('def f():\\n while True: pass', 'f', 'f()')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process, process.stdout:
+        process.stdout.readline()
+        mark = f"main({process.pid})"
+
+        def running() -> list[psutil.Process]:
+            found = psutil.process_iter(["cmdline"])
+            return [p for p in found if mark in " ".join(p.info["cmdline"] or ()) and p.status() != "zombie"]
+
+        _until(lambda: len(running()) == 3)  # the one outside, the judge, the program
+        process.send_signal(number)
+        _until(lambda: not running())
+
+
+def _until(condition: object, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@isolated
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="no Python that everybody may run")
+def test_as_an_ordinary_user() -> None:
+    code = (
+        "from nanochat.evaluation.sandbox.run import run_tests, why_not; print(why_not());"
+        "print([run_tests(p, 'f', 'assert f() == 1').kind for p in ('def f(): return 1', 'def f(): return 2',"
+        " 'open(\"/etc/passwd\")', 'import ctypes\\nctypes.CDLL(None).fork()', 'import os\\nos._exit(0)')])"
+    )
+    if not _readable_by_all(ROOT):
+        pytest.skip("others may not read this folder")
+    command = ["/usr/bin/python3", "-B", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, user=65534, group=65534, extra_groups=[], capture_output=True, text=True)
+    if done.returncode or not done.stdout.startswith("None"):
+        pytest.skip(f"ordinary users cannot isolate programs here: {done.stdout}{done.stderr[-200:]}")
+    assert done.stdout.splitlines()[1] == "['passed', 'failed', 'forbidden', 'forbidden', 'exited']"
+
+
+def _readable_by_all(folder: Path) -> bool:
+    return all(parent.stat().st_mode & 0o5 == 0o5 for parent in (folder, *folder.parents))
+
+
+def test_where_programs_cannot_be_isolated_none_is_run_and_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nanochat.evaluation.sandbox import run
+
+    monkeypatch.setattr(run.sys, "platform", "darwin")
+    run.why_not.cache_clear()
+    try:
+        assert run_tests("print('ran')", "f", "f()") == Outcome("refused", "this is no Linux", "", 0.0)
+        with pytest.raises(ValueError, match="cannot be run here.*no Linux.*leave HumanEval out"):
+            require()
+    finally:
+        monkeypatch.undo()
+        run.why_not.cache_clear()
+
+
+@isolated
+def test_where_no_namespaces_can_be_made_the_reason_is_said() -> None:
+    code = (
+        "import ctypes; from nanochat.evaluation.sandbox.run import why_not;"
+        "assert ctypes.CDLL(None).unshare(0x10000000) == 0;"
+        f"import os; open('/proc/self/uid_map', 'w').write('0 {os.getuid()} 1');"
+        "open('/proc/sys/user/max_user_namespaces', 'w').write('0'); print(why_not())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"namespaces cannot be limited here: {done.stderr[-200:]}")
+    assert "unshare" in done.stdout
+    assert "max_user_namespaces" in done.stdout
+
+
+def test_a_message_is_data_or_nothing() -> None:
+    for bad in ({"dict": 1}, {"int": "zz"}, {"a": 1, "b": 2}, {"none": []}, {"set": [[1]]}, {"complex": [1, 2, 3]}):
+        with pytest.raises((ValueError, TypeError)):
+            wire.unpack(bad)
+    assert repr(wire.unpack(wire.pack(object()))) == "<object>"
+
+
+@isolated
+@pytest.mark.slow
+@pytest.mark.skipif(not HUMANEVAL.exists(), reason=f"there is no {HUMANEVAL}")
+def test_all_of_humanevals_own_solutions_pass_and_none_without_them() -> None:
+    with gzip.open(HUMANEVAL, "rt", encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+
+    def run(record: dict[str, str], solution: str) -> Outcome:
+        tests = f"{record['test']}\ncheck({record['entry_point']})"
+        return run_tests(record["prompt"] + solution, record["entry_point"], tests, record["prompt"])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        right = list(pool.map(lambda r: run(r, r["canonical_solution"]), records))
+        wrong = list(pool.map(lambda r: run(r, "    return None\n"), records))
+    assert [o for o in right if not o.passed] == []
+    assert [o for o in wrong if o.passed] == []
