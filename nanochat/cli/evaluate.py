@@ -69,8 +69,8 @@ def find(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
         chat: whether a fine-tuned model is wanted, where it is not said which.
     """
     from nanochat.serving.find import choose, is_chat
-    from nanochat.training.checkpoint_io import BEST, LAST
-    from nanochat.training.checkpoints import RUNS, find_checkpoint
+    from nanochat.training.checkpoint_files import BEST, LAST, RUNS
+    from nanochat.training.checkpoints import find_checkpoint
 
     runs = Path(root, RUNS)
     if ckpt_path in (LAST, BEST) and not chat:

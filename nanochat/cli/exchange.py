@@ -13,8 +13,8 @@ from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import OneLineErrors
 from nanochat.exchange import read_folder, write_folder
 from nanochat.model import GPT
-from nanochat.training.checkpoint_io import BEST, LAST
-from nanochat.training.checkpoints import RUNS, find_checkpoint
+from nanochat.training.checkpoint_files import BEST, LAST, RUNS
+from nanochat.training.checkpoints import find_checkpoint
 from nanochat.training.console import count, say
 from nanochat.training.model_files import read_model, write_model
 

@@ -18,8 +18,9 @@ from nanochat.cli.stages import PRETRAIN, STAGES, read_config, with_contents
 from nanochat.cli.training import SHAPE, SIZES, NanochatCLI, as_list, quieten
 from nanochat.data.prompts import PromptsDataModule
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_io import BEST, CHAT, LAST, SafeCheckpointIO, data_state, load_whole_checkpoint
-from nanochat.training.checkpoints import FOLDER, find_checkpoint
+from nanochat.training.checkpoint_files import BEST, CHAT, FOLDER, LAST, data_state, load_whole_checkpoint
+from nanochat.training.checkpoint_io import SafeCheckpointIO
+from nanochat.training.checkpoints import find_checkpoint
 from nanochat.training.completions import Completions
 from nanochat.training.console import say
 from nanochat.training.steps import find_callback

@@ -44,17 +44,18 @@ from nanochat.model import GPT, resolve_shape
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import compiling
 from nanochat.training.agreement import Agreement
-from nanochat.training.checkpoint_io import (
+from nanochat.training.checkpoint_files import (
     AUTO,
     BEST,
     CHAT,
     LAST,
     PREVIOUS,
-    SafeCheckpointIO,
+    RUNS,
     data_state,
     load_whole_checkpoint,
 )
-from nanochat.training.checkpoints import RUNS, LastCheckpoint, best_checkpoint, find_checkpoint, has_last_checkpoint
+from nanochat.training.checkpoint_io import SafeCheckpointIO
+from nanochat.training.checkpoints import LastCheckpoint, best_checkpoint, find_checkpoint, has_last_checkpoint
 from nanochat.training.console import as_markdown, say
 from nanochat.training.hardware import default_accelerator, default_precision
 from nanochat.training.interrupt import GracefulStop, Interrupted

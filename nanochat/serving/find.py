@@ -6,10 +6,8 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from nanochat.training.checkpoint_io import BEST, LAST, PREVIOUS
-from nanochat.training.checkpoints import FOLDER, RUNS
+from nanochat.training.checkpoint_files import BEST, CHAT, FOLDER, LAST, PREVIOUS, RUNS
 
-CHAT = "ChatDataModule"  # under this name fine-tuning saves what its data says
 TUNED = "{}-chat"  # the name of the runs that fine-tune those of a name
 TRAIN = (
     "train one with `{0} fit --config configs/tiny.yaml`, then make an assistant of it with "

@@ -9,12 +9,9 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from nanochat.training.checkpoint_io import BEST, LAST, PREVIOUS
+from nanochat.training.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.steps import any_rank, ends_step
-
-RUNS = "lightning_logs"  # the folder of all runs, below the root that a user may choose
-FOLDER = "checkpoints"
 
 
 class LastCheckpoint(ModelCheckpoint):

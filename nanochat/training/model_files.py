@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import lightning
 import torch
 from torch import Tensor
 
 from nanochat.model import GPT
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_io import TEXT, SafeCheckpointIO, data_state, load_whole_checkpoint
+from nanochat.training.checkpoint_files import TEXT, data_state, load_whole_checkpoint
 
 SIZES = ("depth", "vocab_size", "context", "width", "heads", "kv_heads")  # as GPT's arguments are named
 NGRAMS = ("ngrams", "ngram_slots")  # too, but of our own models only
@@ -69,6 +68,10 @@ def write_model(path: Path, gpt: GPT, weights: Mapping[str, Tensor], tokenizer: 
     Raises:
         OSError: if it cannot be written; what was there before stays.
     """
+    import lightning  # not above: whoever reads does not need it, and it takes two seconds
+
+    from nanochat.training.checkpoint_io import SafeCheckpointIO
+
     checkpoint = {
         "pytorch-lightning_version": lightning.__version__,
         "epoch": 0,

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from nanochat.cli import main
-from nanochat.training.checkpoint_io import load_whole_checkpoint
+from nanochat.training.checkpoint_files import load_whole_checkpoint
 from tests.cli.test_errors import error_of
 from tests.cli.tools import metrics, tiny_options, train
 from tests.conftest import sentences

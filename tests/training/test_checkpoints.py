@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_io import SafeCheckpointIO, load_checkpoint, load_whole_checkpoint
+from nanochat.training.checkpoint_files import load_checkpoint, load_whole_checkpoint
+from nanochat.training.checkpoint_io import SafeCheckpointIO
 from tests.conftest import sentences
 from tests.fuzzing import accidents, check_line, report
 
