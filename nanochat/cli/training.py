@@ -57,6 +57,7 @@ from nanochat.training.checkpoint_files import (
 from nanochat.training.checkpoint_io import SafeCheckpointIO
 from nanochat.training.checkpoints import LastCheckpoint, best_checkpoint, find_checkpoint, has_last_checkpoint
 from nanochat.training.console import as_markdown, say
+from nanochat.training.core_curve import CoreCurve
 from nanochat.training.hardware import default_accelerator, default_precision
 from nanochat.training.interrupt import GracefulStop, Interrupted
 from nanochat.training.language_model import LanguageModel
@@ -168,6 +169,7 @@ class NanochatCLI(LightningCLI):
         parser.add_lightning_class_args(Plan, "plan")
         parser.add_lightning_class_args(samples_class(self._stage), "samples")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(CoreCurve, "core")
         # vocabulary and context are said once
         parser.link_arguments("data.vocab_size", "model.vocab_size")
         parser.link_arguments("data.context", "model.context")
