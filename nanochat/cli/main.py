@@ -29,6 +29,7 @@ COMMANDS = {
     "download": Command("fetch a corpus from the hub, ahead of training", "nanochat.cli.download"),
     "export": Command("write a checkpoint as a folder that transformers loads", "nanochat.cli.exchange"),
     "import": Command("read a folder of that kind into a checkpoint", "nanochat.cli.exchange"),
+    "tokenizer": Command("train a vocabulary by itself, or measure how well one compresses", "nanochat.cli.tokenizer"),
     "serve": Command("talk to a model in the browser, or by OpenAI's API", "nanochat.cli.serve"),
 }
 

@@ -12,13 +12,15 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from nanochat.evaluation.prompts import Candidate, common, cut
-from nanochat.evaluation.scoring import Judge
+from nanochat.evaluation.scoring import Judge, Judged
 from nanochat.inference.engine import Engine
+from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling
 from nanochat.model import GPT
 from nanochat.tokenizer import Tokenizer
 
 MAX_TOKENS = 256  # of a text to write, where the task does not say
+AT_ONCE = 32  # texts that are written together
 
 
 class NanochatLM(LM):
@@ -40,7 +42,9 @@ class NanochatLM(LM):
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """Of each (context, continuation): the log-probability of the continuation, and whether it is the likeliest."""
         candidates = [self._candidate(*request.args) for request in requests]
-        return [(-found.total, found.reproduced) for found in self._judge.judge(candidates)]
+        asked = [candidate for candidate in candidates if len(candidate.ids) > 1]  # not where there is no text at all
+        found = iter(self._judge.judge(asked))
+        return [_as_answer(next(found)) if len(candidate.ids) > 1 else (0.0, True) for candidate in candidates]
 
     def _candidate(self, context: str, continuation: str) -> Candidate:
         # a space at the end of the context is part of the next word's token
@@ -71,6 +75,14 @@ class NanochatLM(LM):
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         """Of each (context, options): what the model adds, up to one of the texts in options["until"]."""
         engine = Engine(self.gpt, self.tokenizer)
+        texts = []
+        for begin in range(0, len(requests), AT_ONCE):
+            started = self._start(engine, requests[begin : begin + AT_ONCE])
+            engine.run(started)
+            texts += [generation.text for generation in started]
+        return texts
+
+    def _start(self, engine: Engine, requests: Sequence[Instance]) -> list[Generation]:
         started = []
         for request in requests:
             context, options = request.args
@@ -80,8 +92,11 @@ class NanochatLM(LM):
             ids = self._ids(context)[-(self.gpt.context - most) :]
             temperature = float(options.get("temperature", 0.0)) if options.get("do_sample") else 0.0
             started += engine.start(ids, Sampling(temperature, top_k=None), most, seed=0, stop=stop)
-        engine.run(started)
-        return [generation.text for generation in started]
+        return started
 
     def _ids(self, text: str) -> list[int]:
         return [self.tokenizer.bos, *self.tokenizer.encode(text)]
+
+
+def _as_answer(verdict: Judged) -> tuple[float, bool]:
+    return -verdict.total, verdict.reproduced
