@@ -157,20 +157,21 @@ class Judge:
     def _verdicts(self, vectors: Tensor, candidates: Sequence[Candidate]) -> list[Judged]:
         """From the vectors (tokens, width) before each judged token of all candidates, in their order."""
         targets = torch.tensor([token for candidate in candidates for token in candidate.end], device=vectors.device)
-        losses, leads = [], []
+        losses, leads, hits = [], [], []
         rows = max(1, LOGITS // self.gpt.vocab_size)
         for some, wanted in zip(vectors.split(rows), targets.split(rows), strict=True):
             logits = softcap(F.linear(some, self.gpt.head.weight.to(some.dtype)))
             losses.append(F.cross_entropy(logits, wanted, reduction="none"))
+            hits.append(logits.argmax(1) == wanted)  # of equally likely ones the first counts
             own = logits.gather(1, wanted[:, None])[:, 0]
             leads.append(own - logits.scatter(1, wanted[:, None], -torch.inf).amax(1))  # before the best other token
-        loss, lead = torch.cat(losses).cpu(), torch.cat(leads).cpu()
+        loss, lead, hit = torch.cat(losses).cpu(), torch.cat(leads).cpu(), torch.cat(hits).cpu()
         verdicts, begin = [], 0
         for candidate in candidates:
             here = slice(begin, begin + len(candidate.end))
             begin = here.stop
-            least = float(lead[here].min())
-            verdicts.append(Judged(float(loss[here].mean()), float(loss[here].sum()), least > 0, abs(least)))
+            least = abs(float(lead[here].min()))
+            verdicts.append(Judged(float(loss[here].mean()), float(loss[here].sum()), bool(hit[here].all()), least))
         return verdicts
 
 
