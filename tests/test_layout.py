@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "data": {"model", "tokenizer", "tasks"},
     "inference": {"model", "tokenizer"},
     "exchange": {"model", "tokenizer"},
-    "evaluation": {"model", "tokenizer", "tasks", "inference"},
+    "evaluation": {"model", "tokenizer", "tasks", "data", "inference"},
     "training": {"model", "optim", "tokenizer", "tasks", "data", "inference", "evaluation"},
     "serving": {"model", "tokenizer", "inference", "training"},
     "cli": {

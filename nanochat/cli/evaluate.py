@@ -15,6 +15,12 @@ from nanochat.cli.parser import OneLineErrors
 if TYPE_CHECKING:
     import torch
 
+ALLOW = (
+    "Score HumanEval, which runs programs that the model wrote. Nobody knows what these do: they run without network, "
+    "in namespaces of their own that show them no file and no process of yours, with little time and memory; but no "
+    "isolation is perfect, and so it is off unless you say so. Linux only."
+)
+
 
 def evaluate(
     tasks: str = "core",
@@ -26,11 +32,14 @@ def evaluate(
     device: str | None = None,
     precision: Literal["32", "bf16"] | None = None,
     batch_tokens: int | None = None,
+    data: str | None = None,
+    samples: int = 1,
+    allow_code_execution: bool = False,
 ) -> None:
     """Scores a model. What is finished is kept in the run's folder: the same command goes on where it was stopped.
 
     Args:
-        tasks: What to score: core, or the names of single tasks, with commas between them.
+        tasks: What to score: core, chat, or the names of single tasks, with commas between them.
         ckpt_path: The model: a file, a run's folder, or last or best of the newest run.
         name: Of the runs to take the newest from; null takes the newest of all.
         bundle: The tasks of CORE: a folder or a zip file in the published form; null fetches the published one, once.
@@ -39,6 +48,10 @@ def evaluate(
         device: Where the model runs: cpu, cuda or mps; null takes a GPU if there is one.
         precision: Of the model's activations; null is bf16 on a GPU that has it, else 32.
         batch_tokens: How many tokens go through the model at a time; null suits the device. Fewer take less memory.
+        data: Where the files of the chat tasks are: a folder with one for each (gsm8k/test.jsonl, mmlu/test.parquet),
+            in the hub's form; null takes them from the hub.
+        samples: How many programs to draw for each question of HumanEval: with 10, pass@10 is given beside pass@1.
+        allow_code_execution: Whether HumanEval is scored, which runs programs that the model wrote.
     """
     from nanochat.evaluation.groups import GROUPS, Asked, choose
     from nanochat.evaluation.groups import evaluate as score
@@ -50,7 +63,14 @@ def evaluate(
     with processes(device) as where:
         model = load(path, device=where)
         say(f"{path}: {model.gpt.num_parameters:,} parameters, context {model.context:,}, {_on(where)}")
-        options = {"bundle": bundle, "precision": precision, "batch_tokens": batch_tokens}
+        options = {
+            "bundle": bundle,
+            "precision": precision,
+            "batch_tokens": batch_tokens,
+            "data": data,
+            "samples": samples,
+            "allow_code_execution": allow_code_execution,
+        }
         for group, names in chosen.items():
             asked = Asked(model.gpt, model.tokenizer, path, names, max_per_task, options, say)
             report = score(group, asked)
@@ -126,5 +146,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _call(options: Sequence[str]) -> None:
     parser = OneLineErrors(prog=f"{program_name()} evaluate", description=f"{COMMANDS['evaluate'].what.capitalize()}.")
-    parser.add_function_arguments(evaluate)
+    parser.add_function_arguments(evaluate, skip={"allow_code_execution"})
+    # a flag, which jsonargparse does not make of a bool
+    parser.add_argument("--allow_code_execution", type=bool, nargs="?", const=True, default=False, help=ALLOW)
     evaluate(**parser.parse_args(list(options)).as_dict())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanochat.evaluation.bundle import CORE_TASKS
+from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE
 from nanochat.model import GPT
 from nanochat.tokenizer import Tokenizer
 
@@ -32,6 +33,12 @@ class Group(NamedTuple):
 
 GROUPS: dict[str, Group] = {
     "core": Group("the 22 tasks of CORE", CORE_TASKS, False, "nanochat.evaluation.core_group"),
+    "chat": Group(
+        "the six tasks of ChatCORE, and those of fine-tuning beside them",
+        (*CHAT_CORE, *OFFLINE),
+        True,
+        "nanochat.evaluation.chat_group",
+    ),
 }
 
 

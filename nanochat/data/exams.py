@@ -1,0 +1,115 @@
+"""The questions of the chat tasks: from the hub, or from files of the same form in a folder."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nanochat.data.hub import Address, HubShard, list_corpus
+from nanochat.data.table import to_table
+from nanochat.data.task_sources import HUB
+from nanochat.tasks.records import Record
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+TEST = "test"  # the split that models are scored on
+
+
+class Source(NamedTuple):
+    """Where the questions of a task are.
+
+    Attributes:
+        repository: on the hub.
+        folder: of the repository.
+        columns: that a question needs.
+    """
+
+    repository: str
+    folder: str
+    columns: tuple[str, ...]
+
+
+SOURCES = {
+    **{n: Source(HUB[n].repository, HUB[n].held_out[0], HUB[n].columns) for n in ("arc-easy", "arc-challenge", "mmlu")},
+    "gsm8k": Source(HUB["gsm8k"].repository, HUB["gsm8k"].held_out[0], HUB["gsm8k"].columns),
+    "humaneval": Source("openai/openai_humaneval", "openai_humaneval", ("prompt", "test", "entry_point")),
+}
+
+
+def exam_records(name: str, folder: Path | None = None) -> Sequence[Record]:
+    """All questions of a task.
+
+    Args:
+        name: one of SOURCES.
+        folder: that has a folder of the task's name with its files; None takes them from the hub.
+
+    Raises:
+        ValueError: if they are not to be had, or a file is damaged, in one line.
+    """
+    source = SOURCES[name]
+    if folder is not None:
+        return _local(name, source, folder.expanduser())
+    listing = list_corpus(Address(source.repository, folder=source.folder), TEST)
+    shards = [HubShard(listing.repository, listing.commit, file) for file in listing.train]
+    files = [path for shard in shards for path in shard.fetch()]
+    return to_table(files, source.columns, "".join(shard.key for shard in shards))
+
+
+def has_exam(name: str, folder: Path) -> bool:
+    """Whether a folder has files of a task."""
+    return bool(_files(name, SOURCES[name], folder.expanduser()))
+
+
+def _local(name: str, source: Source, folder: Path) -> Sequence[Record]:
+    files = _files(name, source, folder)
+    if not files:
+        raise ValueError(
+            f"--data={folder} has no {name}: its files ({', '.join(SUFFIXES)}) belong into {folder / name}"
+        )
+    if files[0].suffix == ".parquet":
+        stamps = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return to_table(files, source.columns, json.dumps(stamps))
+    return [record for file in files for record in _lines(file, source.columns)]
+
+
+def _files(name: str, source: Source, folder: Path) -> list[Path]:
+    """The files of one form in the task's folder: those with "test" in their names, or else all."""
+    if not folder.is_dir():
+        raise ValueError(f"--data={folder}: there is no such folder")
+    named = [path for path in sorted(folder.iterdir()) if path.is_dir() and _plain(path.name) == name]
+    for place in (path / inner for path in named for inner in ("", source.folder)):
+        if not place.is_dir():
+            continue
+        for suffix in SUFFIXES:
+            found = sorted(path for path in place.iterdir() if path.name.endswith(suffix))
+            if found:
+                return [path for path in found if TEST in path.name.lower()] or found
+    return []
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def _lines(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _record(line, columns, f"{path}, line {number}")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _record(line: bytes, columns: Sequence[str], where: str) -> Record:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON in UTF-8") from error
+    missing = [name for name in columns if not isinstance(record, dict) or record.get(name) is None]
+    if missing:
+        raise ValueError(f"{where} has no {', '.join(missing)}")
+    return dict(record)

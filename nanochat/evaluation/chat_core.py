@@ -1,0 +1,157 @@
+"""The chat tasks' scores, and ChatCORE: the mean, over six of them, of how far a model is above chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nanochat.evaluation.intervals import DRAWS, INSIDE, Interval
+from nanochat.evaluation.programs import pass_at_k
+
+CHAT_CORE = ("arc-easy", "arc-challenge", "mmlu", "gsm8k", "humaneval", "spelling-bee")
+OFFLINE = ("functions", "documentation", "arithmetic", "spelling", "identity")  # beside it, not in it
+SHOWN_K = (1, 10, 100)  # of pass@k, where there are as many samples
+Z = 1.959964  # 95% of a normal distribution lie within so many standard deviations
+
+
+@dataclass(frozen=True)
+class ChatResult:
+    """How a model did in one task.
+
+    Attributes:
+        name: of the task.
+        kind: how it is answered.
+        chance: the accuracy of one who guesses.
+        right: of each item, how many of its samples were right.
+        samples: of each item.
+        too_long: items whose question the model could not take in whole.
+        seconds: that it took.
+    """
+
+    name: str
+    kind: str
+    chance: float
+    right: tuple[int, ...]
+    samples: int = 1
+    too_long: int = 0
+    seconds: float = 0.0
+
+    @property
+    def items(self) -> int:
+        return len(self.right)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers; of several samples, pass@1."""
+        return sum(self.right) / (self.items * self.samples)
+
+    @property
+    def centred(self) -> float:
+        """0 at chance, 1 where everything is right."""
+        return (self.accuracy - self.chance) / (1 - self.chance)
+
+    @property
+    def interval(self) -> Interval:
+        """95%: Wilson's, which holds for few items and for none right; of several samples the bootstrap's."""
+        if self.samples > 1:
+            return _inside(self.draws(0))
+        return wilson(sum(self.right), self.items)
+
+    def pass_at(self, k: int) -> float:
+        """How likely one of ``k`` samples is right."""
+        return sum(pass_at_k(self.samples, right, k) for right in self.right) / self.items
+
+    def draws(self, seed: int) -> np.ndarray:
+        """Accuracies with the items drawn again, with replacement."""
+        rng = np.random.default_rng(seed)
+        counts = np.bincount(self.right, minlength=self.samples + 1)  # items by how many of their samples are right
+        drawn = rng.multinomial(self.items, counts / self.items, DRAWS)
+        return drawn @ np.arange(self.samples + 1) / (self.items * self.samples)
+
+    def facts(self) -> dict[str, Any]:
+        """For a JSON file."""
+        more = {f"pass@{k}": self.pass_at(k) for k in SHOWN_K if k <= self.samples} if self.kind == "programs" else {}
+        return {
+            "right": list(self.right),
+            "items": self.items,
+            "samples": self.samples,
+            "accuracy": self.accuracy,
+            **more,
+            "chance": self.chance,
+            "centred": self.centred,
+            "interval": list(self.interval),
+            "in_chatcore": self.name in CHAT_CORE,
+            "kind": self.kind,
+            "too_long": self.too_long,
+            "seconds": round(self.seconds, 2),
+        }
+
+    @classmethod
+    def from_facts(cls, name: str, facts: dict[str, Any]) -> ChatResult:
+        """The inverse of :meth:`facts`."""
+        right = tuple(int(count) for count in facts["right"])
+        numbers = (int(facts["samples"]), int(facts["too_long"]), float(facts["seconds"]))
+        return cls(name, str(facts["kind"]), float(facts["chance"]), right, *numbers)
+
+
+@dataclass(frozen=True)
+class ChatScore:
+    """The results of all tasks together.
+
+    Attributes:
+        results: in the order of the tasks.
+        max_per_task: the cap that they were scored under.
+    """
+
+    results: Sequence[ChatResult]
+    max_per_task: int | None = None
+
+    @property
+    def counted(self) -> list[ChatResult]:
+        """Those that are in ChatCORE."""
+        return [result for result in self.results if result.name in CHAT_CORE]
+
+    @property
+    def missing(self) -> list[str]:
+        have = {result.name for result in self.results}
+        return [name for name in CHAT_CORE if name not in have]
+
+    @property
+    def value(self) -> float | None:
+        """The mean of the centred accuracies; None if no task is one of the six."""
+        centred = [result.centred for result in self.counted]
+        return sum(centred) / len(centred) if centred else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """95%, by bootstrap: each task's items drawn again."""
+        if not self.counted:
+            return None
+        drawn = [(r.draws(seed) - r.chance) / (1 - r.chance) for seed, r in enumerate(self.counted)]
+        return _inside(np.mean(drawn, axis=0))
+
+    @property
+    def label(self) -> str:
+        """What the figure may be called: ChatCORE alone only if it is that."""
+        label = "ChatCORE"
+        if self.missing:
+            label += f" over {len(self.counted)} of its {len(CHAT_CORE)} tasks"
+        if self.max_per_task is not None:
+            label += f", {self.max_per_task:,} items of each at most"
+        return label
+
+
+def wilson(right: int, items: int) -> Interval:
+    """Wilson's interval for a share (1927)."""
+    share, square = right / items, Z * Z
+    middle = (share + square / (2 * items)) / (1 + square / items)
+    half = Z / (1 + square / items) * (share * (1 - share) / items + square / (4 * items * items)) ** 0.5
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+
+
+def _inside(draws: np.ndarray) -> Interval:
+    low, high = np.quantile(draws, [(1 - INSIDE) / 2, (1 + INSIDE) / 2])
+    return Interval(float(low), float(high))
