@@ -237,7 +237,7 @@ class NanochatCLI(LightningCLI):
         try:
             if start is not None and Path(start).is_file():
                 self._checkpoint = Path(start)
-            elif start is not None and not runs.is_dir():
+            elif start is not None and Path(start).name.startswith("version_"):
                 self._checkpoint = find_checkpoint(LAST, Path(start).parent, Path(start).name)
             else:
                 self._checkpoint = find_checkpoint(LAST, runs)

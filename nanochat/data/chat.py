@@ -18,7 +18,7 @@ from nanochat.tokenizer import Tokenizer, render_prompt
 log = logging.getLogger(__name__)
 
 HELD_OUT_ITEMS = 1000  # of all tasks together
-DEFAULT_TASKS = {"functions": 50.0, "documentation": 10.0, "arithmetic": 15.0, "spelling": 20.0, "identity": 5.0}
+DEFAULT_TASKS = {"functions": 20.0, "documentation": 3.0, "arithmetic": 27.0, "spelling": 45.0, "identity": 5.0}
 
 
 class ChatDataModule(RowsDataModule):

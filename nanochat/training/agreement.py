@@ -28,7 +28,7 @@ class Agreement(Callback):
                 "the processes of this run go on from different checkpoints, or some of them begin: all nodes must see "
                 "the same lightning_logs; give --trainer.default_root_dir a folder on a file system that they share"
             )
-        if not same_everywhere(trainer, [data.prepared.fingerprint, data.tokenizer.fingerprint]):
+        if not same_everywhere(trainer, [data.fingerprint, data.tokenizer.fingerprint]):
             raise ValueError(
                 "the processes of this run have different text: all nodes must have the same --data.corpus (embedded "
                 "is made from the packages of each node's Python environment); set NANOCHAT_CACHE to a shared folder"

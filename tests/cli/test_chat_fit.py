@@ -173,3 +173,12 @@ def test_own_conversations_with_a_bad_line(
     )
     assert main(["fit", *options(pretrained, f"--data.tasks={{{path}: 1}}")]) == 2
     assert f'{path}, line 2: it is no object with "messages"' in capsys.readouterr().err
+
+
+def test_two_processes_learn_the_same(pretrained: Path, finished: tuple[Path, str]) -> None:
+    devices = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--scores.items=2")
+    result = command("fit", *options(pretrained, *devices), cwd=pretrained)
+    assert result.returncode == 0, result.stderr
+    wanted, found = (metrics(run, "train/loss") for run in (finished[0], newest(pretrained)))
+    assert [loss for _, loss in found] == pytest.approx([loss for _, loss in wanted], rel=1e-4)
+    assert set(json.loads((newest(pretrained) / "summary.json").read_text())["tasks"]) == {"arithmetic", "identity"}
