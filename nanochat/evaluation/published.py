@@ -11,6 +11,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -98,7 +99,7 @@ def unpack(archive: Path, target: Path) -> None:
                 with opened.open(entry) as source, open(path, "wb") as file:
                     shutil.copyfileobj(source, file, BLOCK)  # which compares the checksum
             open_bundle(work)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{archive} is damaged, or no zip file: {error}") from error
 
 

@@ -27,7 +27,6 @@ from tests.evaluation.models import (
     write_bundle,
 )
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

@@ -1,0 +1,252 @@
+"""Bundles of CORE: both layouts, broken ones, and the published archive by way of a server of the test's own."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import stat
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nanochat.evaluation import published
+from nanochat.evaluation.bundle import CHOICE, CORE_TASKS, LANGUAGE, SCHEMA, open_bundle
+from nanochat.evaluation.published import fetch, find_bundle, unpack
+from tests.evaluation.models import CORE, choice, language, needs_core, schema, write_bundle
+
+TASKS = {
+    "winograd": (SCHEMA, [schema(["a", "b"], "c", 1)]),
+    "piqa": (CHOICE, [choice("q", ["a", "b"], 0), choice("q\u2028r", ["a", "b"], 1)]),
+    "squad": (LANGUAGE, [language("a", "b")]),
+}
+
+
+@pytest.mark.parametrize("level", ["", "eval_data"])
+def test_both_layouts_are_read(tmp_path: Path, level: str) -> None:
+    folder = write_bundle(tmp_path / "eval_bundle", TASKS, shots=5, baselines={"piqa": 50}, level=level)
+    for given in (folder, tmp_path):  # the archive unpacks into a folder of its own
+        bundle = open_bundle(given)
+        assert [task.name for task in bundle.tasks] == ["piqa", "winograd", "squad"]  # in CORE's order
+        assert [(task.kind, task.shots, task.delimiter, task.baseline) for task in bundle.tasks] == [
+            (CHOICE, 5, " ", 0.5),
+            (SCHEMA, 5, " ", 0.0),
+            (LANGUAGE, 5, " ", 0.0),
+        ]
+        assert len(bundle.missing) == 19
+        assert sorted(line["query"] for line in bundle.tasks[0].lines) == ["q", "q\u2028r"]
+
+
+def test_there_are_22_tasks() -> None:
+    assert len(set(CORE_TASKS)) == 22
+
+
+@needs_core
+def test_the_bundle_beside_this_repository() -> None:
+    bundle = open_bundle(CORE)
+    assert len(bundle.tasks) == 18
+    assert set(bundle.missing) == {"hellaswag", "hellaswag_zeroshot", "squad", "coqa"}
+    about = {task.name: task for task in bundle.tasks}
+    assert (about["boolq"].baseline, about["commonsense_qa"].baseline) == pytest.approx((0.62, 0.403))
+    assert about["arc_easy"].delimiter == "\nAnswer: "
+    assert sum(len(task.lines) for task in bundle.tasks) == 52_400
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "core.yaml").unlink(), "is no bundle of CORE: it has no core.yaml"),
+        (lambda f: (f / "eval_meta_data.csv").unlink(), "it has no eval_meta_data.csv"),
+        (lambda f: (f / "some" / "piqa.jsonl").unlink(), "there is no .*piqa.jsonl, which .*core.yaml names for piqa"),
+        (lambda f: (f / "core.yaml").write_text("a: [1"), "core.yaml is not YAML, line 1"),
+        (lambda f: (f / "core.yaml").write_text("a: 1"), "has no list icl_tasks"),
+        (lambda f: (f / "core.yaml").write_text("icl_tasks: [{label: mine}]"), "names none of the 22 tasks"),
+        (lambda f: (f / "core.yaml").write_text("icl_tasks: [3]"), "entry 1 of icl_tasks has no label"),
+        (lambda f: replace(f / "core.yaml", "schema", "rhyme"), "winograd has the icl_task_type rhyme"),
+        (lambda f: replace(f / "core.yaml", "[0]", "[-1]"), "has the num_fewshot -1"),
+        (lambda f: replace(f / "core.yaml", "some/piqa", "../piqa"), "has the dataset_uri ../piqa.jsonl"),
+        (lambda f: replace(f / "eval_meta_data.csv", "piqa,any,0", "piqa,any,much"), "line 9: piqa has the Random"),
+        (lambda f: replace(f / "eval_meta_data.csv", "piqa,", "pique,"), "has no line for piqa"),
+    ],
+)
+def test_broken_bundles_say_what_is_wrong(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
+    folder = write_bundle(tmp_path, TASKS)
+    spoil(folder)
+    with pytest.raises(ValueError, match=message) as error:
+        open_bundle(folder)
+    assert "\n" not in str(error.value)
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2 is not JSON"),
+        ("[]", "line 2: not an object"),
+        ('{"query": 3, "choices": ["a", "b"], "gold": 0}', "line 2: query is not a text"),
+        ('{"query": "q", "choices": ["a"], "gold": 0}', "line 2: choices is not a list of at least two texts"),
+        ('{"query": "q", "choices": ["a", "b"], "gold": 2}', "line 2: gold is 2, not the index of one of 2 choices"),
+        ('{"query": "q", "choices": ["a", "b"]}', "line 2: gold is None"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
+    folder = write_bundle(tmp_path, TASKS)
+    path = folder / "some" / "piqa.jsonl"
+    path.write_text(f"{json.dumps(choice('q', ['a', 'b'], 0))}\n{line}\n")
+    task = next(task for task in open_bundle(folder).tasks if task.name == "piqa")
+    with pytest.raises(ValueError, match=f"piqa.jsonl, {message}"):
+        _ = task.lines
+
+
+def test_tasks_that_are_not_cores_are_left_out(tmp_path: Path) -> None:
+    bundle = open_bundle(write_bundle(tmp_path, {**TASKS, "triviaqa": (LANGUAGE, [language("a", "b")])}))
+    assert bundle.others == ("triviaqa",)
+    assert len(bundle.tasks) == 3
+
+
+def test_a_fingerprint_changes_with_all_that_a_score_depends_on(tmp_path: Path) -> None:
+    def fingerprint(folder: str, **options: object) -> str:
+        bundle = open_bundle(write_bundle(tmp_path / folder, TASKS, **options))  # type: ignore[arg-type]
+        return bundle.fingerprint(bundle.tasks[0])
+
+    first = fingerprint("a")
+    assert fingerprint("b") == first
+    assert len({first, fingerprint("c", shots=1), fingerprint("d", delimiter="\n")}) == 3
+    (tmp_path / "a" / "some" / "piqa.jsonl").write_text(json.dumps(choice("q", ["a", "c"], 0)))
+    bundle = open_bundle(tmp_path / "a")
+    assert bundle.fingerprint(bundle.tasks[0]) != first
+
+
+# ------------------------------------------------------------------------------------------------ the archive
+
+
+def zipped(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, Path("eval_bundle") / file.relative_to(folder))
+        archive.writestr("__MACOSX/eval_bundle/._core.yaml", b"\0")
+        archive.writestr("eval_bundle/readme.sh", b"rm -rf /")
+    return path
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return zipped(write_bundle(tmp_path / "source", TASKS, level="eval_data"), tmp_path / "eval_bundle.zip")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "core"
+
+
+@pytest.fixture
+def server(archive: Path) -> Iterator[dict[str, object]]:
+    """Serves the archive on this machine; how, and how often it was asked, is in the dictionary."""
+    how: dict[str, object] = {"body": archive.read_bytes(), "asked": 0}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            how["asked"] = int(str(how["asked"])) + 1
+            body = how["body"]
+            assert isinstance(body, bytes)
+            self.send_response(int(str(how.get("status", 200))))
+            self.send_header("Content-Length", str(how.get("length", len(body))))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    served = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=served.serve_forever, args=(0.01,))
+    thread.start()
+    how["address"] = f"http://127.0.0.1:{served.server_port}/eval_bundle.zip"
+    yield how
+    served.shutdown()
+    served.server_close()
+    thread.join()
+
+
+def test_the_published_bundle_is_fetched_once(
+    server: dict[str, object], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "ADDRESS", server["address"])
+    assert [task.name for task in find_bundle().tasks] == ["piqa", "winograd", "squad"]
+    assert len(find_bundle().tasks[0].lines) == 2
+    assert server["asked"] == 1
+    assert [path.name for path in own_cache.iterdir()] == ["published"]
+    assert {path.suffix for path in own_cache.rglob("*") if path.is_file()} == {".yaml", ".csv", ".jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"status": 404}, "answers 404: check the network, or give --bundle"),
+        ({"length": 10_000_000}, "cut short|IncompleteRead"),
+        ({"body": b"<html>please log in</html>"}, "is damaged, or no zip file"),
+    ],
+)
+def test_what_does_not_arrive_whole_is_not_kept(
+    server: dict[str, object], own_cache: Path, how: dict[str, object], message: str
+) -> None:
+    server.update(how)
+    with pytest.raises(ValueError, match=message):
+        fetch(str(server["address"]))
+    assert list(own_cache.iterdir()) == []
+
+
+def test_no_network_is_said_in_a_line(own_cache: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be fetched from http://127.0.0.1:9/.*--bundle") as error:
+        fetch("http://127.0.0.1:9/eval_bundle.zip")
+    assert "\n" not in str(error.value)
+    assert list(own_cache.iterdir()) == []
+
+
+def test_an_archive_may_be_given(archive: Path, own_cache: Path) -> None:
+    for _ in range(2):
+        assert len(find_bundle(str(archive)).tasks) == 3
+    assert len(list(own_cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["../outside.jsonl", "/tmp/outside.jsonl", "eval_bundle/../../o.jsonl", "C:\\o.jsonl"])
+def test_an_archive_cannot_write_elsewhere(archive: Path, tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr(name, "{}")
+    with pytest.raises(ValueError, match="is not to be trusted: it would write to"):
+        unpack(archive, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_links_in_an_archive_are_refused(archive: Path, tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("eval_bundle/link.jsonl")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr(link, "/etc/passwd")
+    with pytest.raises(ValueError, match="is not to be trusted"):
+        unpack(archive, tmp_path / "target")
+
+
+def test_a_damaged_archive_leaves_nothing(archive: Path, tmp_path: Path) -> None:
+    content = bytearray(archive.read_bytes())
+    content[60:90] = bytes(30)
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged|no bundle"):
+        unpack(archive, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "MOST_BYTES", 10_000)
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("eval_bundle/core.yaml", " " * 20_000)
+    with pytest.raises(ValueError, match="holds far more"):
+        unpack(path, tmp_path / "target")
