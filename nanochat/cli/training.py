@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -44,6 +44,7 @@ from nanochat.model import GPT, resolve_shape
 from nanochat.tokenizer import Tokenizer
 from nanochat.training import compiling
 from nanochat.training.agreement import Agreement
+from nanochat.training.chat_curve import ChatCurve
 from nanochat.training.checkpoint_files import (
     AUTO,
     BEST,
@@ -160,12 +161,13 @@ class NanochatCLI(LightningCLI):
         if self._stage != PRETRAIN:
             parser.add_argument(
                 "--start_from",
-                type=Optional[str],
+                type=str | None,
                 default=None,
                 help="The model to fine-tune: a checkpoint, a run's folder or the name of a run; null takes the "
                 "newest run of this --name.",
             )
             parser.add_lightning_class_args(Scores, "scores")
+            parser.add_lightning_class_args(ChatCurve, "chat")
         parser.add_lightning_class_args(Plan, "plan")
         parser.add_lightning_class_args(samples_class(self._stage), "samples")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
