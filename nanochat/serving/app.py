@@ -53,6 +53,7 @@ def new_app(
     app.add_middleware(
         Guard, api_key=api_key, allow_hosts=allow_hosts, allow_origins=allow_origins, per_minute=per_minute
     )
+    usual = Sampling(temperature=model.temperature())
     about = {
         "id": model.name,
         "object": "model",
@@ -61,7 +62,7 @@ def new_app(
         "chat": model.is_chat,  # whether it answers; otherwise it only goes on with a text
         "context": model.context,
         "parameters": model.gpt.num_parameters,
-        "sampling": asdict(Sampling()),  # what is done unless a request says otherwise
+        "sampling": asdict(usual),  # what is done unless a request says otherwise
     }
 
     @app.get("/health")
@@ -87,14 +88,16 @@ def new_app(
             message = f"{model.name} only goes on with a text: use /v1/completions, or fine-tune it (configs/chat.yaml)"
             raise ApiError(400, message, "not_a_chat_model")
         prompt, dropped = await asyncio.to_thread(_conversation, model, wish)
-        return await _answer(request, worker, wish, [prompt], wish.most_tokens, ChatAnswer(model.name, dropped))
+        job = Job([prompt], wish.sampling(usual), wish.most_tokens, wish.seed, wish.stops, wish.count)
+        return await _answer(request, worker, wish, job, ChatAnswer(model.name, dropped))
 
     @app.post("/v1/completions")
     async def complete(request: Request) -> Response:
         wish = await read_wish(request, TextWish, MOST_BYTES)
         _check_name(wish.model, model)
         prompts = await asyncio.to_thread(_prompts, model, wish)
-        return await _answer(request, worker, wish, prompts, wish.max_tokens, Answer(model.name))
+        job = Job(prompts, wish.sampling(usual), wish.max_tokens, wish.seed, wish.stops, wish.count)
+        return await _answer(request, worker, wish, job, Answer(model.name))
 
     page.install(app)
     return app
@@ -134,10 +137,7 @@ def _prompts(model: Model, wish: TextWish) -> list[list[int]]:
     return found
 
 
-async def _answer(
-    request: Request, worker: Worker, wish: Wish, prompts: list[list[int]], most_tokens: int | None, answer: Answer
-) -> Response:
-    job = Job(prompts, wish.sampling, most_tokens, wish.seed, wish.stops, wish.count)
+async def _answer(request: Request, worker: Worker, wish: Wish, job: Job, answer: Answer) -> Response:
     if job.size > worker.at_once:
         raise ApiError(400, f"this server writes {worker.at_once} texts at once: ask for fewer", param="n")
     try:

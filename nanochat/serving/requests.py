@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -98,14 +99,13 @@ class Wish(Strict):
     def includes_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    @property
-    def sampling(self) -> Sampling:
-        """How tokens are chosen: as the engine does it unless told otherwise."""
+    def sampling(self, usual: Sampling) -> Sampling:
+        """How tokens are chosen: as usual where nothing else is said."""
         names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         if given.get("top_k") == 0:
             given["top_k"] = None
-        return Sampling(**given)
+        return replace(usual, **given)
 
 
 class ChatWish(Wish):

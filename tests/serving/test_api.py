@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from nanochat.inference.sampling import Sampling
+from nanochat.serving.model import TEMPERATURE
 from nanochat.serving.worker import Worker
 from nanochat.tokenizer import render_prompt
 from tests.serving.tools import Running, random_model, running, until
@@ -41,7 +42,9 @@ def client(server: Running) -> Iterator[openai.OpenAI]:
 def by_the_engine(server: Running, messages: list[dict[str, Any]], seed: int, most: int = 40) -> str:
     """What the engine writes with nobody else there: one of its own, since the server's belongs to its thread."""
     model = random_model()
-    generation = model.engine.start(render_prompt(model.tokenizer, messages), Sampling(), most, seed)[0]
+    generation = model.engine.start(render_prompt(model.tokenizer, messages), Sampling(TEMPERATURE[True]), most, seed)[
+        0
+    ]
     model.engine.run([generation])
     return generation.text
 

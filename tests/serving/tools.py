@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -37,17 +36,13 @@ class Running:
 
     def __init__(self, model: Model, at_once: int = 8, waiting: int = 8, port: int = 0, **options: Any) -> None:
         self.model, self.listener = model, bind("127.0.0.1", port)
+        self.port: int = self.listener.getsockname()[1]
         self.worker = Worker(model.engine, at_once, waiting)
         self.server = Server(new_app(model, self.worker, **options), self.worker)
         self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self._thread.start()
         while not self.server.started and self._thread.is_alive():
             time.sleep(0.01)
-
-    @property
-    def port(self) -> int:
-        port: int = self.listener.getsockname()[1]
-        return port
 
     @property
     def url(self) -> str:
@@ -68,13 +63,6 @@ def running(model: Model | None = None, **options: Any) -> Iterator[Running]:
         yield server
     finally:
         server.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(happened: Any, seconds: float = 10) -> None:

@@ -168,7 +168,13 @@ $("theme").addEventListener("click", () => {
 });
 $("scroller").addEventListener("scroll", () => ($("latest").hidden = view.atEnd), { passive: true });
 $("latest").addEventListener("click", () => view.toEnd());
-addEventListener("pagehide", () => chat.keep());
+// a page that is left loses its connections: that is no error to be shown when one comes back
+for (const kind of ["beforeunload", "pagehide"]) {
+  addEventListener(kind, () => {
+    chat.stop();
+    chat.keep();
+  });
+}
 
 ask.value = read("draft", "") || "";
 settings.show();
