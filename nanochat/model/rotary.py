@@ -13,10 +13,11 @@ def rotation_table(positions: int, head_dim: int, base: float = 10_000.0) -> tup
     six tokens, the last one in tens of thousands, so that near and far distances are both legible.
 
     Returns:
-        Two float32 tensors of shape (positions, head_dim / 2).
+        Two float32 tensors of shape (positions, head_dim / 2), on the CPU also where a model is made on the meta
+        device: there a power makes torch import its compiler, which takes three quarters of a second.
     """
-    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angle = torch.outer(torch.arange(positions, dtype=torch.float32), frequency)
+    frequency = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim)
+    angle = torch.outer(torch.arange(positions, dtype=torch.float32, device="cpu"), frequency)
     return angle.cos(), angle.sin()
 
 

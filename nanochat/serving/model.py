@@ -168,7 +168,8 @@ def load(
     """
     path = find_model(what, root, program)
     saved = read_model(path)
-    gpt = saved.gpt.to_empty(device="cpu")
-    gpt.load_state_dict(saved.weights)  # copied: the file may be replaced while the model lives
+    gpt = saved.gpt
+    # copied, as the file may be written anew while the model lives; and assigned, as nothing is there to copy them to
+    gpt.load_state_dict({name: weight.float().clone() for name, weight in saved.weights.items()}, assign=True)
     gpt.cos, gpt.sin = rotation_table(gpt.context, gpt.shape.head_dim)  # no part of a checkpoint
     return Model(gpt.to(torch.device(device)).eval().requires_grad_(False), saved.tokenizer, path, is_chat(path))
