@@ -259,7 +259,7 @@ class NanochatCLI(LightningCLI):
 
     def _take_sizes(self, config: Any, checkpoint: dict[str, Any]) -> None:
         """The model is the checkpoint's, whatever the tier says; a size given on the command line must be its own."""
-        saved = checkpoint.get("hyper_parameters", {})
+        saved = {"ngrams": 1, **checkpoint.get("hyper_parameters", {})}  # an imported one does not say that it has none
         words = {word.split("=")[0] for word in self._command_line}
         if any(f"--{part}.{size}" in words for size in SIZES for part in ("model", "data")):
             self._check_shape(config.model, saved)
