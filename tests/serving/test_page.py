@@ -1,0 +1,289 @@
+"""The page in a real browser, as somebody uses it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from nanochat.inference.sampling import Sampler
+from tests.serving.test_api import slow
+from tests.serving.tools import Running, random_model, running
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # (its sandbox does not start for root, as whom containers run; it opens nothing but this server's page)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Running]:
+    with running(random_model(context=512), per_minute=0) as server:
+        yield server
+
+
+@pytest.fixture
+def page(browser: Browser, server: Running) -> Iterator[Page]:
+    with browser.new_context() as context:
+        yield opened(context.new_page(), server.url)
+
+
+def opened(page: Page, url: str) -> Page:
+    page.set_default_timeout(10_000)
+    page.complaints = []  # type: ignore[attr-defined]
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))  # type: ignore[attr-defined]
+    page.on("console", lambda m: m.type == "error" and page.complaints.append(m.text))  # type: ignore[attr-defined]
+    page.goto(url)
+    expect(page.locator(".starter").first).to_be_visible()
+    return page
+
+
+def ask(page: Page, text: str) -> None:
+    page.get_by_label("Your message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def says(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every model say this, whatever it is asked."""
+
+    class Reciting(Sampler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.left = [*text.encode(), 260]  # <|assistant_end|>
+
+    def recite(logits: Any, samplers: list[Reciting], texts: Any) -> list[int]:
+        return [sampler.left.pop(0) for sampler in samplers]
+
+    monkeypatch.setattr("nanochat.inference.engine.Sampler", Reciting)
+    monkeypatch.setattr("nanochat.inference.engine.choose", recite)
+
+
+def test_a_question_is_answered_while_one_watches(page: Page, server: Running) -> None:
+    slow(server, 0.02)
+    ask(page, "Hello")
+    answer = page.locator(".its .text")
+    expect(page.locator(".mine")).to_contain_text("Hello")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(answer).not_to_be_empty()
+    early = answer.inner_text()
+    time.sleep(0.3)
+    later = answer.inner_text()
+    assert len(later) > len(early) > 0
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".its .aside")).to_have_text("Stopped.")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    assert page.complaints == []  # type: ignore[attr-defined]
+
+
+def test_stop_frees_the_place_and_keeps_what_was_said(page: Page, server: Running) -> None:
+    slow(server, 0.02)
+    ask(page, "Hello")
+    expect(page.locator(".its .text")).not_to_be_empty()
+    page.keyboard.press("Escape")
+    expect(page.locator(".its .aside")).to_have_text("Stopped.")
+    begun = time.monotonic()
+    while server.worker.load[0]:
+        assert time.monotonic() - begun < 1
+    assert page.locator(".its .text").inner_text()
+
+
+def test_the_conversation_stays_when_the_page_is_reloaded(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    says("I am here.", monkeypatch)
+    ask(page, "Who is there?")
+    expect(page.locator(".stats")).to_be_visible()
+    page.get_by_label("Your message").fill("unsent")
+    page.reload()
+    expect(page.locator(".mine .said")).to_have_text("Who is there?")
+    expect(page.locator(".its .text")).to_have_text("I am here.")
+    expect(page.get_by_label("Your message")).to_have_value("unsent")
+    page.get_by_role("button", name="New chat").click()
+    expect(page.locator(".message")).to_have_count(0)
+    page.reload()
+    expect(page.locator(".greeting")).to_be_visible()
+    page.get_by_role("button", name="Back to the last chat").click()
+    expect(page.locator(".its .text")).to_have_text("I am here.")
+
+
+def test_a_reload_in_the_middle_keeps_what_had_come(page: Page, server: Running) -> None:
+    slow(server, 0.02)
+    ask(page, "Hello")
+    expect(page.locator(".its .text")).not_to_be_empty()
+    page.reload()
+    expect(page.locator(".its .aside")).to_have_text("Stopped.")
+    assert page.locator(".its .text").inner_text()
+
+
+def test_an_answer_can_be_had_again_and_a_question_changed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(page, "One")
+    expect(page.locator(".stats")).to_be_visible()
+    first = page.locator(".its .text").inner_text()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".its .text")).not_to_have_text(first)
+    expect(page.locator(".stats")).to_be_visible()
+    says("Yes.", monkeypatch)
+    ask(page, "Two")
+    expect(page.locator(".its .text").nth(1)).to_have_text("Yes.")
+    page.locator(".mine").first.hover()
+    page.get_by_role("button", name="Edit").first.click()
+    field = page.locator(".edit textarea")
+    expect(field).to_be_focused()
+    field.fill("Three")
+    field.press("Enter")
+    expect(page.locator(".mine .said")).to_have_text(["Three"])
+    expect(page.locator(".its .text")).to_have_text(["Yes."])
+    page.keyboard.press("ArrowUp")
+    expect(field).to_have_value("Three")
+    page.keyboard.press("Escape")
+    expect(page.locator(".mine .said")).to_have_text(["Three"])
+
+
+def test_an_answer_can_be_copied(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    says("Take `this`:\n\n```\na < b\n```", monkeypatch)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    ask(page, "Give")
+    expect(page.locator(".stats")).to_be_visible()
+    page.locator(".its .below").get_by_role("button", name="Copy").click()
+    assert page.evaluate("navigator.clipboard.readText()") == "Take `this`:\n\n```\na < b\n```"
+    page.get_by_role("button", name="Copy the code").click()
+    assert page.evaluate("navigator.clipboard.readText()") == "a < b"
+
+
+HOSTILE = (
+    "<script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">\n\n"
+    '[a](javascript:alert(1)) [b](https://a.example/"onmouseover=x) **bold** *args and **kwargs __init__ '
+    "`<b>code</b>`\n\n"
+    "- one\n- two\n\n```html\n<i>raw</i>\n```"
+)
+
+
+def test_what_a_model_writes_never_becomes_html(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(HOSTILE, monkeypatch)
+    ask(page, "<img src=x onerror=alert(1)>")
+    expect(page.locator(".stats")).to_be_visible()
+    answer = page.locator(".its .text")
+    assert "<script>document.title='broken'</script>" in answer.inner_text()
+    assert "[a](javascript:alert(1))" in answer.inner_text()
+    assert "*args and **kwargs __init__" in answer.inner_text()
+    expect(page.locator("#log :is(script, img, iframe, i, b, style)")).to_have_count(0)
+    assert all(link.get_attribute("href").startswith("https://") for link in answer.locator("a").all())  # type: ignore[union-attr]
+    expect(answer.locator("strong")).to_have_text("bold")
+    expect(answer.locator("li")).to_have_text(["one", "two"])
+    expect(answer.locator("code")).to_have_text(["<b>code</b>", "<i>raw</i>"])
+    expect(page.locator(".mine .said")).to_have_text("<img src=x onerror=alert(1)>")
+    assert page.title() == "babbler · nanochat"
+    assert page.complaints == []  # type: ignore[attr-defined]
+
+
+def test_when_the_server_goes_away_it_is_said_and_when_it_is_back_one_goes_on(browser: Browser) -> None:
+    server = Running(random_model(context=512))
+    with browser.new_context() as context:
+        page = opened(context.new_page(), server.url)
+        slow(server, 0.03)
+        ask(page, "Hello")
+        expect(page.locator(".its .text")).not_to_be_empty()
+        server.stop()
+        expect(page.locator(".its .error")).to_contain_text("the server is stopping")
+        assert page.locator(".its .text").inner_text()  # what had come is still there
+        page.get_by_role("button", name="Try again").first.click()
+        expect(page.locator(".its .error")).to_contain_text("The server does not answer.")
+        expect(page.locator("#offline")).to_contain_text("Is python cli.py serve still running?")
+        with running(random_model(context=512), port=server.port):
+            expect(page.locator("#offline")).to_be_hidden()
+            page.locator(".error").get_by_role("button", name="Try again").click()
+            expect(page.locator(".stats")).to_be_visible()
+            expect(page.locator(".error")).to_have_count(0)
+
+
+def test_settings_are_sent_and_kept(page: Page) -> None:
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Temperature").fill("0")
+    page.get_by_label("Most tokens").fill("7")
+    page.get_by_label("System message").fill("Be brief.")
+    page.get_by_role("button", name="Done").click()
+    page.reload()
+    page.get_by_label("Your message").fill("Hello")
+    with page.expect_request(re.compile("chat/completions")) as request:
+        page.keyboard.press("Enter")
+    sent = request.value.post_data_json
+    assert (sent["temperature"], sent["max_tokens"]) == (0, 7)
+    assert "top_p" not in sent
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+    expect(page.locator(".stats")).to_contain_text("7 tokens")
+    expect(page.locator(".its .aside")).to_contain_text("Cut off here")
+
+
+def test_a_long_conversation_says_what_it_leaves_out(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    says("x" * 150, monkeypatch)
+    for number in range(3):
+        ask(page, "y" * 60)
+        expect(page.locator(".stats")).to_have_count(number + 1)
+    expect(page.locator(".its .aside")).to_contain_text("The oldest 2 messages were left out")
+
+
+def test_a_key_is_asked_for_and_remembered(browser: Browser) -> None:
+    with running(random_model(), api_key="secret") as server, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(server.url)
+        page.get_by_label("API key").fill("secret")
+        page.get_by_role("button", name="Done").click()
+        expect(page.locator(".starter").first).to_be_visible()
+        page.reload()
+        ask(page, "Hello")
+        expect(page.locator(".stats")).to_be_visible()
+
+
+def test_a_base_model_goes_on_with_a_text(browser: Browser) -> None:
+    with running(random_model(is_chat=False), per_minute=0) as server, browser.new_context() as context:
+        page = opened(context.new_page(), server.url)
+        expect(page.locator(".explain")).to_contain_text("answers no question")
+        with page.expect_request(re.compile("/v1/completions")) as request:
+            ask(page, "Once upon ")
+        assert request.value.post_data_json["prompt"] == "Once upon "
+        expect(page.locator(".stats")).to_be_visible()
+
+
+def test_light_and_dark_and_a_phone(browser: Browser, server: Running) -> None:
+    with browser.new_context(color_scheme="dark", viewport={"width": 340, "height": 640}) as context:
+        page = opened(context.new_page(), server.url)
+        paper = "getComputedStyle(document.body).backgroundColor"
+        dark = page.evaluate(paper)
+        page.get_by_role("button", name="Switch between light and dark").click()
+        light = page.evaluate(paper)
+        assert light != dark
+        page.reload()
+        assert page.evaluate(paper) == light
+        ask(page, "word " * 30 + "x" * 150)
+        expect(page.locator(".stats")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 340
+        assert page.evaluate("document.getElementById('scroller').scrollWidth") <= 340
+
+
+def test_everything_has_a_name_and_can_be_reached_by_keys(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    says("Yes.", monkeypatch)
+    expect(page.get_by_label("Your message")).to_be_focused()
+    page.keyboard.press("Shift+Tab")  # from the field back to the last of the starters
+    page.keyboard.press("Enter")
+    expect(page.locator(".its .text")).to_have_text("Yes.")
+    expect(page.get_by_role("status")).to_have_text("Yes.")
+    nameless = "[...document.querySelectorAll('button, input, textarea')].filter(e => !e.textContent.trim() && "
+    nameless += "!e.ariaLabel && !e.labels?.length).map(e => e.outerHTML)"
+    assert page.evaluate(nameless) == []
+    page.get_by_role("button", name="Settings").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.get_by_role("button", name="Settings")).to_be_focused()
