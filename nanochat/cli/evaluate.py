@@ -45,7 +45,7 @@ def evaluate(
         bundle: The tasks of CORE: a folder or a zip file in the published form; null fetches the published one, once.
         max_per_task: How many items of each task at most; null takes all. 100 give a first impression.
         root: The folder that lightning_logs is in.
-        device: Where the model runs: cpu, cuda or mps; null takes a GPU if there is one.
+        device: Where the model runs: cpu, cuda or mps; null takes an NVIDIA GPU if there is one, else the CPU.
         precision: Of the model's activations; null is bf16 on a GPU that has it, else 32.
         batch_tokens: How many tokens go through the model at a time; null suits the device. Fewer take less memory.
         data: Where the files of the chat tasks are: a folder with one for each (gsm8k/test.jsonl, mmlu/test.parquet),
