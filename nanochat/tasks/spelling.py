@@ -16,7 +16,7 @@ HELD_OUT_ITEMS = 1000
 # a word goes on, need not read it; what these teach is to read.
 INVENTED_SHARE = 0.25
 SPLICED_SHARE = 0.4
-COUNTING_SHARE = 0.6  # of the questions ask for the number of a letter
+COUNTING_SHARE = 0.45  # of the questions ask for the number of a letter
 LETTERS = "etaoinshrdlucmfwypvbgkqjxz"
 
 # Words that people like to ask about; they are always held out.
