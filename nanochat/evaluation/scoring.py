@@ -18,8 +18,9 @@ from nanochat.model.loss import softcap
 CPU_BATCH_TOKENS = 4096
 GPU_BATCH_TOKENS = 65_536
 LOGITS = 2**25  # at most so many at a time: 128 MiB
-# Sums are rounded differently in a batch of another shape, which moves a loss by some millionths (3e-5 at most, seen in 18 tasks). Where a decision is
-# closer than this, the question is asked again by itself: so it never depends on what it was batched with.
+# Sums are rounded differently in a batch of another shape, which moves the loss of a text by some millionths (at most
+# by 3e-5 in 18 tasks). Where a decision is closer than this, the question is asked again by itself: so it never depends
+# on what it was batched with. (Not so in bfloat16, whose rounding is coarser than most differences.)
 CLOSE = 1e-4
 BEGINNING = 8  # tokens by which candidates are taken to begin alike
 Row = tuple[Tree, list[tuple[int, int]]]  # what goes through the model, and whose it is: question and candidate
