@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from nanochat.evaluation.letters import Letters
 from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.sandbox.run import require
 from nanochat.inference.engine import Engine
+from nanochat.tasks.task import Task
 
 HEADER = ("task", "score", "chance", "centred", "95% interval", "items")
 WORKED = 256  # tokens of an answer that is worked out, step by step
@@ -50,6 +51,8 @@ def evaluate(asked: Asked) -> Report:
     opener = Opener(asked)
     names = [name for name in (*CHAT_CORE, *OFFLINE) if not asked.tasks or name in asked.tasks]
     exams = opener.all_of(names)
+    if not exams:
+        raise ValueError("no task is left to score")
     precision = asked.options.get("precision") or default_precision(asked.gpt.embedding.weight.device)
     conditions = {
         "model": content_of(asked.checkpoint),
@@ -82,7 +85,7 @@ class Opener:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self.asked.gpt, self.asked.tokenizer)
+        return Engine(self.asked.gpt, self.asked.tokenizer, build=self.asked.options.get("build", True))
 
     @cached_property
     def letters(self) -> Letters:
@@ -116,6 +119,16 @@ class Opener:
             return f"there are no files of it in {self.folder / name}"
         return None
 
+    def rows(self, names: Sequence[str]) -> None:
+        """Makes sure that these tasks' records are here and can be read, without asking any.
+
+        Raises:
+            ValueError: if not.
+        """
+        for name in names:
+            if name in SOURCES:
+                exam_records(name, self.folder)
+
     def open(self, name: str) -> Exam:
         """A task, ready to be asked."""
         if name == "humaneval":
@@ -130,8 +143,13 @@ class Opener:
                 return ProgramExam(name, rows, self.most, self.engine, self.samples, PROGRAM)
             return LetterExam(name, rows, self.most, self.letters, self.asked.tokenizer)
         if name == "spelling-bee":
-            return spelling_bee(open_tasks(["spelling"])[0], self.most, self.engine, MAX_TOKENS)
-        return offline_exam(open_tasks([name])[0], self.most, self.engine, MAX_TOKENS)
+            return spelling_bee(_task("spelling"), self.most, self.engine, MAX_TOKENS)
+        return offline_exam(_task(name), self.most, self.engine, MAX_TOKENS)
+
+
+@cache
+def _task(name: str) -> Task:
+    return open_tasks([name])[0]
 
 
 def _results(exams: list[Exam], asked: Asked, finished: Finished, precision: str) -> list[ChatResult]:

@@ -1,0 +1,89 @@
+"""While a run learns from conversations, now and then its scores in chat tasks: curves of skill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from nanochat.data.module import RowsDataModule
+from nanochat.evaluation.chat_core import ChatScore
+from nanochat.evaluation.chat_group import Opener, result_of
+from nanochat.evaluation.groups import GROUPS, Asked
+from nanochat.training.console import duration, say
+from nanochat.training.language_model import LanguageModel
+from nanochat.training.sharding import let_go
+from nanochat.training.steps import ends_step
+
+NAME = "val/chatcore"
+CHEAP = ("spelling-bee", "functions", "arithmetic", "spelling")  # need nothing from the hub, and answers are short
+
+
+class ChatCurve(Callback):
+    """Logs the accuracy in each task, ``chat/<task>``, and ``val/chatcore`` where one of ChatCORE's six is among them.
+
+    Args:
+        every_n_steps: how often, in steps of the optimizer; 0 never.
+        tasks: which ones: of arc-easy, arc-challenge, mmlu, gsm8k, spelling-bee, and those that need no download:
+            functions, documentation, arithmetic, spelling, identity. HumanEval is none of them: it takes `evaluate`.
+        max_per_task: how many items of each task.
+        data: a folder with the tasks' files, as for `evaluate`; null takes them from the hub.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 0,
+        tasks: Sequence[str] = CHEAP,
+        max_per_task: int = 20,
+        data: str | None = None,
+    ) -> None:
+        if every_n_steps < 0:
+            raise ValueError(f"--chat.every_n_steps must not be negative, but is {every_n_steps}")
+        if max_per_task < 1:
+            raise ValueError(f"--chat.max_per_task must be at least 1, not {max_per_task}")
+        known = [name for name in GROUPS["chat"].tasks if name != "humaneval"]
+        strange = [name for name in tasks if name not in known]
+        if strange:
+            raise ValueError(f"--chat.tasks: there is no {strange[0]} to score on the way, only: {', '.join(known)}")
+        self.every_n_steps, self.tasks, self.max_per_task, self.data = every_n_steps, tuple(tasks), max_per_task, data
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """What cannot be had is said before the first step."""
+        if stage != "fit" or not self.every_n_steps:
+            return
+        assert isinstance(pl_module, LanguageModel)
+        if trainer.local_rank == 0:
+            self._opener(trainer, pl_module).rows(self.tasks)  # one process of each machine fetches it
+        trainer.strategy.barrier()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if not due or not ends_step(trainer, batch_idx):
+            return
+        assert isinstance(pl_module, LanguageModel)
+        started = time.monotonic()
+        with trainer.precision_plugin.val_step_context():
+            opener = self._opener(trainer, pl_module)  # anew: the engine has the weights of now
+            results = [
+                result_of(exam, opener.asked, "32", lambda done: None) for exam in opener.all_of(list(self.tasks))
+            ]
+        let_go(pl_module.gpt)
+        score = ChatScore(results, self.max_per_task)
+        values = {f"chat/{result.name}": result.accuracy for result in results}
+        if score.value is not None:
+            values[NAME] = score.value
+        for logger in trainer.loggers:  # Lightning would log it only where the step is one of log_every_n_steps
+            logger.log_metrics(values, trainer.global_step - 1)
+        shown = ", ".join(f"{result.name} {result.accuracy:.0%}" for result in results)
+        took = duration(time.monotonic() - started)
+        say(f"step {trainer.global_step:,}  {shown} (of {self.max_per_task} items each at most; {took})")
+
+    def _opener(self, trainer: Trainer, module: LanguageModel) -> Opener:
+        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        options = {"data": self.data, "build": False}  # a moment of a run's time is not for compiling
+        return Opener(Asked(module.gpt, data.tokenizer, Path(), self.tasks, self.max_per_task, options, say))
