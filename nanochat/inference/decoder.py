@@ -74,8 +74,13 @@ class Decoder:
 
 
 def fits_native(gpt: GPT) -> bool:
-    """Whether the whole model is on the CPU. (Of a tensor dealt out to several devices, each has a "local" part.)"""
-    return all(p.device.type == "cpu" and not hasattr(p, "to_local") for p in gpt.parameters())
+    """Whether the whole model is on the CPU."""
+    return not is_sharded(gpt) and all(p.device.type == "cpu" for p in gpt.parameters())
+
+
+def is_sharded(gpt: GPT) -> bool:
+    """Whether the model is dealt out to several devices: of such a tensor each has a "local" part."""
+    return any(hasattr(p, "to_local") for p in gpt.parameters())
 
 
 class TorchForward:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable, Sequence
 
-from nanochat.inference.decoder import Decoder
+import torch
+from torch import Tensor
+
+from nanochat.inference.decoder import Decoder, is_sharded
 from nanochat.inference.sampling import Sampler, Sampling, choose
 from nanochat.model import GPT
 
@@ -79,11 +82,31 @@ def generate_several(
     steps = length - len(prompt)
     if steps <= 0:
         return [[] for _ in range(samples)]
+    begin = _begin_with_model if is_sharded(gpt) else _begin_with_decoder
+    logits, step = begin(gpt, prompt, samples, length, build)
+    tokens = [choose(logits, samplers)]
+    while len(tokens) < steps:
+        tokens.append(choose(step(tokens[-1]), samplers))
+    return [list(stream_tokens) for stream_tokens in zip(*tokens, strict=True)]
+
+
+Step = Callable[[Sequence[int]], Tensor]  # from a token for each text to the logits of the next: (texts, vocab_size)
+
+
+def _begin_with_decoder(gpt: GPT, prompt: list[int], samples: int, length: int, build: bool) -> tuple[Tensor, Step]:
+    """The first logits, and what takes a step."""
     decoder = Decoder(gpt, build)
     stream = decoder.new_stream(length)
     logits = decoder.read([stream], [prompt]).expand(samples, -1)
     streams = [stream, *(stream.fork() for _ in range(samples - 1))]
-    tokens = [choose(logits, samplers)]
-    while len(tokens) < steps:
-        tokens.append(choose(decoder.read(streams, [[token] for token in tokens[-1]]), samplers))
-    return [list(stream_tokens) for stream_tokens in zip(*tokens, strict=True)]
+    return logits, lambda tokens: decoder.read(streams, [[token] for token in tokens])
+
+
+def _begin_with_model(gpt: GPT, prompt: list[int], samples: int, length: int, _: bool) -> tuple[Tensor, Step]:
+    """The same through the model's own forward pass: only that gathers the weights of a model that is dealt out."""
+    cache, device = gpt.new_cache(samples, length), gpt.embedding.weight.device
+
+    def read(ids: Tensor) -> Tensor:
+        return gpt(ids.to(device), cache)[:, -1].float().cpu()
+
+    return read(torch.tensor([prompt] * samples)), lambda tokens: read(torch.tensor(tokens).unsqueeze(1))

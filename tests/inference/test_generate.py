@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nanochat.inference import generate as generate_module
 from nanochat.inference.generate import generate, generate_several
 from nanochat.model import GPT
 
@@ -55,3 +56,14 @@ def test_several_samples_are_as_likely_as_one_alone() -> None:
 def test_the_first_of_several_is_the_one_alone() -> None:
     gpt = random_gpt()
     assert generate_several(gpt, [1, 2], 3, 12, 1.0, None, seed=7)[0] == generate(gpt, [1, 2], 12, 1.0, None, seed=7)
+
+
+@pytest.mark.parametrize(("temperature", "top_k"), [(0.0, None), (1.0, None), (0.7, 5)])
+def test_the_model_itself_writes_what_the_decoder_writes(
+    temperature: float, top_k: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does so where the model is dealt out to several devices."""
+    gpt = random_gpt()
+    by_decoder = generate_several(gpt, [1, 2, 3], 3, 12, temperature, top_k, seed=5)
+    monkeypatch.setattr(generate_module, "is_sharded", lambda gpt: True)
+    assert generate_several(gpt, [1, 2, 3], 3, 12, temperature, top_k, seed=5) == by_decoder
