@@ -15,7 +15,7 @@ from nanochat.evaluation.chat_group import Opener, result_of
 from nanochat.evaluation.groups import GROUPS, Asked
 from nanochat.training.console import duration, say
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.sharding import let_go
+from nanochat.training.sharding import FullyShardedStrategy, let_go
 from nanochat.training.steps import ends_step
 
 NAME = "val/chatcore"
@@ -55,6 +55,8 @@ class ChatCurve(Callback):
         if stage != "fit" or not self.every_n_steps:
             return
         assert isinstance(pl_module, LanguageModel)
+        if isinstance(trainer.strategy, FullyShardedStrategy):
+            raise ValueError("--chat.every_n_steps: a model that is dealt out to several devices answers no questions")
         if trainer.local_rank == 0:
             self._opener(trainer, pl_module).rows(self.tasks)  # one process of each machine fetches it
         trainer.strategy.barrier()

@@ -6,6 +6,8 @@ from lightning.pytorch import Callback, Trainer
 
 from nanochat.data.chat import ChatDataModule
 from nanochat.evaluation.answers import Score, score_tasks
+from nanochat.inference.decoder import is_sharded
+from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
 
 
@@ -22,8 +24,13 @@ class Scores(Callback):
         self.items = items
 
     def take(self, trainer: Trainer, module: LanguageModel, data: ChatDataModule) -> dict[str, Score]:
-        """The scores, by the names of the tasks. Every rank asks all: a model that is sharded needs all of them."""
+        """The scores, by the names of the tasks. Every rank asks all, and none a model that is sharded."""
         if not self.items:
+            return {}
+        if is_sharded(module.gpt):
+            say(
+                "A model that is dealt out to several devices is not asked questions: `evaluate --tasks` does it later."
+            )
             return {}
         module.eval()
         with trainer.precision_plugin.val_step_context():
