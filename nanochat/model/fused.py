@@ -21,9 +21,9 @@ from torch.autograd.function import once_differentiable
 EPS = torch.finfo(torch.float32).eps  # what F.rms_norm adds where no epsilon is given
 # Up to rows of this length, all scores of a head fit into a CPU's caches, and plain products of whole heads take less
 # time than torch's kernel, which goes through them in tiles: forward and backward, in float32 8.4 instead of 11.6 ms
-# for rows of 64, 11.5 instead of 16.3 ms for 128, 19 instead of 23 ms for 256; but 43 and 44 ms for 512, and 460 instead
-# of 216 ms for 1,024 (2,048 tokens, 4 heads of 64; for 1,024, 4,096 tokens and 8 heads; two cores with AVX2). In
-# bfloat16 the kernel's backward is slower: 2.0 instead of 10.1 ms for 128, 5.3 instead of 9.8 ms for 512, 109 instead of
+# for rows of 64, 11.5 instead of 16.3 ms for 128, 19 instead of 23 ms for 256; but 43 and 44 ms for 512, and 460 and
+# 216 ms for 1,024 (2,048 tokens, 4 heads of 64; for 1,024, 4,096 tokens and 8 heads; two cores with AVX2). In
+# bfloat16 the kernel's backward is slower: 2.0 instead of 10.1 ms for 128, 5.3 instead of 9.8 ms for 512, 109 and
 # 51 ms for 1,024 (two cores with AMX; with AVX-512 alone 5.1 and 12.2, 17.7 and 17.1, 204 and 100 ms).
 SHORT_ROW = {torch.float32: 256, torch.bfloat16: 512}
 
