@@ -148,7 +148,8 @@ export class View {
     below.replaceChildren();
     if (message.pending) return;
     if (message.content) below.append(button("copy", "Copy", (node) => copy(message.content, node)));
-    if (message === this.chat.messages.at(-1)) below.append(button("retry", "Try again", () => this.chat.retry()));
+    const last = message === this.chat.messages.at(-1);
+    if (last && !message.error) below.append(button("retry", "Try again", () => this.chat.retry()));
     if (message.usage) {
       const { tokens, seconds } = message.usage;
       below.append(element("span", "stats", `${tokens} tokens, ${Math.round(tokens / Math.max(seconds, 0.001))} a second`));
