@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nanochat.cli.errors import UsageError, leave_other_processes, reporting
+from nanochat.cli.errors import UsageError, end_beside_others, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import OneLineErrors
 
@@ -133,15 +134,15 @@ def processes(device: str | None) -> Iterator[str]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     rank_zero_only.rank = dist.get_rank()  # type: ignore[attr-defined]  # so that one speaks for all
-    try:
-        yield chosen
-    finally:
-        leave_other_processes()
+    yield chosen
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``evaluate``; returns the exit status."""
-    return reporting(lambda: _call(arguments[1:]))
+    status = reporting(lambda: _call(arguments[1:]))
+    if "torch" in sys.modules:
+        end_beside_others(status)
+    return status
 
 
 def _call(options: Sequence[str]) -> None:

@@ -72,10 +72,13 @@ def serve(
         if host not in OWN and key is None:
             print("Everybody on the network can use it: --api_key=... asks for a key.", file=sys.stderr)
         print(f"Serving at {address_of(listener, host)}  (Ctrl-C stops)", flush=True)
+        server = Server(app, worker)
         try:
-            Server(app, worker).run(sockets=[listener])
+            server.run(sockets=[listener])
         finally:
             worker.stop()
+        if server.interrupted:
+            raise KeyboardInterrupt
 
 
 def _split(text: str) -> list[str]:

@@ -23,7 +23,7 @@ from nanochat.cli.errors import (
     EXIT_INTERRUPTED,
     UsageError,
     about_processes,
-    leave_other_processes,
+    end_beside_others,
     report,
     reporting,
 )
@@ -485,14 +485,17 @@ def as_list(value: Any) -> list[Any]:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs ``fit`` or ``validate``; returns the exit status."""
+    """Runs ``fit`` or ``validate``; returns the exit status, unless the process is one of several: that ends here."""
+    status = _run(arguments)
+    end_beside_others(status)
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
     quieten()
     try:
-        status = reporting(lambda: NanochatCLI(arguments), MisconfigurationException)
-        leave_other_processes()
-        return status
+        return reporting(lambda: NanochatCLI(arguments), MisconfigurationException)
     except Interrupted as stop:
-        leave_other_processes()
         return _say_how_to_go_on(stop, arguments)
     except torch.OutOfMemoryError:
         return report("the GPU's memory is full: lower --data.batch_size (the result stays the same) or --model.depth")

@@ -287,6 +287,8 @@ def read_c_modules() -> Iterator[Documented]:
             if name.startswith("_") or not (inspect.isroutine(value) or inspect.isclass(value)):
                 continue
             full_name = f"{known_as}.{name}".lstrip(".")
+            if module is sys:  # a program may have put its own hooks in their place
+                value = getattr(sys, f"__{name}__", value)
             if getattr(value, "__module__", None) not in (module_name, known_as):
                 continue  # it only passes through here
             yield from _live(full_name, value)

@@ -65,7 +65,10 @@ BAD = {
     ),
     "the home folder": ("import os\nos.listdir(os.path.expanduser('~'))", "forbidden", "listing"),
     "a real home folder": (f"import os\nos.listdir({str(Path.home())!r})", "forbidden", "listing"),
-    "a file of the project": (f"open({__file__!r})", "forbidden", "reading"),
+    "a file of the project": (
+        f"open({__file__!r})",
+        *(("exception", "FileNotFoundError") if __file__.startswith("/tmp/") else ("forbidden", "reading")),
+    ),
     "deleting everything": ("import shutil\nshutil.rmtree('/')", "forbidden", "deleting /"),
     "deleting a file": ("import os\nos.remove('/python/os.py')", "forbidden", "deleting /python/os.py"),
     "deleting Python in C": (
