@@ -23,7 +23,7 @@ HUMANEVAL = ROOT.parent / "shared" / "data" / "humaneval" / "HumanEval.jsonl.gz"
 isolated = pytest.mark.skipif(why_not() is not None, reason=f"programs cannot be isolated here: {why_not()}")
 TESTS = "assert f(1) == 2\nassert f(2) == 3"
 RIGHT = "def f(x): return x + 1"
-FAST = Limits(cpu_seconds=1, wall_seconds=3.0)
+FAST = Limits(cpu_seconds=1, wall_seconds=3.0, memory_bytes=200 << 20)  # soon full
 
 # name: (program, what comes of it, a word of the explanation)
 BAD = {
