@@ -283,12 +283,12 @@ def read_c_modules() -> Iterator[Documented]:
         if importlib.util.find_spec(module_name) is None:
             continue  # posix or nt, whichever this is not
         module = importlib.import_module(module_name)
-        for name, value in sorted(vars(module).items()):
+        for name, value in sorted(vars(module).items(), key=lambda pair: pair[0]):
+            if module is sys:  # a program may have put hooks of its own into their place
+                value = getattr(sys, f"__{name}__", value)
             if name.startswith("_") or not (inspect.isroutine(value) or inspect.isclass(value)):
                 continue
             full_name = f"{known_as}.{name}".lstrip(".")
-            if module is sys:  # a program may have put its own hooks in their place
-                value = getattr(sys, f"__{name}__", value)
             if getattr(value, "__module__", None) not in (module_name, known_as):
                 continue  # it only passes through here
             yield from _live(full_name, value)

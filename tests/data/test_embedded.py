@@ -1,5 +1,9 @@
+import functools
 import json
+import sys
 from pathlib import Path
+
+import pytest
 
 from nanochat.data.embedded import embedded_corpus, read_c_modules, read_module, read_topics, scan
 
@@ -84,6 +88,15 @@ def test_the_manual_and_the_c_modules_are_there() -> None:
     for name in ("len", "print", "str.split", "math.sqrt", "itertools.chain", "time.sleep", "os.listdir"):
         assert len(c_modules[name].docstring) > 20, name
     assert c_modules["len"].text.startswith("len(obj, /)\n\nReturn the number of items")
+
+
+def test_the_hooks_of_a_program_are_no_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest has some of its own, and the corpus is to be the same wherever it is scanned."""
+    before = list(read_c_modules())
+    assert {"sys.unraisablehook", "sys.excepthook"} <= {document.name for document in before}
+    monkeypatch.setattr(sys, "unraisablehook", functools.partial(print))
+    monkeypatch.setattr(sys, "excepthook", print)
+    assert list(read_c_modules()) == before
 
 
 def test_the_whole_corpus() -> None:
