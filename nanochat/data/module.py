@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -277,5 +279,12 @@ def _leave_signals_to_parent(worker: int) -> None:
     SIGTERM is not ignored, because by it the main process ends a worker that hangs: so a worker leaves the group.
     """
     ignore_warnings()
+    sys.excepthook = _say_unless_parent_is_gone
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+
+
+def _say_unless_parent_is_gone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A worker whose parent is killed while a batch is handed over has nothing to say of it."""
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
