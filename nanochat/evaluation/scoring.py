@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nanochat.evaluation.branches import Tree, hidden, pays
 from nanochat.evaluation.prompts import Candidate, Question, common
+from nanochat.inference.decoder import is_sharded
 from nanochat.model import GPT
 from nanochat.model.loss import softcap
 
@@ -60,7 +61,7 @@ class Judge:
         self.device = gpt.embedding.weight.device
         on_cpu = self.device.type == "cpu"
         self.batch_tokens = batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
-        self.is_whole = not any(hasattr(p, "to_local") for p in gpt.parameters())
+        self.is_whole = not is_sharded(gpt)
         self.share = share and self.is_whole  # a sharded model gathers its weights only in its own forward pass
 
     @torch.inference_mode()
