@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from nanochat.cache import write_atomically
@@ -50,6 +53,13 @@ class RunLogger(TensorBoardLogger):
         self._rows: dict[int, dict[str, float]] = {}  # not yet in the file
         self._columns: list[str] | None = None  # of the file, once it has been looked at
         self._newest = -1  # step in the file
+
+    @property
+    def experiment(self) -> SummaryWriter:
+        """TensorBoard's writer, which opens its file when it is first used."""
+        if self._experiment is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            _wait_for_a_later_name(Path(self.log_dir))
+        return super().experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -141,6 +151,22 @@ class RunLogger(TensorBoardLogger):
             with open(path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, lineterminator="\n").writerows(_lines(rows))
         self._newest = max(self._newest, *rows)
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Waits, a second at most, until a new file of events comes after those of other processes in the folder.
+
+    TensorBoard reads the files in the order of their names, which hold the second and the number of the process. Two
+    of one second may be read the wrong way round: then the end of a killed run would come after the run that goes on
+    from it, and all that it logged would be dropped.
+    """
+    for _ in range(100):
+        mine = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}."
+        now = mine.split(".")[3]
+        of_now = [path.name for path in folder.glob(f"events.out.tfevents.{now}.*")]
+        if all(name.startswith(mine) for name in of_now):
+            return
+        time.sleep(0.01)
 
 
 def _read_csv(path: Path) -> tuple[list[str], dict[int, dict[str, Any]]]:

@@ -38,7 +38,6 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> N
     first = RunLogger(tmp_path, "run")
     log(first, range(5))
     first.finalize("failed")
-    time.sleep(1.1)  # TensorBoard orders the files by the second in their names
     second = RunLogger(tmp_path, "run", version=0, purge_step=3)
     second.log_metrics({"train/loss": 0.5, "new": 1}, 3)
     second.finalize("success")
@@ -51,6 +50,22 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> N
     ]
     events = EventAccumulator(first.log_dir).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
+
+
+def test_a_run_resumed_in_the_second_of_its_death_is_read_in_the_right_order(tmp_path: Path) -> None:
+    first = RunLogger(tmp_path, "run")
+    while time.time() % 1 > 0.3:  # so that all of this falls into one second
+        time.sleep(0.01)
+    log(first, range(10))
+    first.finalize("failed")
+    (file,) = Path(first.log_dir).glob("events.*")
+    stamp = ".".join(file.name.split(".")[:4])
+    file.rename(file.with_name(f"{stamp}.zzz.9.0"))  # a process whose name sorts after this one's
+    second = RunLogger(tmp_path, "run", version=0, purge_step=5)
+    log(second, range(5, 12))
+    second.finalize("success")
+    events = EventAccumulator(first.log_dir).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(12))
 
 
 def test_tokens_are_an_axis_in_tensorboard(tmp_path: Path) -> None:
@@ -67,7 +82,6 @@ def test_curves_by_tokens_go_on_too(tmp_path: Path) -> None:
     first.tokens_after = lambda steps: 2048 * steps
     log(first, range(5))
     first.finalize("failed")
-    time.sleep(1.1)  # TensorBoard orders the files by the second in their names
     second = RunLogger(tmp_path, "run", version=0, purge_step=3)
     second.tokens_after = lambda steps: 2048 * steps
     log(second, range(3, 6))
