@@ -20,6 +20,7 @@ from nanochat.training.checkpoints import LastCheckpoint
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe, peak_memory
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.provenance import code, machine
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.steps import find_callback
 from nanochat.training.throughput import Throughput
@@ -31,28 +32,39 @@ WORTH_SAYING = 0.02  # a longer wait for text than this share of the time
 class Summary(Callback):
     """Keeps what a run is judged by; its time and its best score outlive an interruption.
 
+    Args:
+        started_from: the checkpoint whose weights the run begins with; None for fresh ones.
+
     Attributes:
         best: the lowest val/bpb of the validations during the run; None before the first.
         seconds_before: seconds that earlier processes spent on this run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, started_from: str | None = None) -> None:
+        self.started_from = started_from
         self.best: float | None = None
         self.last: float | None = None
         self.seconds_before = 0.0
         self.facts: dict[str, Any] = {}
+        self._code: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "last": self.last, "seconds": self.seconds}
+        facts = {"best": self.best, "last": self.last, "seconds": self.seconds}
+        return facts if self.started_from is None else {**facts, "started_from": self.started_from}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.last = state_dict["best"], state_dict["last"]
+        self.started_from = state_dict.get("started_from", self.started_from)
         self.seconds_before = state_dict["seconds"]
 
     @property
     def seconds(self) -> float:
         """Since the command was given, imports and all, and in earlier processes of the same run."""
         return self.seconds_before + time.time() - psutil.Process().create_time()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._code = code()  # now: it may be changed while it runs
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -136,7 +148,11 @@ class Summary(Callback):
                 "torch": torch.__version__,
                 "lightning": lightning.__version__,
             },
+            "code": self._code,
+            "machine": machine(),
         }
+        if self.started_from is not None:
+            facts["started_from"] = self.started_from
         if device.type == "cuda":
             facts["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
         return facts
