@@ -13,12 +13,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.from_checkpoint import SHAPE, SIZES
 from nanochat.cli.parser import check_config_files, config_files
 from nanochat.cli.stages import PRETRAIN, STAGES, read_config, with_contents
-from nanochat.cli.training import SHAPE, SIZES, NanochatCLI, as_list, quieten
+from nanochat.cli.training import NanochatCLI, as_list, quieten
 from nanochat.data.prompts import PromptsDataModule
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_files import BEST, CHAT, FOLDER, LAST, data_state, load_whole_checkpoint
+from nanochat.training.checkpoint_files import BEST, FOLDER, LAST, TEXT, data_state, kind_of, load_whole_checkpoint
 from nanochat.training.checkpoint_io import SafeCheckpointIO
 from nanochat.training.checkpoints import find_checkpoint
 from nanochat.training.completions import Completions
@@ -74,7 +75,7 @@ class PredictCLI(NanochatCLI):
             self._tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
         except KeyError as error:
             raise UsageError(f"{found} is not a checkpoint of this project: it has no tokenizer") from error
-        self._is_chat = CHAT in checkpoint
+        self._is_chat = kind_of(checkpoint) != TEXT
 
     # ------------------------------------------------------------------------------------- the machine's choices
 

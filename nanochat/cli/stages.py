@@ -13,19 +13,43 @@ from nanochat.cli.errors import UsageError, nearest
 from nanochat.cli.parser import config_files
 from nanochat.data.chat import ChatDataModule
 from nanochat.data.module import RowsDataModule
+from nanochat.data.questions import QuestionsDataModule
 from nanochat.data.text import TextDataModule
+from nanochat.training.language_model import LanguageModel
+from nanochat.training.plan import Plan
+from nanochat.training.reinforce import Reinforce
+from nanochat.training.reinforce_plan import ReinforcePlan
 from nanochat.training.samples import Answers, Samples
 
-PRETRAIN = "pretrain"
-STAGES = (PRETRAIN, "middle", "chat")  # the last two differ by their names alone, and by what a user has them learn
+PRETRAIN, REINFORCE = "pretrain", "reinforce"
+# middle and chat differ by their names alone, and by what a user has them learn
+STAGES = (PRETRAIN, "middle", "chat", REINFORCE)
+
+
+def model_class(stage: str) -> type[LanguageModel]:
+    return Reinforce if stage == REINFORCE else LanguageModel
 
 
 def data_class(stage: str) -> type[RowsDataModule]:
-    return TextDataModule if stage == PRETRAIN else ChatDataModule
+    return {PRETRAIN: TextDataModule, REINFORCE: QuestionsDataModule}.get(stage, ChatDataModule)
+
+
+def plan_class(stage: str) -> type[Plan]:
+    return ReinforcePlan if stage == REINFORCE else Plan
 
 
 def samples_class(stage: str) -> type[Samples]:
     return Samples if stage == PRETRAIN else Answers
+
+
+def best_by(stage: str) -> tuple[str, str]:
+    """The score that decides which model of a run was the best, and whether it is best at its "min" or "max"."""
+    return ("val/accuracy", "max") if stage == REINFORCE else ("val/bpb", "min")
+
+
+def run_name(name: str, stage: str) -> str:
+    """The folder of a stage's runs, below lightning_logs."""
+    return name if stage == PRETRAIN else f"{name}-{stage}"
 
 
 def stage_of(arguments: Sequence[str]) -> str:
@@ -66,7 +90,7 @@ def without_needless(arguments: Sequence[str], stage: str) -> list[str]:
     if stage == PRETRAIN:
         return list(arguments)
     needless = {
-        "data": _settings(TextDataModule) - _settings(ChatDataModule),
+        "data": _settings(TextDataModule) - _settings(data_class(stage)),
         "samples": _settings(Samples) - _settings(Answers),
     }
     changed = {}

@@ -7,7 +7,6 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -27,13 +26,17 @@ from nanochat.cli.errors import (
     report,
     reporting,
 )
+from nanochat.cli.from_checkpoint import SHAPE, FromCheckpoint
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import OneLineErrors, check_config_files, config_files
 from nanochat.cli.stages import (
     PRETRAIN,
+    REINFORCE,
     STAGES,
+    best_by,
     data_class,
-    pretraining_files,
+    model_class,
+    plan_class,
     samples_class,
     stage_of,
     without_needless,
@@ -41,28 +44,16 @@ from nanochat.cli.stages import (
 from nanochat.data.chat import ChatDataModule
 from nanochat.data.module import resolve_row_length
 from nanochat.model import GPT, resolve_shape
-from nanochat.tokenizer import Tokenizer
 from nanochat.training import compiling
 from nanochat.training.agreement import Agreement
 from nanochat.training.chat_curve import ChatCurve
-from nanochat.training.checkpoint_files import (
-    AUTO,
-    BEST,
-    CHAT,
-    LAST,
-    PREVIOUS,
-    RUNS,
-    data_state,
-    load_whole_checkpoint,
-)
+from nanochat.training.checkpoint_files import BEST, LAST, PREVIOUS
 from nanochat.training.checkpoint_io import SafeCheckpointIO
-from nanochat.training.checkpoints import LastCheckpoint, best_checkpoint, find_checkpoint, has_last_checkpoint
+from nanochat.training.checkpoints import LastCheckpoint, best_checkpoint
 from nanochat.training.console import as_markdown, say
 from nanochat.training.core_curve import CoreCurve
 from nanochat.training.hardware import default_accelerator, default_precision
 from nanochat.training.interrupt import GracefulStop, Interrupted
-from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import Plan
 from nanochat.training.progress import StepProgress
 from nanochat.training.resume import Resume
 from nanochat.training.run_logger import RunLogger
@@ -73,8 +64,7 @@ from nanochat.training.summary import Summary, is_complete
 from nanochat.training.throughput import Throughput
 
 TOKENS_PER_PARAMETER = 10  # of the horizon, where neither steps nor time are given
-SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
-SIZES = (*SHAPE, "context", "ngrams", "ngram_slots")  # all that a model takes along into the next stage
+REINFORCE_STEPS = 300  # likewise
 
 CKPT_PATH = {
     "fit": "Where to go on from: a file; last or best, of the newest run of this --name; or auto, which is last if "
@@ -110,18 +100,14 @@ class Parser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser, with errors in one line."""
 
 
-class NanochatCLI(LightningCLI):
+class NanochatCLI(FromCheckpoint, LightningCLI):
     """``fit`` and ``validate`` of Lightning's Trainer, with what this project adds to them."""
 
     def __init__(self, args: Sequence[str]) -> None:
         self._stage = stage_of(args)  # decides on the classes, and so on what can be parsed
-        self._checkpoint: Path | None = None
-        self._steps_before = 0  # that the checkpoint's run was planned for
-        self._compiled_before: bool | None = None  # None without a checkpoint
-        self._weights: dict[str, Any] | None = None  # of a checkpoint that holds nothing else to go on with
         self._command_line = list(args)
         super().__init__(
-            LanguageModel,
+            model_class(self._stage),
             self._data_class(),
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
@@ -152,11 +138,18 @@ class NanochatCLI(LightningCLI):
             "--name", type=str, default="nanochat", help="The run's folder: lightning_logs/<name>/version_N."
         )
         parser.add_argument(
+            "--version",
+            type=int | None,
+            default=None,
+            help="The N of that folder, for a new run as for --ckpt_path=last; null takes the next free one, and the "
+            "newest that there is.",
+        )
+        parser.add_argument(
             "--stage",
             type=Literal[STAGES],
             default=PRETRAIN,
-            help="pretrain learns from text; chat and middle, which comes before it, learn from conversations, and put "
-            "their runs into lightning_logs/<name>-<stage>.",
+            help="pretrain learns from text; chat and middle, which comes before it, learn from conversations, "
+            "reinforce from its own answers to questions. Their runs go into lightning_logs/<name>-<stage>.",
         )
         if self._stage != PRETRAIN:
             parser.add_argument(
@@ -164,11 +157,11 @@ class NanochatCLI(LightningCLI):
                 type=str | None,
                 default=None,
                 help="The model to fine-tune: a checkpoint, a run's folder or the name of a run; null takes the "
-                "newest run of this --name.",
+                "newest run of this --name (reinforce: of its chat stage).",
             )
             parser.add_lightning_class_args(Scores, "scores")
             parser.add_lightning_class_args(ChatCurve, "chat")
-        parser.add_lightning_class_args(Plan, "plan")
+        parser.add_lightning_class_args(plan_class(self._stage), "plan")
         parser.add_lightning_class_args(samples_class(self._stage), "samples")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_lightning_class_args(CoreCurve, "core")
@@ -187,117 +180,6 @@ class NanochatCLI(LightningCLI):
         check_config_files(args)
         self.config = parser.parse_args(without_needless(args, self._stage))
 
-    def _parse_ckpt_path(self) -> None:
-        """Lightning lets a checkpoint's settings override the command line silently; here the command line wins.
-
-        ``last`` and ``best`` mean the newest run of that name; ``auto`` is ``last`` if there is one, so that the same
-        command begins a run and goes on with it. A checkpoint of another shape is refused.
-        """
-        config = self.config[self.config.subcommand]
-        given = config.get("ckpt_path")
-        if not given and self.config.subcommand == "validate":
-            raise UsageError("validate needs a checkpoint: --ckpt_path=last, --ckpt_path=best or a file")
-        if given == AUTO:
-            if self.config.subcommand == "validate":
-                raise UsageError(f"--ckpt_path={AUTO} is for `fit`; to score a checkpoint: --ckpt_path={LAST}")
-            given = config.ckpt_path = LAST if has_last_checkpoint(self._runs(config)) else None
-        if not given:
-            if self._stage != PRETRAIN:
-                self._start_from_before(config)
-            return
-        if str(given) in (LAST, BEST):
-            self._checkpoint = find_checkpoint(str(given), self._runs(config))
-        else:
-            self._checkpoint = Path(given)
-        config.ckpt_path = str(self._checkpoint)
-        checkpoint = load_whole_checkpoint(self._checkpoint)
-        if (CHAT in checkpoint) != (self._stage != PRETRAIN):
-            other = "conversations: --stage=chat" if CHAT in checkpoint else f"text: --start_from={self._checkpoint}"
-            how = "goes on with it" if CHAT in checkpoint else "fine-tunes it"
-            raise UsageError(f"the checkpoint {self._checkpoint} has learned from {other} {how}")
-        if self._stage != PRETRAIN:
-            self._take_sizes(config, checkpoint)
-        self._check_shape(config.model, checkpoint.get("hyper_parameters", {}))
-        self._take_checkpoint(checkpoint)
-
-    def _take_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
-            self._checkpoint_step = int(checkpoint["global_step"])
-            conditions = checkpoint.get("conditions", {})
-            self._steps_before = int(conditions.get("max_steps", 0))
-            self._compiled_before = bool(conditions.get("compile"))
-        except KeyError as error:
-            raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it has no tokenizer") from error
-        if self.config.subcommand == "fit" and "optimizer_states" not in checkpoint:  # as `import` writes it
-            self._weights = checkpoint["state_dict"]
-
-    def _start_from_before(self, config: Any) -> None:
-        """Takes the weights, the sizes and the tokenizer of the stage before: the newest run of that name, or given."""
-        start = config.start_from
-        runs = self._runs_folder(config) / (start or config.name)
-        try:
-            if start is not None and Path(start).is_file():
-                self._checkpoint = Path(start)
-            elif start is not None and Path(start).name.startswith("version_"):
-                self._checkpoint = find_checkpoint(LAST, Path(start).parent, Path(start).name)
-            else:
-                self._checkpoint = find_checkpoint(LAST, runs)
-        except ValueError as error:
-            if start is not None:
-                raise UsageError(f"--start_from={start}: there is no such checkpoint, run or name of a run") from error
-            tier = " ".join(f"--config {shlex.quote(path)}" for path in pretraining_files(self._command_line))
-            raise UsageError(
-                f"there is no pretrained model below {runs}: train it first with `{program_name()} fit {tier}`, "
-                "or give another one with --start_from"
-            ) from error
-        checkpoint = load_whole_checkpoint(self._checkpoint)
-        self._take_sizes(config, checkpoint)
-        self._take_checkpoint(checkpoint)
-        self._weights = checkpoint["state_dict"]
-        config.start_from = start or str(self._checkpoint)  # so that the saved configuration says what it was
-
-    def _take_sizes(self, config: Any, checkpoint: dict[str, Any]) -> None:
-        """The model is the checkpoint's, whatever the tier says; a size given on the command line must be its own."""
-        saved = {"ngrams": 1, **checkpoint.get("hyper_parameters", {})}  # an imported one does not say that it has none
-        words = {word.split("=")[0] for word in self._command_line}
-        if any(f"--{part}.{size}" in words for size in SIZES for part in ("model", "data")):
-            self._check_shape(config.model, saved)
-        for size in SIZES:
-            if size in saved and size in config.model:
-                config.model[size] = saved[size]
-        for size in ("vocab_size", "context"):
-            if size in saved:
-                config.data[size] = saved[size]
-
-    def _check_shape(self, wanted: Any, saved: dict[str, Any]) -> None:
-        def shape(values: Any) -> dict[str, int]:
-            resolved = resolve_shape(*(values.get(name) for name in SHAPE[:4]))
-            sizes = dict(zip(SHAPE, (*resolved, values.get("vocab_size")), strict=True))
-            longest = values.get("ngrams", 1)
-            return {**sizes, "ngrams": longest, "ngram_slots": values.get("ngram_slots", 0) if longest > 1 else 0}
-
-        if not all(name in saved for name in SHAPE):
-            raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it does not say its shape")
-        have, want = shape(saved), shape(wanted)
-        different = [f"{name} {have[name]:,} instead of {want[name]:,}" for name in have if have[name] != want[name]]
-        if different:
-            assert self._checkpoint is not None
-            own = (self._checkpoint.parent.parent / "config.yaml", self._checkpoint.with_suffix(".yaml"))
-            how = next((f"--config {path}" for path in own if path.is_file()), "the configuration it was trained with")
-            raise UsageError(f"the checkpoint {self._checkpoint} has {', '.join(different)}: give {how}")
-
-    @staticmethod
-    def _runs_folder(config: Any) -> Path:
-        return Path(config.trainer.default_root_dir or ".", RUNS)
-
-    def _runs(self, config: Any) -> Path:
-        """The folder of all runs of this name and stage."""
-        return self._runs_folder(config) / self._run_name(config)
-
-    def _run_name(self, config: Any) -> str:
-        return str(config.name) if self._stage == PRETRAIN else f"{config.name}-{self._stage}"
-
     # ------------------------------------------------------------------------------------- the machine's choices
 
     def before_instantiate_classes(self) -> None:
@@ -311,6 +193,8 @@ class NanochatCLI(LightningCLI):
             raise UsageError("--trainer.max_epochs: the stream of text has no end; give --trainer.max_steps instead")
         if trainer.max_steps == -1 and trainer.max_time is None:
             trainer.max_steps = self._planned_steps(config)
+        if config.model.compile and self._stage == REINFORCE:
+            raise UsageError("--model.compile: answers are of any length, and each would be compiled for; leave it out")
         if config.model.compile is None:
             config.model.compile = self._compiles(config)
         if str(trainer.strategy).startswith("fsdp") and trainer.strategy != FSDP2:
@@ -337,7 +221,7 @@ class NanochatCLI(LightningCLI):
 
     def _compiles(self, config: Any) -> bool:
         """Whether to compile the model: as the run did before, or where it pays."""
-        if self.subcommand != "fit":
+        if self.subcommand != "fit" or self._stage == REINFORCE:
             return False
         minutes = config.plan.minutes if config.trainer.max_steps == -1 and config.trainer.max_time is None else None
         if self._compiled_before is not None and self._weights is None:
@@ -350,6 +234,8 @@ class NanochatCLI(LightningCLI):
             return self._steps_before
         if self.subcommand == "fit" and config.plan.minutes is not None:
             return -1
+        if self._stage == REINFORCE:
+            return REINFORCE_STEPS
         return self._default_steps(config.model, config.data)
 
     @staticmethod
@@ -363,7 +249,10 @@ class NanochatCLI(LightningCLI):
 
     @staticmethod
     def _usable_devices(count: int, nodes: int, data: Any) -> int:
-        """As many of a node's devices as one step's rows can be dealt out to evenly."""
+        """As many of a node's devices as one step's rows, or its questions, can be dealt out to evenly."""
+        if "questions_per_step" in data:
+            rows = data.questions_per_step
+            return max((n for n in range(1, count + 1) if rows % (n * nodes) == 0), default=count)
         if data.tokens_per_step is None:
             return count
         rows = max(1, data.tokens_per_step // (data.batch_size * resolve_row_length(data.row_length, data.context)))
@@ -379,9 +268,10 @@ class NanochatCLI(LightningCLI):
             kwargs["logger"] = self._new_logger(config)
         kwargs["plugins"] = [*as_list(trainer.plugins), SafeCheckpointIO()]
         agreement = Agreement(self._checkpoint_step if self._checkpoint is not None else 0)
-        callbacks = [*as_list(trainer.callbacks), agreement, Throughput(), Summary(), Resume(), GracefulStop()]
+        summary = Summary(str(self._checkpoint) if self._weights is not None else None)
+        callbacks = [*as_list(trainer.callbacks), agreement, Throughput(), summary, Resume(), GracefulStop()]
         if trainer.enable_checkpointing in (None, True):
-            callbacks.append(best_checkpoint())
+            callbacks.append(best_checkpoint(*best_by(self._stage)))
         else:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
         if trainer.enable_progress_bar in (None, True):
@@ -394,7 +284,8 @@ class NanochatCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _new_logger(self, config: Any) -> RunLogger:
-        version, purge_step = None, None
+        version, purge_step = config.version, None if config.version is None else 0
+        config.version = None  # whoever trains by the configuration that is saved trains another run
         if self._checkpoint is not None and self._checkpoint.stem in (LAST, BEST, PREVIOUS) and self._resumes(config):
             version, purge_step = self._checkpoint.parent.parent.name, self._checkpoint_step
         return RunLogger(self._runs_folder(config), self._run_name(config), version, purge_step)

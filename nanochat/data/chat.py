@@ -13,6 +13,7 @@ from nanochat.data.conversations import ConversationBatches, ConversationStream,
 from nanochat.data.mixture import Mixture, describe, first_items
 from nanochat.data.module import VAL_ROW, RowsDataModule
 from nanochat.data.task_sources import open_tasks
+from nanochat.tasks.task import Task
 from nanochat.tokenizer import Tokenizer, render_prompt
 
 log = logging.getLogger(__name__)
@@ -89,10 +90,13 @@ class ChatDataModule(RowsDataModule):
 
     def prepare_data(self) -> None:
         """Fetches what is not here, on one process of each machine."""
-        open_tasks(list(self.weights))
+        self._open_tasks()
+
+    def _open_tasks(self) -> list[Task]:
+        return open_tasks(list(self.weights))
 
     def _prepare_rows(self) -> None:
-        tasks = open_tasks(list(self.weights))
+        tasks = self._open_tasks()
         mixture = Mixture(dict(zip(tasks, self.weights.values(), strict=True)), self.several_turns)
         held_out = [item for _, item in mixture.held_out(HELD_OUT_ITEMS)]
         facts = [list(self.weights.items()), self.several_turns, first_items(list(mixture.shares)), held_out]
@@ -149,10 +153,13 @@ class ChatDataModule(RowsDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: the tokenizer, and the place in the stream."""
+        return {**super().state_dict(), **self._place()}
+
+    def _place(self) -> dict[str, Any]:
         origin = None
         if self._stream is not None and self.num_workers == 0:  # the workers have streams of their own
             origin = list(self._stream.origin(max(self._start_row, self._row() - 1)))
-        return {**super().state_dict(), "row": self._row(), "origin": origin}
+        return {"row": self._row(), "origin": origin}
 
     def _go_on(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint stood, if they are the same conversations."""
@@ -161,7 +168,11 @@ class ChatDataModule(RowsDataModule):
             if self.trainer.is_global_zero:
                 log.warning("The checkpoint was trained on other conversations: these are read from their beginning.")
             return
-        self.seed, self._start_row = state_dict["seed"], state_dict["row"]
+        self.seed = state_dict["seed"]
+        self._take_place(state_dict)
+
+    def _take_place(self, state_dict: dict[str, Any]) -> None:
+        self._start_row = state_dict["row"]
         self._origin = Origin(*state_dict["origin"]) if state_dict["origin"] is not None else None
 
     # -------------------------------------------------------------------------------------------- the loaders

@@ -12,10 +12,11 @@ from typing import NamedTuple
 from nanochat.data.hub import Address, HubShard, list_corpus
 from nanochat.data.table import to_table
 from nanochat.data.task_sources import HUB
-from nanochat.tasks.records import Record
+from nanochat.tasks.records import Record, Records
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 TEST = "test"  # the split that models are scored on
+TRAIN = "train"  # the one that they may learn from
 
 
 class Source(NamedTuple):
@@ -37,6 +38,16 @@ SOURCES = {
     "gsm8k": Source(HUB["gsm8k"].repository, HUB["gsm8k"].held_out[0], HUB["gsm8k"].columns),
     "humaneval": Source("openai/openai_humaneval", "openai_humaneval", ("prompt", "test", "entry_point")),
 }
+
+
+def local_task(name: str, folder: Path) -> Records:
+    """A task of the hub, made of the files in a folder: those with "train" in their names are learned from.
+
+    Raises:
+        ValueError: as :func:`exam_records`, and if there are none to learn from.
+    """
+    learned, held_out = (_local(name, SOURCES[name], folder.expanduser(), split) for split in (TRAIN, TEST))
+    return Records(name, learned, held_out, HUB[name].convert, HUB[name].check)
 
 
 def exam_records(name: str, folder: Path | None = None) -> Sequence[Record]:
@@ -63,11 +74,12 @@ def has_exam(name: str, folder: Path) -> bool:
     return bool(_files(name, SOURCES[name], folder.expanduser()))
 
 
-def _local(name: str, source: Source, folder: Path) -> Sequence[Record]:
-    files = _files(name, source, folder)
+def _local(name: str, source: Source, folder: Path, split: str = TEST) -> Sequence[Record]:
+    files = _files(name, source, folder, split)
     if not files:
+        kind = "" if split == TEST else f" to learn from ({split} in their names)"
         raise ValueError(
-            f"--data={folder} has no {name}: its files ({', '.join(SUFFIXES)}) belong into {folder / name}"
+            f"--data={folder} has no {name}: its files{kind} ({', '.join(SUFFIXES)}) belong into {folder / name}"
         )
     if files[0].suffix == ".parquet":
         stamps = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -75,18 +87,19 @@ def _local(name: str, source: Source, folder: Path) -> Sequence[Record]:
     return [record for file in files for record in _lines(file, source.columns)]
 
 
-def _files(name: str, source: Source, folder: Path) -> list[Path]:
-    """The files of one form in the task's folder: those with "test" in their names, or else all."""
+def _files(name: str, source: Source, folder: Path, split: str = TEST) -> list[Path]:
+    """The files of one form in the task's folder: those with the split in their names, or else all to be scored on."""
     if not folder.is_dir():
         raise ValueError(f"--data={folder}: there is no such folder")
-    named = [path for path in sorted(folder.iterdir()) if path.is_dir() and _plain(path.name) == name]
-    for place in (path / inner for path in named for inner in ("", source.folder)):
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and _plain(path.name) == name]
+    for place in (path / inner for path in folders for inner in ("", source.folder)):
         if not place.is_dir():
             continue
         for suffix in SUFFIXES:
             found = sorted(path for path in place.iterdir() if path.name.endswith(suffix))
             if found:
-                return [path for path in found if TEST in path.name.lower()] or found
+                named = [path for path in found if split in path.name.lower()]
+                return named or (found if split == TEST else [])
     return []
 
 

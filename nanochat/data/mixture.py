@@ -42,20 +42,24 @@ class Mixture:
         self.shares = {task: weight / whole for task, weight in tasks.items() if weight > 0}
         self.several_turns = several_turns
 
-    def items(self, seed: int, number: int) -> list[Item]:
-        """The items of a round, in a shuffled order."""
+    def items(self, seed: int, number: int) -> list[tuple[Task, Item]]:
+        """The items of a round, in a shuffled order, each with the task that it is of."""
         drawn = []
         for task, share in self.shares.items():
             first, last = (int((number + n) * ROUND * share + 0.5) for n in (0, 1))
-            drawn += [task.item(seed, index) for index in range(first, last)]
+            drawn += [(task, task.item(seed, index)) for index in range(first, last)]
         return [drawn[i] for i in shuffled(len(drawn), seed, number)]
+
+    def items_before(self, number: int) -> int:
+        """How many items there are in all rounds before one."""
+        return sum(int(number * ROUND * share + 0.5) for share in self.shares.values())
 
     def round(self, seed: int, number: int) -> list[Turns]:
         """The conversations of a round: items alone, or several as the turns of one."""
         rng = generator("turns", seed, number)
         conversations: list[Turns] = []
         open_for_more = False
-        for item in self.items(seed, number):
+        for _, item in self.items(seed, number):
             joins = item.messages[0]["role"] != "system" and len(item.messages) == 2
             goes_on = rng.random() < self.several_turns
             if goes_on and joins and open_for_more and len(conversations[-1]) < MOST_TURNS:

@@ -20,6 +20,8 @@ class Generation:
 
     Attributes:
         tokens: the new tokens, those of the calculator's results included; what ended the text is not.
+        chosen: of each of them, whether the model chose it; the calculator's results it was told.
+        end: the token by which the model ended the text; None if it did not.
         finished: why it ended: "stop" (the model or a stop text ended it), "length" (no room, or as long as was
             asked for), "cancelled"; None while it is in work.
         prompt_tokens: tokens of the prompt.
@@ -32,6 +34,8 @@ class Generation:
     ) -> None:
         self.tokenizer, self.stream, self.sampler = tokenizer, stream, sampler
         self.prompt_tokens, self.pending, self.tokens = len(prompt), list(prompt), list[int]()
+        self.chosen: list[bool] = []
+        self.end: int | None = None
         self.finished: str | None = None
         self.siblings: list[Generation] = []
         self._stop = [text for text in stop if text]
@@ -51,6 +55,7 @@ class Generation:
     def add(self, token: int) -> None:
         """Takes in the token that was chosen."""
         if token in self._ends:
+            self.end = token
             return self.finish("stop")
         self._take_in(token)
         self.pending = [token]
@@ -69,11 +74,12 @@ class Generation:
         forced = [self._special["<|output_start|>"], *self.tokenizer.encode(result), self._special["<|output_end|>"]]
         if len(forced) <= MOST_RESULT and self.stream.position + 1 + len(forced) < self.stream.length:
             for token in forced:
-                self._take_in(token)
+                self._take_in(token, chosen=False)
             self.pending += forced
 
-    def _take_in(self, token: int) -> None:
+    def _take_in(self, token: int, chosen: bool = True) -> None:
         self.tokens.append(token)
+        self.chosen.append(chosen)
         for name, kind in _MARKS.items():
             if token == self._special[name]:
                 if name != "<|python_end|>":  # whoever answers the call needs to know that it was one

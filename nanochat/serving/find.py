@@ -6,9 +6,9 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from nanochat.training.checkpoint_files import BEST, CHAT, FOLDER, LAST, PREVIOUS, RUNS
+from nanochat.training.checkpoint_files import BEST, CHAT, FOLDER, LAST, PREVIOUS, QUESTIONS, RUNS
 
-TUNED = "{}-chat"  # the name of the runs that fine-tune those of a name
+TUNED = ("{}-chat", "{}-reinforce")  # the names of the runs that make an assistant of those of a name
 TRAIN = (
     "train one with `{0} fit --config configs/tiny.yaml`, then make an assistant of it with "
     "`{0} fit --config configs/tiny.yaml --config configs/chat.yaml`"
@@ -43,7 +43,7 @@ def find_model(what: str | Path | None = None, root: str | Path = ".", program: 
             raise ValueError(f"there is no checkpoint in the folder {path}: give that of a run ({RUNS}/tiny/version_0)")
         return found
     name = str(what)
-    found = newest(run for one in (name, TUNED.format(name)) for run in (runs / one).glob("version_*"))
+    found = newest(run for one in (name, *(t.format(name) for t in TUNED)) for run in (runs / one).glob("version_*"))
     if found is not None:
         return found
     if path.suffix or len(path.parts) > 1:
@@ -90,6 +90,7 @@ def is_chat(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            return CHAT.encode() in archive.read(name)
+            content = archive.read(name)
+            return any(kind.encode() in content for kind in (CHAT, QUESTIONS))
     except (OSError, StopIteration, zipfile.BadZipFile):
         return False

@@ -19,7 +19,8 @@ LAST = "last"
 BEST = "best"
 AUTO = "auto"  # --ckpt_path=auto: the last one if there is one
 PREVIOUS = "previous"  # what last.ckpt was before
-TEXT, CHAT = "TextDataModule", "ChatDataModule"  # under these names Lightning saves what the data of a stage says
+# under these names Lightning saves what the data of a stage says
+TEXT, CHAT, QUESTIONS = "TextDataModule", "ChatDataModule", "QuestionsDataModule"
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -73,8 +74,13 @@ def data_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         KeyError: if it is no checkpoint of this project.
     """
-    state: dict[str, Any] = checkpoint[CHAT if CHAT in checkpoint else TEXT]
+    state: dict[str, Any] = checkpoint[kind_of(checkpoint)]
     return state
+
+
+def kind_of(checkpoint: Mapping[str, Any]) -> str:
+    """What the run has learned from: ``TEXT``, ``CHAT`` or ``QUESTIONS``."""
+    return next((kind for kind in (CHAT, QUESTIONS) if kind in checkpoint), TEXT)
 
 
 def _offer_previous(path: Path) -> str:

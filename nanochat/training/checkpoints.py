@@ -77,9 +77,9 @@ class LastCheckpoint(ModelCheckpoint):
         return path
 
 
-def best_checkpoint() -> ModelCheckpoint:
-    """``best.ckpt``: the model with the lowest val/bpb so far."""
-    return ModelCheckpoint(filename=BEST, monitor="val/bpb", mode="min", enable_version_counter=False)
+def best_checkpoint(monitor: str = "val/bpb", mode: str = "min") -> ModelCheckpoint:
+    """``best.ckpt``: the model with the lowest val/bpb so far, or with the best of another score."""
+    return ModelCheckpoint(filename=BEST, monitor=monitor, mode=mode, enable_version_counter=False)
 
 
 def find_checkpoint(which: str, runs: Path, version: str = "version_*") -> Path:
@@ -102,9 +102,9 @@ def find_checkpoint(which: str, runs: Path, version: str = "version_*") -> Path:
     raise ValueError(f"there is no {which} checkpoint below {runs}: train first, or give --ckpt_path a file")
 
 
-def has_last_checkpoint(runs: Path) -> bool:
-    """Whether a run of that name can go on."""
+def has_last_checkpoint(runs: Path, version: str = "version_*") -> bool:
+    """Whether a run of that name, or a certain one of them, can go on."""
     try:
-        return find_checkpoint(LAST, runs).is_file()
+        return find_checkpoint(LAST, runs, version).is_file()
     except ValueError:
         return False

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from nanochat.data.module import RowsDataModule
 from nanochat.data.prompts import Prompt
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
@@ -44,6 +45,8 @@ class LanguageModel(LightningModule):
             as well. A small vocabulary learns far faster with them, at no cost of time; but only this program can run
             such a model. 1 is nanochat's own architecture, which `export` can hand on to others.
         ngram_slots: rows in the table of n-grams, for each length.
+        predecessors: how many of the tokens before have a vector by themselves, too, fewer than ngrams: with 1, copying
+            is learned far earlier.
         matrix_lr: learning rate of the matrices in the blocks (Muon); null takes the rule.
         embedding_lr: learning rate of the token embedding (AdamW); null takes the rule.
         head_lr: learning rate of the output head (AdamW); null takes the rule.
@@ -63,6 +66,8 @@ class LanguageModel(LightningModule):
         ValueError: if the sizes do not fit each other or a number is out of range.
     """
 
+    counts_operations = True  # whether its tokens say how many operations it took to learn from them
+
     def __init__(
         self,
         depth: int = 4,
@@ -73,6 +78,7 @@ class LanguageModel(LightningModule):
         context: int = 512,
         ngrams: int = 1,
         ngram_slots: int = 2**16,
+        predecessors: int = 0,
         matrix_lr: float | None = None,
         embedding_lr: float | None = None,
         head_lr: float | None = None,
@@ -101,7 +107,7 @@ class LanguageModel(LightningModule):
         self.weight_decay, self.muon_every, self.muon_band = weight_decay, muon_every, muon_band
         self.warmup_steps, self.warmdown, self.final_lr = warmup_steps, warmdown, final_lr
         self.compile_model = bool(compile)  # the command line decides what null stands for
-        self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads, ngrams, ngram_slots)
+        self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads, ngrams, ngram_slots, predecessors)
         self._writing: tuple[Engine, Sampling, int | None, int]  # there after write_as
         self.val_bpb: BitsPerByte | None = None  # made in setup, when the tokenizer is known
         self.train_bpb: BitsPerByte | None = None
@@ -153,14 +159,28 @@ class LanguageModel(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Logs the mean loss and the bits per byte of the steps since the last time, and how large the gradient is."""
         if logs_step(self.trainer, self.global_step + 1):
-            gradients = [p.grad for p in self.gpt.parameters() if p.grad is not None]
-            gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
-            norm = torch.nn.utils.get_total_norm(gradients)
-            self.log("train/gradient_norm", norm.full_tensor() if isinstance(norm, DTensor) else norm)
+            self.log("train/gradient_norm", self.gradient_norm())
             assert self.train_bpb is not None
             self.log("train/loss", self._loss_sum / self._loss_count, sync_dist=True)  # the mean over all devices
             self.log("train/bpb", self.train_bpb.compute().float())
             self.reset_training_averages()
+
+    def gradient_norm(self) -> Tensor:
+        """How large the gradient of all parameters together is."""
+        gradients = [p.grad for p in self.gpt.parameters() if p.grad is not None]
+        gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def example_batch(self) -> Any:
+        """A micro-step that takes as long as a real one: random tokens are as much work."""
+        data: RowsDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return random_batch(data.vocab_size, data.batch_size, data.row_length, self.device)
+
+    @staticmethod
+    def tokens_in(batch: Any) -> int:
+        """Tokens that a micro-step learns from."""
+        return int(batch[1].numel())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Losses that are not logged yet belong to the next line of the log, whichever process writes it."""
@@ -264,3 +284,10 @@ class LanguageModel(LightningModule):
     def learning_rate_of(self, group: str) -> float | None:
         """The rate that the user has set for a group of parameters; None if the rule is to decide."""
         return dict(zip(GROUPS, self.learning_rates, strict=True))[group]
+
+
+def random_batch(vocab_size: int, rows: int, row_length: int, device: torch.device) -> Batch:
+    """Ids and targets, both (rows, row_length), always the same."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(vocab_size, (rows, row_length + 1), generator=generator).to(device)
+    return tokens[:, :-1], tokens[:, 1:]

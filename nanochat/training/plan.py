@@ -15,12 +15,12 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from nanochat.data.batches import VAL_BATCH_TOKENS, Batch
+from nanochat.data.batches import VAL_BATCH_TOKENS
 from nanochat.data.module import RowsDataModule
 from nanochat.training.compiling import compile_now
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import available_memory, describe, synchronize
-from nanochat.training.language_model import LanguageModel
+from nanochat.training.language_model import LanguageModel, random_batch
 from nanochat.training.memory import COMPILER, PROCESS, WORKSPACE, training_memory
 from nanochat.training.sharding import FullyShardedStrategy, let_go
 from nanochat.training.steps import ends_step, find_callback, validations_left
@@ -75,18 +75,22 @@ class Plan(Callback):
         """Fewer of them in a short run."""
         assert self.minutes is not None
         data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        each = trainer.strategy.broadcast(data.val_predictions * self._token_seconds)
+        each = trainer.strategy.broadcast(self._seconds_to_validate(data))
         data.validations = max(1, min(data.validations, int(VALIDATING * 60 * self.minutes / each)))
 
     def _fitting(self, trainer: Trainer, step_seconds: float, validations: int) -> int:
         """How many steps fit into what is left of the time, with so many validations, by the first rank's word."""
         assert self.minutes is not None
         data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        scoring = validations * data.val_predictions * self._token_seconds if trainer.enable_validation else 0.0
+        scoring = validations * self._seconds_to_validate(data) if trainer.enable_validation else 0.0
         elapsed = time.time() - psutil.Process().create_time()
         return int(
             trainer.strategy.broadcast(int((60 * self.minutes - elapsed - scoring - ENDING_SECONDS) / step_seconds))
         )
+
+    def _seconds_to_validate(self, data: RowsDataModule) -> float:
+        """That each validation during the run takes."""
+        return data.val_predictions * self._token_seconds
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -133,17 +137,13 @@ class Plan(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LanguageModel)
         data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        tokens_per_second = data.tokens_per_step(trainer.world_size) / self._step_seconds
         rows = self._describe(trainer, pl_module, data)
         if trainer.max_steps > 0:
-            scored = validations_left(trainer) * data.val_predictions
-            scored += data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
+            scored = data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
             training = (trainer.max_steps - trainer.global_step) * self._step_seconds * AROUND_A_STEP
-            self.expected_seconds = training + scored * self._token_seconds
-            mfu = self._mfu(trainer, tokens_per_second)
-            rows["time"] = f"about {duration(self.expected_seconds)} at {count(tokens_per_second)} tokens/s" + (
-                f", {mfu:.0%} of the machine's peak" if mfu is not None else ""
-            )
+            validating = validations_left(trainer) * self._seconds_to_validate(data)
+            self.expected_seconds = training + validating + scored * self._token_seconds
+            rows["time"] = f"about {duration(self.expected_seconds)} at {self._pace(trainer, data)}"
         if self._chosen:
             rows["steps"] = f"as many as fit into {self.minutes:g} minutes here (--trainer.max_steps says it outright)"
         rows["written to"] = str(trainer.log_dir)
@@ -151,23 +151,22 @@ class Plan(Callback):
         say()
         self._looked, self._validating = (time.monotonic(), trainer.global_step), 0.0
 
+    def _pace(self, trainer: Trainer, data: RowsDataModule) -> str:
+        """How fast it trains, in words."""
+        tokens_per_second = data.tokens_per_step(trainer.world_size) / self._step_seconds
+        throughput = find_callback(trainer, Throughput)
+        mfu = throughput.mfu(trainer, tokens_per_second) if throughput is not None else None
+        return f"{count(tokens_per_second)} tokens/s" + (
+            f", {mfu:.0%} of the machine's peak" if mfu is not None else ""
+        )
+
     def _describe(self, trainer: Trainer, module: LanguageModel, data: RowsDataModule) -> dict[str, str]:
         gpt, shape = module.gpt, module.gpt.shape
-        tokens_per_step = data.tokens_per_step(trainer.world_size)
         rows = {
             "model": f"{gpt.num_parameters:,} parameters: depth {shape.depth}, width {shape.width}, "
             f"{shape.heads} heads, vocabulary {gpt.vocab_size:,}",
-            "text": f"{data.source}: {data.extent} ({data.fingerprint})",
+            **self._describe_work(trainer, module, data),
         }
-        if trainer.max_steps > 0:
-            tokens = trainer.max_steps * tokens_per_step
-            rows["training"] = (
-                f"{trainer.max_steps:,} steps of {count(tokens_per_step)} tokens: {count(tokens)} tokens, "
-                f"{tokens / gpt.num_parameters:.2g} per parameter"
-            )
-            rows["compute"] = f"{tokens * gpt.flops_per_token(data.row_length):.2g} FLOPs"
-            if data.all_tokens is not None:
-                rows["compute"] += f", {tokens / data.all_tokens:.2g} times through the text"
         rates = [f"{group['name']} {group['initial_lr']:.2g}" for group in trainer.optimizers[0].param_groups]
         rows["learning"] = f"rates: {', '.join(rates)}"
         device = trainer.strategy.root_device
@@ -177,9 +176,20 @@ class Plan(Callback):
         rows["memory"] = f"about {size(expected_memory(trainer, module))}"
         return rows
 
-    def _mfu(self, trainer: Trainer, tokens_per_second: float) -> float | None:
-        throughput = find_callback(trainer, Throughput)
-        return throughput.mfu(trainer, tokens_per_second) if throughput is not None else None
+    def _describe_work(self, trainer: Trainer, module: LanguageModel, data: RowsDataModule) -> dict[str, str]:
+        """What is learned from, and how much of it."""
+        gpt, tokens_per_step = module.gpt, data.tokens_per_step(trainer.world_size)
+        rows = {"text": f"{data.source}: {data.extent} ({data.fingerprint})"}
+        if trainer.max_steps > 0:
+            tokens = trainer.max_steps * tokens_per_step
+            rows["training"] = (
+                f"{trainer.max_steps:,} steps of {count(tokens_per_step)} tokens: {count(tokens)} tokens, "
+                f"{tokens / gpt.num_parameters:.2g} per parameter"
+            )
+            rows["compute"] = f"{tokens * gpt.flops_per_token(data.row_length):.2g} FLOPs"
+            if data.all_tokens is not None:
+                rows["compute"] += f", {tokens / data.all_tokens:.2g} times through the text"
+        return rows
 
 
 def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
@@ -222,20 +232,14 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
     """Seconds to train one step and to score one held-out token, from a few real steps that leave no trace.
 
     The optimizer runs with a learning rate of zero and a state of its own, so weights and state stay what they are.
-    Random tokens are as much work as real ones.
     """
     data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
     optimizer = trainer.strategy.optimizers[0]
-    generator = torch.Generator().manual_seed(0)
     averages = module.training_averages()
-
-    def random_batch(rows: int, row_length: int) -> Batch:
-        tokens = torch.randint(data.vocab_size, (rows, row_length + 1), generator=generator).to(device)
-        return tokens[:, :-1], tokens[:, 1:]
-
-    batch = random_batch(data.batch_size, data.row_length)
-    held_out = random_batch(max(1, VAL_BATCH_TOKENS // 4 // data.held_out.length), data.held_out.length)
+    batch = module.example_batch()
+    length = data.held_out.length
+    held_out = random_batch(data.vocab_size, max(1, VAL_BATCH_TOKENS // 4 // length), length, device)
 
     def last_micro_step() -> None:
         loss = trainer.strategy.training_step(batch, 0)

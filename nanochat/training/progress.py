@@ -16,10 +16,17 @@ from nanochat.training.throughput import Throughput
 
 REFRESH_SECONDS = 0.5  # of the live line
 LINE_SECONDS = 30.0  # between the lines in a file
+# curves that are shown where a run has them, with the word and the form for it
+SHOWN = (
+    ("train/loss", "loss", ".3f"),
+    ("train/bpb", "bpb", ".3f"),
+    ("train/reward", "reward", ".3f"),
+    ("train/answer_tokens", "tokens an answer", ".1f"),
+)
 
 
 class StepProgress(ProgressBar):
-    """Counts optimizer steps, not micro-batches: step, loss, bits per byte, tokens a second, time left."""
+    """Counts optimizer steps, not micro-batches: step, loss, bits per byte or reward, tokens a second, time left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,15 +66,13 @@ class StepProgress(ProgressBar):
         self._show(trainer)
 
     def _show(self, trainer: Trainer) -> None:
-        metrics, parts = trainer.callback_metrics, []
-        if "train/loss" in metrics:
-            parts.append(f"loss {metrics['train/loss'].item():.3f}")
-            parts.append(f"bpb {metrics['train/bpb'].item():.3f}")
+        metrics = trainer.callback_metrics
+        parts = [f"{word} {metrics[name].item():{form}}" for name, word, form in SHOWN if name in metrics]
         throughput = find_callback(trainer, Throughput)
         speed = throughput.tokens_per_second if throughput is not None else None
         if speed:
             parts.append(f"{count(speed)} tokens/s")
-            left = self._seconds_left(trainer, speed)
+            left = self._seconds_left(trainer, throughput.step_seconds) if throughput is not None else None
             if left is not None:
                 parts.append(f"{clock(left)} left")
         if self._bar is not None:
@@ -79,12 +84,10 @@ class StepProgress(ProgressBar):
             total = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
             say("  ".join([f"step {trainer.global_step}{total}", *parts]))
 
-    def _seconds_left(self, trainer: Trainer, tokens_per_second: float) -> float | None:
-        if trainer.max_steps < 0:
+    def _seconds_left(self, trainer: Trainer, step_seconds: float | None) -> float | None:
+        if trainer.max_steps < 0 or step_seconds is None:
             return None
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        steps = trainer.max_steps - trainer.global_step
-        training = steps * data.tokens_per_step(trainer.world_size) / tokens_per_second
+        training = (trainer.max_steps - trainer.global_step) * step_seconds
         return training + validations_left(trainer) * self._validation_seconds
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -28,8 +28,9 @@ class Samples(Callback):
             return
         assert isinstance(pl_module, LanguageModel)
         text = self.shown(self.sample(trainer, pl_module))
-        bpb = trainer.callback_metrics["val/bpb"].item()
-        say(f"step {trainer.global_step:,}  val/bpb {bpb:.4f}  {one_line(text)}")
+        metrics = trainer.callback_metrics
+        scores = [f"{name} {metrics[name].item():.4f}" for name in ("val/accuracy", "val/bpb") if name in metrics]
+        say("  ".join([f"step {trainer.global_step:,}", *scores, one_line(text)]))
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
             trainer.logger.experiment.add_text("sample", as_markdown(text), trainer.global_step)
 

@@ -22,6 +22,7 @@ class Throughput(Callback):
 
     Attributes:
         tokens_per_second: over the steps since the last time it was logged; None before.
+        step_seconds: of each of these steps.
         seconds: time spent in training steps by this process.
         tokens: tokens trained on by all devices in that time.
         peak: FLOP/s of all devices together; None if not known.
@@ -29,6 +30,8 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.tokens_per_second: float | None = None
+        self.step_seconds: float | None = None
+        self._steps = 0  # since then
         self.seconds = 0.0
         self.tokens = 0
         self.peak: float | None = None
@@ -43,7 +46,7 @@ class Throughput(Callback):
 
     def mfu(self, trainer: Trainer, tokens_per_second: float) -> float | None:
         """The share of the peak that so many tokens a second are; None where the peak is not known."""
-        if self.peak is None:
+        if self.peak is None or not trainer.lightning_module.counts_operations:
             return None
         flops_per_token = trainer.lightning_module.gpt.flops_per_token(trainer.datamodule.row_length)  # type: ignore
         return float(flops_per_token) * tokens_per_second / self.peak
@@ -55,13 +58,15 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        tokens = batch[1].numel() * trainer.world_size
+        tokens = pl_module.tokens_in(batch) * trainer.world_size  # type: ignore[operator]
         self.tokens += tokens
         self._since[1] += tokens
+        self._steps += ends_step(trainer, batch_idx)
         if not (ends_step(trainer, batch_idx) and logs_step(trainer, trainer.global_step)):
             return
         self._stop_clock(trainer)
         self.tokens_per_second = self._since[1] / self._since[0]
+        self.step_seconds, self._steps = self._since[0] / self._steps, 0
         pl_module.log("train/tokens_per_second", self.tokens_per_second)
         waited = trainer.datamodule.seconds_waited  # type: ignore[attr-defined]
         pl_module.log("train/data_wait", (waited - self._waited) / self._since[0])
