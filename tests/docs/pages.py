@@ -1,0 +1,144 @@
+"""The README and the pages of docs/: their commands, links and code, as the tests need them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+NOTEBOOK = DOCS / "nanochat.ipynb"
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SHELL = ("sh", "bash", "powershell")
+ENDS = {"|", "||", "&&", ";", "&"}  # of a command within a line
+
+
+class Line(NamedTuple):
+    """A line of a code block, or a command within the text, and the page that it is on."""
+
+    page: Path
+    text: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.page.name}: {self.text}"
+
+
+@cache
+def pages() -> tuple[Path, ...]:
+    return (ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted(DOCS.glob("*.md")))
+
+
+@cache
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The contents of the page's code blocks in one of these languages."""
+    return [content for language, content in BLOCK.findall(text_of(page)) if language in languages]
+
+
+def without_blocks(page: Path) -> str:
+    """The page's text without its code blocks."""
+    return BLOCK.sub("", text_of(page))
+
+
+def inline_code(page: Path) -> list[str]:
+    """What is set between single backticks in the page's text, with line breaks as spaces."""
+    return [" ".join(code.split()) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", without_blocks(page))]
+
+
+def lines() -> Iterator[Line]:
+    """The lines of all shell blocks, joined where a backslash or a loop divides them."""
+    for page in pages():
+        for block in blocks(page, *SHELL):
+            joined = re.sub(r"\\\n", " ", block)
+            joined = re.sub(r"\bdo\n|;\n", lambda m: m[0].replace("\n", " "), joined)
+            for line in joined.splitlines():
+                if line.strip() and not line.lstrip().startswith("#"):
+                    yield Line(page, line.strip())
+
+
+def notebook_lines() -> Iterator[Line]:
+    """What the notebook hands to the shell, with the names of its parameters as they are."""
+    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            for line in re.sub(r"\\\n", " ", "".join(cell["source"])).splitlines():
+                if line.startswith("!"):
+                    yield Line(NOTEBOOK, line[1:].strip())
+
+
+def commands(line: Line) -> list[list[str]]:
+    """The commands in a line as words: without comments, each turn of a loop, each part of a pipe.
+
+    A line for Windows is read as one for Linux.
+    """
+    text = line.text
+    if text.startswith((".venv\\", "py ")):
+        text = re.sub(r"^\.venv\\Scripts\\", "", text).replace("\\", "/")
+    if loop := re.fullmatch(r"for (\w+) in (.*?); do (.*?);? done(?:\s+#.*)?", text):
+        name, values, body = loop.groups()
+        turns = [re.sub(rf"\$\{{?{name}\b\}}?", value, body) for value in shlex.split(values)]
+        return [words for turn in turns for words in commands(Line(line.page, turn))]
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=";|&")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    found: list[list[str]] = [[]]
+    for word in lexer:
+        if word.startswith("#"):
+            break
+        if word in ENDS:
+            found.append([])
+        else:
+            found[-1].append(word)
+    return [words for words in found if words]
+
+
+def ours(words: list[str]) -> list[str] | None:
+    """The arguments of our command line in a command, however it is started; None if it is another program's."""
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables
+        words = words[1:]
+    if words[:1] == ["torchrun"] and "cli.py" in words:
+        return words[words.index("cli.py") + 1 :]
+    if words[:2] == ["sbatch", "configs/cluster/slurm.sh"]:
+        return ["fit", *words[2:]]
+    if words[:1] == ["nanochat"]:
+        return words[1:]
+    if words and re.fullmatch(r"(.*/)?python3?", words[0]) and words[1:2] == ["cli.py"]:
+        return words[2:]
+    return None
+
+
+@cache
+def our_commands() -> tuple[Line, ...]:
+    """All commands of ours on all pages and in the notebook, each once, as words that shlex would split again."""
+    found: dict[tuple[str, ...], Line] = {}
+    for line in [*lines(), *(notebook_lines() if NOTEBOOK.exists() else ())]:
+        for words in commands(line):
+            if (arguments := ours(words)) is not None:
+                found.setdefault(tuple(arguments), Line(line.page, shlex.join(arguments)))
+    for page in pages():
+        for code in inline_code(page):
+            if code.startswith("python cli.py ") and "..." not in code and "COMMAND" not in code:
+                found.setdefault(tuple(shlex.split(code)[2:]), Line(page, code.removeprefix("python cli.py ")))
+    return tuple(found.values())
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub makes of a heading."""
+    heading = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", heading).replace(" ", "-")
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """What a link into the page may name: its headings, and its <a id="..."> marks."""
+    text = without_blocks(page)
+    headings = [slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    numbered = [h if headings[:n].count(h) == 0 else f"{h}-{headings[:n].count(h)}" for n, h in enumerate(headings)]
+    return frozenset([*numbered, *re.findall(r'<a id="([\w-]+)">', text)])

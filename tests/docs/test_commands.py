@@ -1,0 +1,141 @@
+"""The commands in the README, in docs/ and in the notebook: each is understood by the real parser."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from nanochat.cli import main
+from nanochat.cli.main import COMMANDS
+from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.stages import STAGES
+from tests.docs.pages import ROOT, Line, commands, inline_code, lines, our_commands, pages, text_of
+
+# Options of other programs, which the pages speak of.
+FOREIGN = {
+    *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--gpus-per-task", "--cpus-per-task", "--signal", "--ntasks"),
+    *("--nproc-per-node", "--nproc_per_node", "--standalone", "--privileged", "--security-opt"),
+}
+
+
+class Understood(BaseException):  # no Exception: nothing but the tests takes it for an error
+    """Raised in place of what a command would do, once its arguments are understood."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.parser = parser
+
+
+@pytest.fixture
+def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands end where they have understood their arguments."""
+    parse = OneLineErrors.parse_args
+
+    def parse_and_stop(self: OneLineErrors, args: Sequence[str] | None = None, *others: Any, **options: Any) -> None:
+        parse(self, args, *others, **options)
+        raise Understood(self)
+
+    monkeypatch.setattr(OneLineErrors, "parse_args", parse_and_stop)
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.usefixtures("only_parsing")
+@pytest.mark.parametrize("line", our_commands(), ids=lambda line: line.id)
+def test_the_command_can_be_parsed(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(line.text)
+    if words[-1] == "--help" or len(words) == 1 and "`" + f"python cli.py {words[0]}" + "`" in text_of(line.page):
+        assert words[0] in {*COMMANDS, "--help"}  # named, not given
+        return
+    try:
+        status = main(words)
+    except Understood:
+        return
+    pytest.fail(f"{line.page.name}: {line.text}\nends with {status}: {capsys.readouterr().err}")
+
+
+@pytest.mark.usefixtures("only_parsing")
+def test_a_command_that_does_not_exist_would_be_found(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["fit", "--model.dept=3"], ["chat", "--promt=Hello"], ["dance"], ["fit", "--config=none.yaml"]):
+        assert main(words) == 2
+    with pytest.raises(Understood):
+        main(["fit", "--config", "configs/tiny.yaml"])
+
+
+def test_commands_are_found_wherever_they_are_written() -> None:
+    page = ROOT / "README.md"
+    assert commands(Line(page, "for n in 4 6; do python cli.py fit --model.depth=$n; done  # loop")) == [
+        ["python", "cli.py", "fit", "--model.depth=4"],
+        ["python", "cli.py", "fit", "--model.depth=6"],
+    ]
+    assert commands(Line(page, 'echo "a; b" | python cli.py chat  # and so on')) == [
+        ["echo", "a; b"],
+        ["python", "cli.py", "chat"],
+    ]
+    assert commands(Line(page, r".venv\Scripts\python cli.py fit --config configs\tiny.yaml")) == [
+        ["python", "cli.py", "fit", "--config", "configs/tiny.yaml"]
+    ]
+
+
+def test_every_command_is_documented() -> None:
+    documented = {shlex.split(line.text)[0] for line in our_commands()}
+    assert set(COMMANDS) <= documented, "no page shows how to use it"
+    assert documented <= {*COMMANDS, "--help"}
+    assert len(our_commands()) > 60
+
+
+def test_targets_of_make_exist() -> None:
+    makefile = text_of(ROOT / "Makefile")
+    targets = [words[1] for line in lines() for words in commands(line) if words[0] == "make"]
+    targets += [code.split()[1] for page in pages() for code in inline_code(page) if re.fullmatch(r"make [\w-]+", code)]
+    assert "tiny" in targets
+    for target in targets:
+        assert re.search(rf"^[\w -]*\b{target}\b[\w -]*:", makefile, re.MULTILINE), target
+
+
+def test_configuration_files_in_commands_exist() -> None:
+    for line in lines():
+        for words in commands(line):
+            for word in words:
+                if word.endswith((".yaml", ".sh")) and "mine" not in word:
+                    assert (ROOT / word.split("=")[-1]).is_file(), line.id
+
+
+def test_options_in_the_text_are_those_of_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {*FOREIGN, "--help"} | known_options(monkeypatch)
+    assert {"--model.depth", "--prompt", "--port"} <= known
+    for page in pages():
+        for code in inline_code(page):
+            for option in re.findall(r"(?<![\w-])--[\w.-]*\w", code):
+                assert option in known, f"{page.name}: `{code}`"
+
+
+def known_options(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The options of all commands and stages."""
+    calls = [[name] for name in COMMANDS if name != "tokenizer"]
+    calls += [["tokenizer", "train"], ["tokenizer", "evaluate"]]
+    calls += [["fit", f"--stage={stage}"] for stage in STAGES]
+
+    def stop(self: OneLineErrors, *others: Any, **options: Any) -> None:
+        raise Understood(self)
+
+    monkeypatch.setattr(OneLineErrors, "parse_args", stop)
+    known: set[str] = set()
+    for words in calls:
+        with pytest.raises(Understood) as end:
+            main(words)
+        known |= options_of(end.value.parser)
+    return known
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """The options of a parser and of its commands."""
+    found: set[str] = set()
+    for action in parser._actions:
+        found |= {*action.option_strings}
+        for subparser in getattr(action, "_name_parser_map", {}).values():
+            found |= options_of(subparser)
+    return found
