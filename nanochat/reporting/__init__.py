@@ -1,0 +1,1 @@
+"""The report card: one page about a model's whole life, from its first step to its last score."""

@@ -1,0 +1,109 @@
+"""The card as plain values: all that is known of a model, and what is missing."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+
+from nanochat.reporting.life import Life
+from nanochat.reporting.missing import missing_ends, missing_scores, missing_stages
+from nanochat.reporting.published import beside
+from nanochat.reporting.schema import FORMAT, Card, Compression, Missing, Sample, Score
+from nanochat.reporting.scores import score_of
+from nanochat.reporting.stage import describe, moment, totals
+from nanochat.reporting.writing import compression_of, samples_of, vocabularies
+from nanochat.training.provenance import code, machine, versions
+
+
+def make_card(
+    life: Life,
+    samples: bool = True,
+    dollars_per_hour: float | None = None,
+    program: str = "python cli.py",
+    say: Callable[[str], object] = lambda line: None,
+) -> Card:
+    """Everything about a model, in the form that :mod:`nanochat.reporting.schema` describes.
+
+    Args:
+        life: of the model.
+        samples: whether its checkpoints write samples, which takes seconds for each.
+        dollars_per_hour: what the machine costs; None if that is not known.
+        program: how the user calls the command line.
+        say: prints a line about what takes a while.
+    """
+    stages = [describe(chapter, dollars_per_hour) for chapter in life.chapters]
+    core: dict[str, Score] = {}
+    chat: dict[str, Score] = {}
+    whys: dict[tuple[str, str], str] = {}
+    for chapter in life.chapters:
+        for group, scores in (("core", core), ("chat", chat)):
+            score, why = score_of(chapter.run, group)
+            if score is not None:
+                scores[chapter.label] = score
+            elif why is not None:
+                whys[group, chapter.label] = why
+    missing = [
+        *missing_stages(life, program),
+        *missing_ends(stages, program),
+        *missing_scores(stages, core, chat, whys, program),
+    ]
+    tokenizer = _tokenizer(life, program, missing, say)
+    written = _samples(life, missing, say) if samples else []
+    if not samples:
+        missing.append({"what": "samples", "why": "they were left out", "command": f"{program} report"})
+    sums, lacking = totals(stages)
+    return {
+        "format": FORMAT,
+        "name": life.name,
+        "written": moment(time.time()),
+        "machine": machine(),
+        "versions": versions(),
+        "code": code(),
+        "stages": stages,
+        "totals": sums,
+        "not_in_totals": lacking,
+        "tokenizer": tokenizer,
+        "core": core,
+        "chat": chat,
+        "samples": written,
+        "published": beside(core, chat),
+        "missing": missing,
+    }
+
+
+def _tokenizer(life: Life, program: str, missing: list[Missing], say: Callable[[str], object]) -> Compression | None:
+    """Of the last stage that has a checkpoint: all stages have the same one."""
+    path = next((c.run.checkpoint for c in reversed(life.chapters) if c.run.checkpoint is not None), None)
+    why = "there is no checkpoint to take it from"
+    if path is not None:
+        say("Measuring the tokenizer, beside GPT-2's and GPT-4's ...")
+        try:
+            found = compression_of(path)
+        except ValueError as error:
+            why = str(error)
+        else:
+            if found["absent"]:
+                command = f"{program} tokenizer evaluate --ckpt_path={shlex.quote(str(path.parent.parent))}"
+                what = f"compression of {vocabularies(found['absent'])}"
+                why = "not on this machine, and no network to fetch them by: with one, this fetches them"
+                missing.append({"what": what, "why": why, "command": command})
+            return found
+    missing.append({"what": "tokenizer", "why": why, "command": None})
+    return None
+
+
+def _samples(life: Life, missing: list[Missing], say: Callable[[str], object]) -> list[Sample]:
+    written: list[Sample] = []
+    for chapter in life.chapters:
+        path = chapter.run.checkpoint
+        why = "there is no checkpoint to write them"
+        if path is not None:
+            say(f"{chapter.label} writes its samples ...")
+            try:
+                written += samples_of(chapter.label, path)
+                continue
+            except ValueError as error:
+                why = str(error)
+        missing.append({"what": f"samples of {chapter.label}", "why": why, "command": None})
+    return written

@@ -1,0 +1,144 @@
+"""The card as a page of Markdown, and as a few lines for the terminal."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import jinja2
+
+from nanochat.reporting import tables
+from nanochat.reporting.published import ABOUT, MODEL
+from nanochat.reporting.schema import Card
+from nanochat.reporting.tables import DASH, Table
+from nanochat.reporting.writing import MAX_TOKENS
+from nanochat.training.console import size
+
+TEMPLATE = "report.md.jinja"
+# what Markdown would take for more than it is; _ only where it could begin or end anything
+SPECIAL = re.compile(r"([\\`*\[\]<>|#~]|(?<![^\W_])_|_(?![^\W_]))")
+
+
+def as_markdown(card: Card) -> str:
+    """The page, from the template beside this file."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"plain": plain, "line": line, "fenced": fenced, "table": markdown_table}
+    text = environment.get_template(TEMPLATE).render(
+        card=card,
+        tables=tables,
+        heading=heading(card),
+        notes=notes(card),
+        here=here(card),
+        model=MODEL,
+        about=ABOUT,
+        max_tokens=MAX_TOKENS,
+        dash=DASH,
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def heading(card: Card) -> str:
+    """What model it is."""
+    parameters = [n for stage in card["stages"] if (n := stage["figures"]["parameters"]) is not None]
+    depths = [depth for stage in card["stages"] if (depth := _setting(stage["config"], "model", "depth")) is not None]
+    facts = [f"{parameters[-1]:,} parameters" if parameters else "", f"depth {depths[-1]}" if depths else ""]
+    facts.append(f"a vocabulary of {card['tokenizer']['vocab_size']:,}" if card["tokenizer"] is not None else "")
+    return ", ".join(filter(None, facts)) or "a model of unknown size"
+
+
+def _setting(config: dict[str, object], part: str, name: str) -> object:
+    settings = config.get(part)
+    return settings.get(name) if isinstance(settings, dict) else None
+
+
+def notes(card: Card) -> list[str]:
+    """What is to be said of the stages besides their figures."""
+    said = []
+    for stage in card["stages"]:
+        said += [f"{stage['label']}: {problem}" for problem in stage["problems"]]
+        if stage["by_name"]:
+            said.append(
+                f"{stage['label']} does not say what it began with: its place here follows from its name alone."
+            )
+        if stage["state"] == "training":
+            said.append(
+                f"{stage['label']} seems to be training still: its figures are those of {stage['updated'][:16]}."
+            )
+    silent = [stage["label"] for stage in card["stages"] if not stage["code"]]
+    if silent:
+        said.append(f"{' and '.join(silent)}: the summary does not say which state of the code it was trained with.")
+    devices = {stage["device"] for stage in card["stages"] if stage["device"] is not None}
+    if len(devices) > 1:
+        said.append("The stages ran on different devices: their times do not compare.")
+    return said
+
+
+def here(card: Card) -> Table:
+    """The machine and the code that wrote the report."""
+    machine, code = card["machine"], card["code"]
+    rows = [
+        ["processor", f"{machine['processor']}, {machine['cores']} cores"],
+        ["memory", size(machine["memory_bytes"])],
+        ["GPUs", ", ".join(machine["gpus"]) or "none"],
+        ["system", machine["system"]],
+        *([name, version] for name, version in card["versions"].items()),
+        ["nanochat", f"{code['version'] or 'not installed'}, commit: {tables.commit(code)}"],
+    ]
+    return Table(["", ""], rows, numbers=False)
+
+
+# ------------------------------------------------------------------------------------------------------- Markdown
+
+
+def markdown_table(table: Table) -> str:
+    """A table whose cells are shown as they are, whatever is in them."""
+    rule = ["---", *["---:" if table.numbers else "---"] * (len(table.header) - 1)]
+    rows = [[plain(cell) for cell in row] for row in (table.header, *table.rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])) + "\n"
+
+
+def plain(text: object) -> str:
+    """A text on one line that Markdown shows as it is."""
+    return SPECIAL.sub(r"\\\1", line(text))
+
+
+def line(text: object) -> str:
+    """A text on one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def fenced(text: str) -> str:
+    """A text as a block of its own, with a fence that is not in it."""
+    longest = max((len(ticks) for ticks in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    shown = "".join(c if c.isprintable() or c == "\n" else " " for c in text).strip("\n")
+    return f"{fence}text\n{shown}\n{fence}"
+
+
+# ------------------------------------------------------------------------------------------------------- terminal
+
+
+def in_words(card: Card, width: int = 80) -> str:
+    """A short summary for the terminal."""
+    table = tables.glance(card)
+    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    lines = [f"Report card of {line(card['name'])}: {line(heading(card))}", ""]
+    for row in (table.header, *table.rows):
+        padded = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("   ".join([row[0].ljust(widths[0]), *padded]).rstrip().replace(DASH, "-"))
+    if any(cell.endswith("*") for row in table.rows for cell in row):
+        lines.append("* not all of its tasks, or not all of their items")
+    if card["missing"]:
+        lines += ["", "Missing, and what would fill it in:"]
+    for one in card["missing"]:
+        what = f"{line(one['what'])}: {line(one['why'])}"
+        lines += textwrap.wrap(what, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+        if one["command"] is not None:
+            lines.append(f"    {line(one['command'])}")
+    return "\n".join(lines)
