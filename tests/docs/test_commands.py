@@ -13,7 +13,8 @@ import pytest
 from nanochat.cli import main
 from nanochat.cli.main import COMMANDS
 from nanochat.cli.parser import OneLineErrors
-from nanochat.cli.stages import STAGES
+from nanochat.cli.stages import STAGES, data_class
+from nanochat.model import resolve_shape
 from tests.docs.pages import ROOT, Line, commands, inline_code, lines, our_commands, pages, text_of
 
 # Options of other programs, which the pages speak of.
@@ -26,18 +27,24 @@ FOREIGN = {
 class Understood(BaseException):  # no Exception: nothing but the tests takes it for an error
     """Raised in place of what a command would do, once its arguments are understood."""
 
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self.parser = parser
+    def __init__(self, parser: argparse.ArgumentParser, settings: Any = None) -> None:
+        self.parser, self.settings = parser, settings
 
 
 @pytest.fixture
 def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands end where they have understood their arguments."""
-    parse = OneLineErrors.parse_args
+    parse, outer = OneLineErrors.parse_args, list[OneLineErrors]()
 
-    def parse_and_stop(self: OneLineErrors, args: Sequence[str] | None = None, *others: Any, **options: Any) -> None:
-        parse(self, args, *others, **options)
-        raise Understood(self)
+    def parse_and_stop(self: OneLineErrors, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
+        outer.append(self)
+        try:
+            settings = parse(self, args, *others, **options)
+        finally:
+            outer.pop()
+        if outer:  # a command within it
+            return settings
+        raise Understood(self, settings)
 
     monkeypatch.setattr(OneLineErrors, "parse_args", parse_and_stop)
     monkeypatch.chdir(ROOT)
@@ -47,22 +54,38 @@ def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("line", our_commands(), ids=lambda line: line.id)
 def test_the_command_can_be_parsed(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(line.text)
-    if words[-1] == "--help" or len(words) == 1 and "`" + f"python cli.py {words[0]}" + "`" in text_of(line.page):
+    if words[-1] == "--help" or (len(words) == 1 and f"`python cli.py {words[0]}`" in text_of(line.page)):
         assert words[0] in {*COMMANDS, "--help"}  # named, not given
         return
     try:
         status = main(words)
-    except Understood:
+    except Understood as end:
+        if words[0] == "fit":
+            check_sizes(end.settings.fit)
         return
     pytest.fail(f"{line.page.name}: {line.text}\nends with {status}: {capsys.readouterr().err}")
+
+
+def check_sizes(settings: Any) -> None:
+    """What a parser does not see: sizes that do not fit each other."""
+    model, data = settings.model, dict(settings.data)
+    if "depth" in model:
+        resolve_shape(model.depth, model.width, model.heads, model.kv_heads)
+    if "tokens_per_step" in data:
+        if "your-text" in str(data.get("corpus")):
+            data["corpus"] = "embedded"
+        devices = settings.trainer.devices if isinstance(settings.trainer.devices, int) else 1
+        data_class(settings.stage)(**data).micro_steps(devices * settings.trainer.num_nodes)  # raises
 
 
 @pytest.mark.usefixtures("only_parsing")
 def test_a_command_that_does_not_exist_would_be_found(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["fit", "--model.dept=3"], ["chat", "--promt=Hello"], ["dance"], ["fit", "--config=none.yaml"]):
         assert main(words) == 2
-    with pytest.raises(Understood):
-        main(["fit", "--config", "configs/tiny.yaml"])
+    with pytest.raises(Understood) as end:
+        main(["fit", "--config", "configs/tiny.yaml", "--data.row_length=512"])
+    with pytest.raises(ValueError, match="does not divide"):
+        check_sizes(end.value.settings.fit)
 
 
 def test_commands_are_found_wherever_they_are_written() -> None:

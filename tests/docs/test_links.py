@@ -19,7 +19,7 @@ MADE = re.compile(
     r"(^|/)(mine|my)\b|^lightning_logs/|^exports/|^(analysis|trace|report|config)\.(html|md|yaml)$|README.md$"
 )
 REFERENCE = re.compile(r"troubleshooting\.md#([\w-]+)")
-PAGES = [page for page in pages()]
+PAGES = list(pages())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -39,7 +39,7 @@ def test_files_that_are_named_exist(page: Path) -> None:
 
 
 def exists(name: str) -> bool:
-    """Whether there is such a file or folder: from the project's folder, or anywhere in it if only its name is given."""
+    """Whether there is such a file or folder; anywhere in the project if only its name is given."""
     if "/" in name:
         return any((folder / name).exists() for folder in (ROOT, ROOT / "nanochat", ROOT / "configs"))
     return name in file_names()
@@ -79,7 +79,7 @@ def test_names_in_the_table_of_changes_are_in_the_files_beside_them() -> None:
     assert len(rows) >= 15
     checked = 0
     for row in rows:
-        files = [code for code in re.findall(r"`([^`]+)`", row[1])]
+        files = re.findall(r"`([^`]+)`", row[1])
         assert files, row
         sources = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in files if (ROOT / file).is_file())
         assert sources or all((ROOT / file).is_dir() for file in files), row

@@ -1,0 +1,161 @@
+"""The pages' commands as they are written, in a folder where the tiers are small: what a reader does, works."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nanochat.cli import main
+from tests.docs.pages import DOCS, ROOT, Line, commands, lines, ours
+from tests.serving.checkpoints import write_run
+
+SHORT = {"val_tokens": 500, "batch_size": 2, "tokens_per_step": 256, "validations": 1}
+STEPS = {"precision": "32-true", "max_steps": 4, "log_every_n_steps": 1}
+
+
+def shrink(folder: Path, corpus: str, tasks: dict[str, int]) -> None:
+    """Writes the configuration files of the project into the folder, with another size and horizon."""
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    for path in (folder / "configs").glob("*.yaml"):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        model, data = content.get("model", {}), content.get("data", {})
+        if "depth" in model:  # a tier
+            content["model"] = {**model, "depth": 1, "compile": False}
+            content["data"] = {**data, **SHORT, "corpus": corpus, "vocab_size": 300, "context": 64, "row_length": 64}
+            content["trainer"] = {**content.get("trainer", {}), **STEPS}
+        elif path.stem == "chat":
+            content["data"] = {**data, **SHORT, "tasks": tasks, "row_length": 60, "tokens_per_step": 240}
+            content["scores"] = {"items": 4}
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def workplace(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project's folder as its commands see it, small; what one command leaves, the next finds."""
+    folder = tmp_path_factory.mktemp("workplace")
+    shrink(folder, str(corpus_folder), {"arithmetic": 2, "identity": 1})
+    (folder / "prompts.txt").write_text("Return a list of\nThe\n")
+    write_run(folder, "small-chat", is_chat=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+# As they stand on a page; in this order, since some need what others have made.
+RUN = [
+    "fit --config configs/tiny.yaml",
+    "fit --config configs/tiny.yaml --ckpt_path=last",
+    "fit --config configs/tiny.yaml --config configs/chat.yaml",
+    "validate --config configs/tiny.yaml --ckpt_path=last",
+    "validate --config configs/tiny.yaml --config configs/chat.yaml --ckpt_path=last",
+    "predict --config configs/tiny.yaml --ckpt_path=last --data.prompts=prompts.txt",
+    "chat --prompt 'What does textwrap.dedent do?'",
+    "chat --name=small --temperature=0",
+    "fit --config configs/tiny.yaml --model.ngrams=1 --name=portable",
+    "export --ckpt_path=best --name=portable --out=exports/tiny",
+    "import --folder=exports/tiny --out=exports/tiny.ckpt",
+]
+
+
+@pytest.mark.parametrize("text", RUN)
+def test_a_command_of_the_pages_runs(text: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(text)
+    written = [ours(command) for line in lines() for command in commands(line)]
+    assert words in written, "no page says so any more"
+    if words[0] == "chat" and "--prompt" not in words:
+        words += ["--prompt", "Hello"]
+    assert main(words) == 0, capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------- the whole way of a page
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project for `make` and for what a reader types, with this Python as its environment."""
+    shrink(tmp_path, "embedded", {"functions": 2, "arithmetic": 2, "identity": 1})
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "cli.py"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / "scripts").mkdir()
+    shutil.copy2(ROOT / "scripts" / "install.py", tmp_path / "scripts")
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "tensorboard"):  # not links: Python would look for its packages beside them
+        target = shlex.quote(str(Path(sys.executable).with_name(name) if name != "python" else sys.executable))
+        (programs / name).write_text(f'#!/bin/sh\nexec {target} "$@"\n')
+        (programs / name).chmod(0o755)
+    (tmp_path / ".venv" / ".ready").touch()
+    return tmp_path
+
+
+def follow(page: Path, project: Path, skip: tuple[str, ...]) -> list[str]:
+    """Runs the page's commands one after the other, as they are written; returns those that were run.
+
+    Args:
+        page: whose shell blocks are followed.
+        project: where.
+        skip: beginnings of commands that are not for a test: those that install, and those that do not end.
+    """
+    environment = {
+        **os.environ,
+        "PATH": f"{project / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = []
+    for line in [line for line in lines() if line.page == page]:
+        if line.text.startswith(skip) or line.text.startswith((".venv\\", "py ")):
+            continue
+        text = line.text.replace("path/to/your-text", "texts")
+        result = subprocess.run(
+            ["bash", "-e", "-c", text],
+            cwd=project,
+            env=environment,
+            input="Who are you?\n",
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert result.returncode == 0, f"{line.id}\n{result.stdout}\n{result.stderr}"
+        done.append(line.text)
+    return done
+
+
+NEVER_ENDING = ("tensorboard", ".venv/bin/tensorboard", "python cli.py serve")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("make") is None or sys.platform == "win32", reason="there is no make here")
+def test_the_whole_way_of_start_here(project: Path) -> None:
+    done = follow(DOCS / "start-here.md", project, NEVER_ENDING)
+    assert done[:2] == ["make tiny", "make chat"]
+    assert len(done) >= 5
+    assert (project / "lightning_logs" / "tiny-chat" / "version_0" / "summary.json").is_file()
+    assert not (project / "lightning_logs" / "tiny" / "version_1").exists(), "make chat trained again what was there"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(sys.platform == "win32", reason="its commands are for a shell")
+def test_the_whole_way_of_quickstart(project: Path) -> None:
+    (project / "texts").mkdir()
+    (project / "texts" / "mine.txt").write_text("\n\n".join(f"{n} lines of text, and more. " * 20 for n in range(400)))
+    needs_more = ("make setup", "source", "pip", "python cli.py evaluate")  # an installation, the hub
+    needs_more += ("python cli.py fit --config configs/tiny.yaml --trainer.accelerator=cuda",)
+    done = follow(DOCS / "quickstart.md", project, (*NEVER_ENDING, *needs_more))
+    assert len(done) >= 7
+    assert sum(line.startswith("python cli.py fit") for line in done) >= 4
+
+
+def test_what_is_skipped_is_on_the_page() -> None:
+    page = [line.text for line in lines() if line.page == DOCS / "quickstart.md"]
+    assert any(text.startswith(NEVER_ENDING) for text in page)
+    assert all(commands(Line(DOCS, text)) for text in page)
