@@ -1,0 +1,123 @@
+"""Whether `fit` would take what a sweep is about to give it: asked in a process of its own, for torch's memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanochat.cli.errors import UsageError
+
+
+class Base(NamedTuple):
+    """What the trials of a sweep have in common.
+
+    Attributes:
+        name: of the run that the options are for.
+        stage: of training.
+        root: the folder that lightning_logs is in.
+        seed: the first.
+        start_from: the checkpoint whose weights every trial begins with; None for fresh ones.
+        by_clock: whether a trial takes as many steps as fit into its time.
+        settings: all of them, by their names.
+    """
+
+    name: str
+    stage: str
+    root: str
+    seed: int
+    start_from: str | None
+    by_clock: bool
+    settings: dict[str, Any]
+
+
+def check(options: Sequence[str], more: Sequence[Sequence[str]]) -> Base:
+    """What `fit` makes of the options of a sweep.
+
+    Everything is done but the training: whatever is refused before the first file is read comes out here.
+
+    Args:
+        options: that all trials have.
+        more: each with words that are put behind them, and tried by themselves.
+
+    Raises:
+        UsageError: with what `fit` says.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        answer = pool.submit(_check, list(options), [list(words) for words in more]).result()
+    if isinstance(answer, str):
+        raise UsageError(answer)
+    return answer
+
+
+def _check(options: list[str], more: list[list[str]]) -> Base | str:
+    """In the other process; an error is handed over as its text."""
+    base = None
+    for words in ([], *more):
+        found = _ask([*options, *words])
+        if isinstance(found, str):
+            is_named = not words or any(word.split("=")[0] in found for word in words)
+            return found if is_named else f"{' '.join(words)}: {found}"
+        base = base or found
+    assert base is not None
+    return base
+
+
+def _ask(options: list[str]) -> Base | str:
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from nanochat.cli.errors import one_line
+    from nanochat.cli.training import NanochatCLI, quieten
+
+    class Unrun(NanochatCLI):
+        """The command line with everything but the run."""
+
+        before: Any = None
+
+        def before_instantiate_classes(self) -> None:
+            self.before = self.config[self.subcommand].clone()
+            super().before_instantiate_classes()
+
+        def _run_subcommand(self, subcommand: str) -> None:
+            pass
+
+    quieten()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            cli = Unrun(["fit", *options])
+    except (ValueError, OSError, MisconfigurationException) as error:
+        return one_line(str(error))
+    except SystemExit:
+        return "what only prints something belongs to fit, not to a sweep"
+    except Exception:  # whatever it is, the trial itself shows it
+        return "this cannot be trained"
+    return _base(cli)
+
+
+def _base(cli: Any) -> Base:
+    config, before = cli.config["fit"], cli.before
+    seed = config.seed_everything
+    return Base(
+        name=str(config.name),
+        stage=str(config.stage),
+        root=str(config.trainer.default_root_dir or Path()),
+        seed=int(seed) if not isinstance(seed, bool) else 42,
+        start_from=str(config.start_from) if config.get("start_from") else None,
+        by_clock=before.trainer.max_steps == -1 and config.trainer.max_steps == -1,
+        settings=_flat(before.as_dict()),
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"model.depth": 4} out of {"model": {"depth": 4}}, with values that JSON has."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        elif name not in ("config", "name"):
+            found[f"{prefix}{name}"] = value if isinstance(value, (int, float, str, type(None))) else str(value)
+    return found

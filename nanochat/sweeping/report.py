@@ -1,0 +1,101 @@
+"""What came of a sweep, in the terminal: a table of its trials, and a line that says what was best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nanochat.sweeping.noise import Result, noise, results
+from nanochat.sweeping.space import in_words, short_names
+from nanochat.sweeping.trials import DONE, FAILED, Trial
+from nanochat.training.console import clock
+
+WIDTH = 80  # columns, where the terminal does not say
+LEAST = 3  # of a column of values
+SHORTENED = "…"
+GAP = "  "
+
+
+def table(trials: Sequence[Trial], width: int = WIDTH) -> str:
+    """The settings, the best first, with their trials.
+
+    Args:
+        trials: of the sweep.
+        width: that no line exceeds; values are shortened where there is no room.
+    """
+    found = results(trials)
+    options = list(dict.fromkeys(option for result in found for option in result.setting))
+    names = short_names(options)
+    several = any(len(result.trials) > 1 for result in found)
+    head = [*(names[option] for option in options), "val/bpb", *(["+/-"] if several else []), "time", "status"]
+    rows = [
+        [*(result.setting.get(option, "") for option in options), *_score(result, several), *_end(result)]
+        for result in found
+    ]
+    head = ["trials" if several else "trial", *head]
+    rows = [[_numbers(result.trials), *row] for result, row in zip(found, rows, strict=True)]
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    varied = range(1, 1 + len(options))
+    while sum(widths) + len(GAP) * (len(widths) - 1) > width and max(widths[i] for i in varied) > LEAST:
+        widest = max(varied, key=lambda i: widths[i])
+        widths[widest] -= 1
+    right = set(range(1 + len(options), len(head) - 1))  # numbers below each other
+    return "\n".join(_line(row, widths, right) for row in (head, *rows))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: set[int]) -> str:
+    fitted = [c if len(c) <= w else c[: w - 1] + SHORTENED for c, w in zip(cells, widths, strict=True)]
+    padded = [f"{c:>{w}}" if i in right else f"{c:<{w}}" for i, (c, w) in enumerate(zip(fitted, widths, strict=True))]
+    return GAP.join(padded).rstrip()
+
+
+def _numbers(trials: Sequence[Trial]) -> str:
+    return ",".join(str(trial.number) for trial in trials)
+
+
+def _score(result: Result, several: bool) -> list[str]:
+    values = result.values or [trial.value for trial in result.trials if trial.value is not None]
+    score = f"{sum(values) / len(values):.4f}" if values else "-"
+    deviation = "-" if result.deviation is None else f"{result.deviation:.4f}"
+    return [score, deviation] if several else [score]
+
+
+def _end(result: Result) -> list[str]:
+    """The mean time of a trial, and what became of them."""
+    seconds = [trial.seconds for trial in result.trials if trial.seconds is not None]
+    states = [trial.status for trial in result.trials]
+    kinds = list(dict.fromkeys(states))
+    counted = kinds if len(kinds) == 1 else [f"{states.count(kind)} {kind}" for kind in kinds]
+    return [clock(sum(seconds) / len(seconds)) if seconds else "-", ", ".join(counted)]
+
+
+def reasons(trials: Sequence[Trial]) -> list[str]:
+    """Why trials failed, each reason once."""
+    failed: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial.status == FAILED:
+            failed.setdefault(trial.reason or "nobody knows why", []).append(trial)
+    return [f"trial {_numbers(of)} failed: {reason}" for reason, of in failed.items()]
+
+
+def best(trials: Sequence[Trial]) -> str:
+    """What was best, and by how much against the noise between seeds."""
+    found = [result for result in results(trials) if result.values]
+    if not found:
+        return "No trial has come to its end: there is nothing to compare."
+    first = found[0]
+    numbers = [trial.number for trial in first.trials if trial.status == DONE]
+    where = f"version_{numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} seeds"
+    said = f"Best: {in_words(first.setting)} with val/bpb {first.mean:.4f} ({where})"
+    if len(found) == 1:
+        return f"{said}; there is no other to compare it with."
+    second = found[1]
+    lead = second.mean - first.mean
+    said += f", {lead:.4f} below the next, {in_words(second.setting)}."
+    seeds = noise(found)
+    if seeds is None:
+        return f"{said} The noise between seeds is not known: with --seeds=3, the same command measures it."
+    error = seeds.of_difference(len(first.values), len(second.values))
+    said += f" Seeds alone move such a difference by {error:.4f} (standard error; {seeds.deviation:.4f} between seeds)"
+    if lead > seeds.quantile * error:
+        return f"{said}: the lead is more than chance explains (from {seeds.quantile * error:.4f} on it is)."
+    return f"{said}: chance explains the lead (up to {seeds.quantile * error:.4f})."
