@@ -24,6 +24,8 @@ COMMANDS = {
     "fit": Command("train a model", "nanochat.cli.training"),
     "validate": Command("score a checkpoint on all of the held-out text", "nanochat.cli.training"),
     "evaluate": Command("score a model on CORE or on single tasks", "nanochat.cli.evaluate"),
+    "report": Command("write a page about a model's whole life", "nanochat.cli.report"),
+    "analyze": Command("show how a run learned, or how several differ", "nanochat.cli.analyze"),
     "predict": Command("write completions of the prompts in a file", "nanochat.cli.predicting"),
     "chat": Command("talk to a model in the terminal", "nanochat.cli.chat"),
     "download": Command("fetch a corpus from the hub, ahead of training", "nanochat.cli.download"),
@@ -31,6 +33,10 @@ COMMANDS = {
     "import": Command("read a folder of that kind into a checkpoint", "nanochat.cli.exchange"),
     "tokenizer": Command("train a vocabulary by itself, or measure how well one compresses", "nanochat.cli.tokenizer"),
     "serve": Command("talk to a model in the browser, or by OpenAI's API", "nanochat.cli.serve"),
+    "sweep": Command("train with many settings, and see which is best", "nanochat.cli.sweep"),
+    "runs": Command("list what was trained, or remove it", "nanochat.cli.runs"),
+    "doctor": Command("check this machine, and say what to do about it", "nanochat.cli.doctor"),
+    "trace": Command("show one forward pass of a model step by step, and one step of training", "nanochat.cli.trace"),
 }
 
 WRITE = ("predict", "chat", "serve")  # the commands that write text, a token at a time

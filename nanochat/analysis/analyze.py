@@ -1,0 +1,71 @@
+"""Analyses one run, or compares several: figures, tables, a page, and TensorBoard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanochat.analysis.board import show
+from nanochat.analysis.figure import Options
+from nanochat.analysis.files import FOLDER
+from nanochat.analysis.history import History
+from nanochat.analysis.making import Say, choose, make
+from nanochat.analysis.one import recipes as one
+from nanochat.analysis.page import Page, write
+from nanochat.runs import Run
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made.
+
+    Attributes:
+        options: for the figures that need the model.
+        only: names of figures; None for all.
+        quick: leaves out those that need the model.
+    """
+
+    options: Options
+    only: Sequence[str] | None = None
+    quick: bool = False
+
+
+def analyze_run(run: Run, wanted: Wanted, say: Say, out: Path | None = None) -> Path:
+    """Writes the analysis of one run: its files below ``analysis/``, and ``analysis.html``.
+
+    Args:
+        run: which.
+        wanted: what is to be made.
+        say: what prints a line.
+        out: where to write; None is the run's own folder.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: if a figure is asked for that there is not.
+    """
+    folder = out or run.folder
+    history = History(run)
+    made = make(choose(one.recipes(history, wanted.options, wanted.quick), wanted.only), folder / FOLDER, say)
+    page = Page(
+        title=run.label,
+        lede=one.lede(history),
+        facts=one.facts(history),
+        warnings=one.warnings(history),
+        missing=made.missing,
+        footer=footer(),
+    )
+    show(made.written, folder / FOLDER, history.steps or 0)
+    return write(page, made.written, folder)
+
+
+def footer() -> str:
+    """When the page was made."""
+    return f"Made by nanochat's analyze on {time.strftime('%Y-%m-%d %H:%M')}."
+
+
+def analyze_runs(runs: Sequence[Run], wanted: Wanted, say: Say, out: Path) -> Path:
+    raise ValueError("not yet")

@@ -1,0 +1,104 @@
+"""Figures as files: pictures for slides and pages, tables for spreadsheets and notes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+
+from nanochat.analysis.amounts import cell
+from nanochat.analysis.figure import Figure, Table
+from nanochat.analysis.style import LIGHT, THEMES, drawing
+from nanochat.cache import write_atomically
+
+FOLDER = "analysis"  # of a run: what is written there is written anew by each analysis
+
+
+class Written(NamedTuple):
+    """A figure and its files.
+
+    Attributes:
+        figure: the figure.
+        svg: the picture by the name of the theme; none where the figure has no picture.
+        png: the same as dots.
+        files: all of them by their ending, such as "png" or "dark.svg".
+    """
+
+    figure: Figure
+    svg: dict[str, str]
+    png: dict[str, bytes]
+    files: dict[str, Path]
+
+
+def write(figure: Figure, folder: Path) -> Written:
+    """Draws a figure in each theme, and writes it and its table.
+
+    Args:
+        figure: the figure.
+        folder: where; ``<name>.png``, ``<name>.svg``, ``<name>.dark.svg``, ``<name>.csv`` and ``<name>.md``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Path] = {}
+    svg: dict[str, str] = {}
+    png: dict[str, bytes] = {}
+
+    def keep(ending: str, content: str | bytes) -> None:
+        files[ending] = folder / f"{figure.name}.{ending}"
+        if isinstance(content, bytes):
+            files[ending].write_bytes(content)
+        else:
+            write_atomically(files[ending], content)
+
+    if figure.draw is not None:
+        for chosen in THEMES:
+            # the same picture makes the same file, and no two pictures in a page share the names in it
+            with drawing(chosen), matplotlib.rc_context({"svg.hashsalt": f"{figure.name} {chosen.name}"}):
+                picture = figure.draw()
+                text, dots = io.StringIO(), io.BytesIO()
+                picture.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+                picture.savefig(dots, format="png", metadata={"Software": None})
+                svg[chosen.name], png[chosen.name] = text.getvalue(), dots.getvalue()
+        keep("png", png[LIGHT.name])
+        for name, content in svg.items():
+            keep("svg" if name == LIGHT.name else f"{name}.svg", content)
+    if figure.table is not None:
+        keep("csv", as_csv(figure.table))
+        keep("md", as_markdown(figure.table))
+    return Written(figure, svg, png, files)
+
+
+def as_csv(table: Table) -> str:
+    """The numbers in full."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([["" if value is None else value for value in row] for row in table.rows])
+    return text.getvalue()
+
+
+def as_markdown(table: Table) -> str:
+    """The numbers as people read them, numbers to the right."""
+    rows = [[_escaped(cell(value)) for value in row] for row in table.rows]
+    header = [_escaped(name) for name in table.columns]
+    widths = [max(3, *(len(row[index]) for row in [header, *rows])) for index in range(len(header))]
+    numeric = [is_numeric(table, index) for index in range(len(header))]
+
+    def line(cells: list[str]) -> str:
+        padded = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(cells, widths, numeric, strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * (w - 1) + (":" if right else "-") for w, right in zip(widths, numeric, strict=True)]
+    return "\n".join([line(header), line(rule), *map(line, rows)]) + "\n"
+
+
+def is_numeric(table: Table, column: int) -> bool:
+    """Whether a column holds numbers, and is therefore set to the right."""
+    values = [row[column] for row in table.rows if row[column] is not None]
+    return bool(values) and all(isinstance(value, (int, float)) for value in values)
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())

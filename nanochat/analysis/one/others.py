@@ -1,0 +1,116 @@
+"""Every other curve of a run: scores, rewards, and whatever a callback has logged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from nanochat.analysis.amounts import NICE, smooth, thinned, thousands
+from nanochat.analysis.figure import Cell, Figure, Recipe, Table
+from nanochat.analysis.history import History
+from nanochat.analysis.one import losses, rates, speed
+from nanochat.analysis.one.bars import beside
+from nanochat.analysis.style import canvas, color, theme
+
+COVERED = {"train/loss", "train/bpb", *losses.LABELS, rates.NORM, speed.SPEED, speed.WAIT, speed.MFU}
+MANY = 40  # points from which on a running mean is drawn
+MOST = 24  # curves in one picture
+
+
+class Kind(NamedTuple):
+    """What the curves are whose names begin alike."""
+
+    title: str
+    reading: str
+
+
+KINDS = {
+    "core": Kind(
+        "CORE's tasks while it trained",
+        "Accuracies centred at chance: 0 is guessing, 1 is all right. Small models stay near 0, and single tasks of "
+        "few items jump up and down by chance.",
+    ),
+    "tasks": Kind(
+        "How many held-out questions of each task were answered rightly",
+        "Questions that were not learned: other numbers, other words, other ways of asking.",
+    ),
+    "chat": Kind("Chat tasks while it was fine-tuned", "The share of answers that were right, from a few items each."),
+}
+OTHER = Kind("Curves logged under {}/", "Faint: each logged value; strong: their running mean.")
+
+
+def others(history: History) -> list[Recipe]:
+    """A figure for each group of curves that no other figure shows, by what their names begin with."""
+    names = [n for n in history.names if n not in COVERED and not n.startswith(rates.RATE) and len(history.curve(n).x)]
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.split("/")[0] if "/" in name else "", []).append(name)
+    recipes = []
+    for prefix, members in groups.items():
+        for begin in range(0, len(members), MOST):
+            recipes.append(_recipe(history, prefix, members[begin : begin + MOST], begin // MOST))
+    return recipes
+
+
+def _recipe(history: History, prefix: str, names: Sequence[str], part: int) -> Recipe:
+    kind = KINDS.get(prefix, Kind(OTHER.title.format(prefix) if prefix else "Other curves", OTHER.reading))
+    stem = "".join(c if c.isalnum() and c.isascii() else "_" for c in prefix.lower()) or "curves"
+    name = f"other_{stem}" + (f"_{part + 1}" if part else "")
+    return Recipe(name, kind.title, lambda: _figure(history, name, kind, names), "Scores and other curves")
+
+
+def _figure(history: History, name: str, kind: Kind, names: Sequence[str]) -> Figure:
+    curves = {one: history.curve(one) for one in names}
+    rows: list[list[Cell]] = [
+        [one, float(c.y[0]), float(c.y[-1]), float(c.y.min()), float(c.y.max())] for one, c in curves.items()
+    ]
+
+    def draw() -> Picture:
+        if all(len(curve.x) == 1 for curve in curves.values()):
+            values = [float(curve.y[0]) for curve in curves.values()]
+            return beside([_short(one) for one in names], [("", values)], "value", "{:.3g}")
+        return _multiples(history, names)
+
+    return Figure(
+        name=name,
+        title=kind.title,
+        reading=kind.reading,
+        draw=draw,
+        table=Table(["curve", "first", "last", "lowest", "highest"], rows),
+        section="Scores and other curves",
+    )
+
+
+def _short(name: str) -> str:
+    return name.split("/", 1)[-1]
+
+
+def _multiples(history: History, names: Sequence[str]) -> Picture:
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    picture, grid = canvas(rows, columns, height=0.5 + 1.75 * rows + (1.2 if rows == 1 else 0), squeeze=False)
+    for axes in list(grid.flat)[len(names) :]:
+        axes.set_visible(False)
+    last = max(float(history.curve(name).x[-1]) for name in names)
+    for index, (axes, name) in enumerate(zip(grid.flat, names, strict=False)):
+        curve = history.curve(name)
+        if len(curve.x) >= MANY:
+            axes.plot(*thinned(curve.x, curve.y), color=color(0), alpha=0.3, linewidth=0.7)
+            axes.plot(*thinned(curve.x, smooth(curve.x, curve.y), 300), color=color(0))
+        else:
+            axes.plot(curve.x, curve.y, "o-", color=color(0), markersize=4, markeredgecolor=theme().background)
+        axes.set_title(_short(name), fontsize=10.5, fontweight="normal")
+        axes.set_xlim(0, last * 1.03)
+        if np.ptp(curve.y) == 0:
+            axes.set_ylim(float(curve.y[0]) - 0.5, float(curve.y[0]) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=NICE))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=NICE))
+        axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+        axes.tick_params(labelsize=9)
+        if index >= len(names) - columns:
+            axes.set_xlabel("step")
+    return picture

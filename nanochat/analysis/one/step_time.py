@@ -1,0 +1,221 @@
+"""Where the time of one step goes: a few real steps of the run's shape, timed on this machine.
+
+A run logs how long its steps take, but not their parts: to time these, the device would have to stop after each. So
+the run's own LanguageModel with its optimizer takes a few steps here, from fresh weights and on random tokens, which
+are as much work as real ones, under a profiler of Lightning's kind. Nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.profilers import Profiler
+
+from nanochat.analysis.figure import Cell, Figure, Table
+from nanochat.analysis.history import History
+from nanochat.analysis.one.bars import stacked
+from nanochat.data.batches import Batch
+from nanochat.tokenizer import Tokenizer
+from nanochat.training.console import duration, size
+from nanochat.training.hardware import (
+    available_memory,
+    default_precision,
+    describe,
+    peak_flops,
+    synchronize,
+)
+from nanochat.training.language_model import LanguageModel
+from nanochat.training.memory import training_memory
+
+SECONDS = 2.0  # for about this long steps are timed
+LEAST, MOST = 4, 60  # steps that are timed
+WARM_UP = 3  # steps before them
+LONGEST = 5.0  # seconds that a step may take: a larger one is not timed
+USUAL_SHARE = 0.15  # of the machine's peak, by which that is guessed beforehand
+
+
+class RandomRows(LightningDataModule):
+    """Rows of random tokens, of the shape of a run's.
+
+    Args:
+        vocab_size: number of tokens in the vocabulary.
+        row_length: tokens in a row.
+        batch_size: rows in a micro-step.
+        micro_steps: of a step.
+    """
+
+    target_share = 1.0
+    seconds_waited = 0.0
+
+    def __init__(self, vocab_size: int, row_length: int, batch_size: int, micro_steps: int) -> None:
+        super().__init__()
+        self.vocab_size, self.row_length, self.batch_size = vocab_size, row_length, batch_size
+        self.micro_steps = micro_steps
+        self.tokenizer = Tokenizer([bytes([byte]) for byte in range(256)], vocab_size)
+
+    def tokens_per_step(self, world_size: int = 1) -> int:
+        return self.batch_size * self.row_length * self.micro_steps * world_size
+
+    def tokens_seen(self, step: int) -> int:
+        return step * self.tokens_per_step()
+
+    def train_dataloader(self) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(0)
+        while True:
+            rows = torch.randint(self.vocab_size, (self.batch_size, self.row_length + 1), generator=generator)
+            yield rows[:, :-1], rows[:, 1:]
+
+
+class Clock(Profiler):
+    """Times what Lightning does, with the device's work to its end.
+
+    Attributes:
+        spent: seconds of each call, by the last part of the action's name: "training_step", "backward", ...
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.spent: dict[str, list[float]] = defaultdict(list)
+        self._began: dict[str, float] = {}
+
+    def start(self, action_name: str) -> None:
+        if action_name.endswith(("_step", "backward")):
+            synchronize(self.device)
+            self._began[action_name] = time.perf_counter()
+
+    def stop(self, action_name: str) -> None:
+        if action_name in self._began:
+            synchronize(self.device)
+            self.spent[action_name.split(".")[-1]].append(time.perf_counter() - self._began.pop(action_name))
+
+
+class Steps(Callback):
+    """Ends training when enough steps are timed, and knows when each began."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            synchronize(trainer.strategy.root_device)
+            self.began.append(time.perf_counter())
+            timed = len(self.began) - 1 - WARM_UP
+            if timed >= LEAST and self.began[-1] - self.began[WARM_UP] > SECONDS:
+                trainer.should_stop = True
+
+
+def measure(history: History, device: torch.device) -> tuple[dict[str, float], int, str]:
+    """Seconds that each part of a step takes, on average.
+
+    Returns:
+        The parts by name, how many steps were timed, and at which precision.
+
+    Raises:
+        ValueError: if the run's shape is not known, or too large for this machine.
+    """
+    gpt, row_length, batch_size = history.gpt, history.row_length, history.setting("data", "batch_size")
+    if gpt is None or row_length is None or not isinstance(batch_size, int):
+        raise ValueError("the run's configuration, which says the size of a step, is not there")
+    per_step = history.setting("data", "tokens_per_step")
+    micro_steps = max(1, per_step // (batch_size * row_length)) if isinstance(per_step, int) else 1
+    precision = default_precision(device.type)
+    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32
+    needed = training_memory(gpt, batch_size, row_length, dtype.itemsize)
+    if needed > 0.8 * available_memory(device):
+        raise ValueError(f"steps of this size need {size(needed)} of memory, more than is free here")
+    peak = peak_flops(device, dtype) or 0.0
+    flops = gpt.flops_per_token(row_length) * micro_steps * batch_size * row_length
+    if peak and flops / (USUAL_SHARE * peak) > LONGEST:
+        raise ValueError(f"a step of this size would take about {duration(flops / (USUAL_SHARE * peak))} here")
+    known = ("muon_every", "muon_band", "weight_decay")
+    settings = {name: value for name in known if (value := history.setting("model", name)) is not None}
+    module = LanguageModel(**gpt.sizes, **settings, compile=False)  # type: ignore[arg-type]
+    rows = RandomRows(gpt.vocab_size, row_length, batch_size, micro_steps)
+    every = history.setting("trainer", "log_every_n_steps")
+    clock, steps = Clock(device), Steps()
+    with _quietly():
+        trainer = Trainer(
+            accelerator=device.type,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            max_steps=WARM_UP + MOST + 1,
+            accumulate_grad_batches=micro_steps,
+            profiler=clock,
+            callbacks=[steps],
+            log_every_n_steps=every if isinstance(every, int) else 10,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module, datamodule=rows)
+    timed = len(steps.began) - 1 - WARM_UP
+    return _parts(clock, steps.began[WARM_UP:], micro_steps, timed), timed, precision
+
+
+def _parts(clock: Clock, began: list[float], micro_steps: int, timed: int) -> dict[str, float]:
+    first, last = WARM_UP * micro_steps, (WARM_UP + timed) * micro_steps
+    forward, backward = (clock.spent[name][first:last] for name in ("training_step", "backward"))
+    whole = clock.spent["optimizer_step"][WARM_UP : WARM_UP + timed]
+    # Lightning's optimizer_step runs the last micro-step of each step within itself
+    within = sum(forward[micro_steps - 1 :: micro_steps]) + sum(backward[micro_steps - 1 :: micro_steps])
+    parts = {"forward": sum(forward), "backward": sum(backward), "optimizer": sum(whole) - within}
+    rest = began[-1] - began[0] - sum(parts.values())
+    return {name: seconds / timed for name, seconds in {**parts, "around them": rest}.items()}
+
+
+class _quietly(warnings.catch_warnings):  # noqa: N801
+    """Keeps back what Lightning says about a Trainer."""
+
+    def __enter__(self) -> Any:
+        result = super().__enter__()
+        warnings.simplefilter("ignore")
+        self._levels = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")}
+        for name in self._levels:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        return result
+
+    def __exit__(self, *exception: Any) -> None:
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+        super().__exit__(*exception)
+
+
+def step_time(history: History, device: str) -> Figure:
+    """Forward, backward, optimizer, and what is around them.
+
+    Raises:
+        ValueError: if it cannot be measured here.
+    """
+    where = torch.device(device)
+    parts, timed, precision = measure(history, where)
+    waiting = history.run.summary.get("data_wait")
+    note = ""
+    if waiting:
+        parts["waiting for text"] = sum(parts.values()) * waiting / (1 - waiting)
+        note = " The wait for text is the run's own share of time."
+    whole = sum(parts.values())
+    rows: list[list[Cell]] = [[name, 1000 * value, 100 * value / whole] for name, value in parts.items()]
+    reading = (
+        f"Measured for this analysis: {timed} steps of the run's shape on this machine ({describe(where)}, "
+        f"{precision}, not compiled).{note} Around forward, backward and optimizer are the "
+        "trainer, its hooks and the logs, which weigh most in the smallest models; larger steps make them, and the "
+        "optimizer, cheaper per token."
+    )
+    return Figure(
+        name="step_time",
+        title="Where the time of a step goes",
+        reading=reading,
+        draw=lambda: stacked([(name, 1000 * value) for name, value in parts.items()], "time of a step (ms)"),
+        table=Table(["part", "time (ms)", "share (%)"], rows),
+        section="Speed and memory",
+    )
