@@ -1,0 +1,138 @@
+"""The machine: memory, disks, threads, what a container leaves of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, Status, amount
+
+LEAST_MEMORY, GOOD_MEMORY = 1.0e9, 4.0e9  # free bytes: tiny takes 0.9 GB, the machine recommended has 4 to 8
+LEAST_DISK, GOOD_DISK = 1.0e9, 10.0e9  # free bytes: a run of tiny keeps 0.4 GB, and the cache 0.2
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def memory(cgroup: Path = CGROUP) -> Check:
+    """What may still be taken."""
+    total, free = _memory()
+    limit = cgroup_memory(cgroup)
+    if limit is not None:
+        total, free = (min(part, of) if part is not None else of for part, of in zip((total, free), limit, strict=True))
+    if free is None:
+        return Check("memory", NOTE, "cannot be measured here", "install psutil")
+    facts = {"free_bytes": int(free), "total_bytes": int(total or 0), "cgroup": limit is not None}
+    found = f"{amount(free)} free" + (f" of {amount(total)}" if total else "") + (" (container)" if limit else "")
+    if free < LEAST_MEMORY:
+        return Check("memory", PROBLEM, found, "tiny takes 0.9 GB: close other programs", facts)
+    if free < GOOD_MEMORY:
+        return Check(
+            "memory", NOTE, found, "tiny and small fit; larger ones may want a smaller --data.batch_size", facts
+        )
+    return Check("memory", OK, found, facts=facts)
+
+
+def _memory() -> tuple[float | None, float | None]:
+    """The whole and the free memory of the machine, in bytes."""
+    with suppress(ImportError):
+        import psutil
+
+        values = psutil.virtual_memory()
+        return float(values.total), float(values.available)
+    with suppress(OSError, ValueError, KeyError):
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        total, free = (float(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+        return total, free
+    return None, None
+
+
+def cgroup_memory(cgroup: Path = CGROUP) -> tuple[float, float] | None:
+    """A container's limit and what is left of it, in bytes (cgroup v2, then v1); None where there is no limit."""
+    for limit_file, used_file in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # "max" where there is no limit
+            limit, used = (int((cgroup / file).read_text()) for file in (limit_file, used_file))
+            if limit < 2**60:  # v1 writes a huge number for none
+                return float(limit), float(max(0, limit - used))
+    return None
+
+
+def cgroup_cores(cgroup: Path = CGROUP) -> float | None:
+    """How many cores' time a container may take; None where there is no limit."""
+    with suppress(OSError, ValueError):
+        quota, period = (cgroup / "cpu.max").read_text().split()[:2]
+        return int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        quota, period = ((cgroup / "cpu" / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    return None
+
+
+def physical_cores() -> int | None:
+    """Cores of the machine without the second threads of each; None if nobody knows."""
+    with suppress(ImportError):
+        import psutil
+
+        return psutil.cpu_count(logical=False)
+    return None
+
+
+def threads(torch_threads: int | None, cgroup: Path = CGROUP) -> Check:
+    """How many threads torch computes with, against the cores that this process may use.
+
+    Args:
+        torch_threads: what torch says; None if it cannot be asked.
+        cgroup: where the container's limits are.
+    """
+    logical = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    quota, physical = cgroup_cores(cgroup), physical_cores()
+    usable = min(allowed, quota) if quota else allowed
+    facts = {
+        "torch_threads": torch_threads,
+        "physical_cores": physical,
+        "logical_cores": logical,
+        "allowed_cores": allowed,
+        "cgroup_cores": quota,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+    }
+    cores = f"{physical} cores" if physical else f"{logical} processors"
+    found = f"{torch_threads if torch_threads is not None else 'unknown'} threads on {cores}"
+    if usable < logical:
+        found += f", {usable:g} of {logical} processors allowed"
+    whole = max(1, int(usable))
+    if torch_threads is not None and torch_threads > usable:
+        return Check("threads", NOTE, found, f"they take turns: set OMP_NUM_THREADS={whole}", facts)
+    if torch_threads is not None and physical and torch_threads < min(whole, physical):
+        least = min(whole, physical)
+        return Check("threads", NOTE, found, f"cores stay idle: set OMP_NUM_THREADS={least}", facts)
+    return Check("threads", OK, found, facts=facts)
+
+
+def disk(name: str, folder: Path) -> Check:
+    """The room below a folder, and whether it can be written to."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    facts: dict[str, object] = {"folder": str(folder)}
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        return Check(name, PROBLEM, f"{folder}: {error.strerror}", "give another folder", facts)
+    facts["free_bytes"] = free
+    found = f"{amount(free)} free for {folder}"
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        return Check(name, PROBLEM, f"{folder} cannot be written to", _elsewhere(name), facts)
+    if free < LEAST_DISK:
+        return Check(
+            name, PROBLEM, found, f"a run takes about half a GB: free some space, or {_elsewhere(name)}", facts
+        )
+    status: Status = OK if free >= GOOD_DISK else NOTE
+    return Check(name, status, found, "" if status == OK else "`runs` and `runs --caches` list what takes it", facts)
+
+
+def _elsewhere(name: str) -> str:
+    return (
+        "set NANOCHAT_CACHE to another folder" if name == "cache" else "give --trainer.default_root_dir another folder"
+    )

@@ -1,0 +1,111 @@
+"""What is around: a compiler, the hub, the terminal, git, the caches."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from nanochat.cache import cache_root
+from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, amount
+
+HUB = "https://huggingface.co"
+HUB_SECONDS = 4.0
+YES = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
+SHOWN = "é✓█—"  # that the program may print
+
+
+def compiler() -> Check:
+    """A C++ compiler: for torch.compile on Linux, and for quick writing on a CPU."""
+    given = os.environ.get("CXX")
+    path = shutil.which(given) if given else next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+    facts = {"path": path, "CXX": given}
+    if path is None:
+        what = f"CXX={given} is not there" if given else "no C++ compiler"
+        where = {"darwin": "xcode-select --install", "win32": "it works without"}.get(sys.platform, "install g++")
+        return Check("compiler", NOTE, f"{what}: training and chatting are slower without", where, facts)
+    version = _first_line([path, "--version"])
+    if version is None:
+        return Check("compiler", NOTE, f"{path} does not run", "install g++ once more", facts)
+    if sys.platform == "linux" and shutil.which(given or "g++") is None:
+        return Check("compiler", NOTE, f"{version}, but no g++, which torch.compile wants", "set CXX", facts)
+    return Check("compiler", OK, f"{version} ({path})", facts={**facts, "version": version})
+
+
+def hub(seconds: float = HUB_SECONDS) -> Check:
+    """Whether the Hugging Face hub answers. It is not needed for what is on this machine."""
+    address = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    facts: dict[str, object] = {"endpoint": address}
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(variable, "").upper() in YES:
+            return Check("hub", OK, f"not asked, as {variable} is set", facts={**facts, "offline": True})
+    without = "what is on this machine trains without it"
+    try:
+        request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "nanochat"})
+        with urllib.request.urlopen(request, timeout=seconds):
+            pass
+    except urllib.error.HTTPError as error:  # an answer, too
+        if error.code >= 500:
+            return Check("hub", NOTE, f"{address} answers {error.code}", f"later, perhaps; {without}", facts)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        why = " ".join(str(reason).split())[:60]
+        advice = f"{without}; `download` fetches a corpus where there is a network"
+        return Check("hub", NOTE, f"{address} cannot be reached ({why})", advice, {**facts, "reachable": False})
+    return Check("hub", OK, f"{address} answers", facts={**facts, "reachable": True})
+
+
+def terminal() -> Check:
+    """Whether what is printed can be read."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    columns = shutil.get_terminal_size((80, 24)).columns
+    facts = {"encoding": encoding, "columns": columns, "is_terminal": sys.stdout.isatty()}
+    found = f"{encoding}, {columns} columns" + ("" if sys.stdout.isatty() else ", written to a file")
+    try:
+        SHOWN.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return Check("terminal", NOTE, f"{found}: not every letter can be shown", "set PYTHONUTF8=1", facts)
+    if columns < 80:
+        return Check("terminal", NOTE, found, "80 columns show all tables", facts)
+    return Check("terminal", OK, found, facts=facts)
+
+
+def git(folder: Path | None = None) -> Check:
+    """Only for the state of the code, which a run's summary notes."""
+    folder = folder or Path(__file__).parents[2]
+    version = _first_line(["git", "--version"]) if shutil.which("git") else None
+    if version is None:
+        return Check("git", NOTE, "not there", "runs do not say which code they were made with", {"version": None})
+    commit = _first_line(["git", "-C", str(folder), "describe", "--always", "--dirty"])
+    where = f", code at {commit}" if commit else ", this is no checkout"
+    return Check("git", OK, version.removeprefix("git version ") + where, facts={"version": version, "commit": commit})
+
+
+def cache() -> Check:
+    """Whether the cache can be written to, and how much it holds."""
+    folder = cache_root()
+    facts: dict[str, object] = {"folder": str(folder)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".doctor-{os.getpid()}"
+        probe.write_text("ok", encoding="utf-8")
+        probe.unlink()
+    except OSError as error:
+        said = f"{folder} cannot be written to ({error.strerror})"
+        return Check("cache", PROBLEM, said, "set NANOCHAT_CACHE to a folder of yours", facts)
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    facts["size_bytes"] = size
+    return Check("cache", OK, f"{amount(size)} in {folder} (`runs --caches` lists it)", facts=facts)
+
+
+def _first_line(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.strip().splitlines()
+    return lines[0].strip() if done.returncode == 0 and lines else None

@@ -1,0 +1,91 @@
+"""What torch says of the processor and of GPUs, in lines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nanochat.doctor.check import NOTE, OK, Check, amount
+
+PROBE_SECONDS = 120
+SLOW_GFLOPS = 20.0  # in float32; two cores of 2020 reach 100
+
+
+def ask() -> dict[str, Any]:
+    """The facts of :mod:`nanochat.doctor.probe`; empty where torch does not answer, which `packages` explains."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "nanochat.doctor.probe"],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            cwd=Path(__file__).parents[2],
+        )
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        return found
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
+        return {}
+
+
+def processor(facts: dict[str, Any]) -> Check:
+    """What the processor can do that makes training fast."""
+    if not facts:
+        return Check("processor", NOTE, "not known, as torch does not answer", "see the line of torch")
+    features = facts["features"]
+    found = f"{', '.join(features) or 'no vector instructions known'} (torch uses {facts['capability']})"
+    if facts["machine"] in ("x86_64", "AMD64") and "AVX2" not in features:
+        return Check("processor", NOTE, found, "without AVX2 everything is several times slower", facts)
+    return Check("processor", OK, found, facts={"features": features, "capability": facts["capability"]})
+
+
+def speed(facts: dict[str, Any]) -> Check:
+    """Matrix products, which training mostly is."""
+    if not facts:
+        return Check("speed", NOTE, "not measured, as torch does not answer", "see the line of torch")
+    single, half = facts["float32_gflops"], facts["bfloat16_gflops"]
+    found = f"{single:,.0f} GFLOP/s in float32, {half:,.0f} in bfloat16 (matrix products)"
+    values = {"float32_gflops": single, "bfloat16_gflops": half}
+    if single < SLOW_GFLOPS:
+        return Check(
+            "speed", NOTE, found, "slow: is the machine busy, on battery, or held back by a container?", values
+        )
+    return Check("speed", OK, found, facts=values)
+
+
+def gpu(facts: dict[str, Any]) -> Check:
+    """GPUs that torch can use, and one that it could use if it were another build."""
+    if not facts:
+        return Check("GPU", NOTE, "not known, as torch does not answer", "see the line of torch")
+    driver = nvidia_driver()
+    values = {"gpus": facts["gpus"], "mps": facts["mps"], "cuda_build": facts["cuda_build"], "driver": driver}
+    if facts["gpus"]:
+        names = ", ".join(f"{gpu['name']} ({amount(gpu['free_bytes'])} free)" for gpu in facts["gpus"])
+        return Check("GPU", OK, f"{names}, CUDA {facts['cuda_build']}, driver {driver or 'unknown'}", facts=values)
+    if facts["mps"]:
+        return Check("GPU", OK, "Apple's, for those who ask for it: --trainer.accelerator=mps", facts=values)
+    if driver and not facts["cuda_build"]:
+        advice = "torch here is the build for CPUs: pip install --force-reinstall torch, without --index-url"
+        return Check("GPU", NOTE, f"NVIDIA's, driver {driver}, but torch cannot use it", advice, values)
+    if driver:
+        advice = facts["cuda_says"] or f"is driver {driver} new enough for CUDA {facts['cuda_build']}?"
+        return Check("GPU", NOTE, f"NVIDIA's, driver {driver}, but torch cannot use it", advice, values)
+    return Check("GPU", OK, "none; everything but the tier full is made for a CPU", facts=values)
+
+
+def nvidia_driver() -> str | None:
+    """The version of NVIDIA's driver, if there is one."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    try:
+        done = subprocess.run(
+            [tool, "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.split()
+    return lines[0] if done.returncode == 0 and lines else None
