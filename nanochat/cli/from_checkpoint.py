@@ -26,7 +26,8 @@ from nanochat.training.checkpoint_files import (
 from nanochat.training.checkpoints import find_checkpoint, has_last_checkpoint
 
 SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
-SIZES = (*SHAPE, "context", "ngrams", "ngram_slots")  # all that a model takes along into the next stage
+SIZES = (*SHAPE, "context", "ngrams", "ngram_slots", "predecessors")  # all that a model takes along into the next stage
+WITHOUT = {"ngrams": 1, "ngram_slots": 0, "predecessors": 0}  # n-grams: an imported model does not say that it has none
 LEARNED_FROM = {TEXT: "text", CHAT: "conversations", QUESTIONS: "questions"}
 
 
@@ -135,7 +136,7 @@ class FromCheckpoint:
 
     def _take_sizes(self, config: Any, checkpoint: dict[str, Any]) -> None:
         """The model is the checkpoint's, whatever the tier says; a size given on the command line must be its own."""
-        saved = {"ngrams": 1, **checkpoint.get("hyper_parameters", {})}  # an imported one does not say that it has none
+        saved = {**WITHOUT, **checkpoint.get("hyper_parameters", {})}
         words = {word.split("=")[0] for word in self._command_line}
         if any(f"--{part}.{size}" in words for size in SIZES for part in ("model", "data")):
             self._check_shape(config.model, saved)
@@ -150,8 +151,8 @@ class FromCheckpoint:
         def shape(values: Any) -> dict[str, int]:
             resolved = resolve_shape(*(values.get(name) for name in SHAPE[:4]))
             sizes = dict(zip(SHAPE, (*resolved, values.get("vocab_size")), strict=True))
-            longest = values.get("ngrams", 1)
-            return {**sizes, "ngrams": longest, "ngram_slots": values.get("ngram_slots", 0) if longest > 1 else 0}
+            more = {**WITHOUT, **{name: values[name] for name in WITHOUT if name in values}}
+            return {**sizes, **(more if more["ngrams"] > 1 else WITHOUT)}
 
         if not all(name in saved for name in SHAPE):
             raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it does not say its shape")

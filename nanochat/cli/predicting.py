@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.from_checkpoint import SHAPE, SIZES
+from nanochat.cli.from_checkpoint import SHAPE, SIZES, WITHOUT
 from nanochat.cli.parser import check_config_files, config_files
 from nanochat.cli.stages import PRETRAIN, STAGES, read_config, with_contents
 from nanochat.cli.training import NanochatCLI, as_list, quieten
@@ -68,7 +68,7 @@ class PredictCLI(NanochatCLI):
         words = {word.split("=")[0] for word in self._command_line}
         if not all(name in saved for name in SHAPE) or any(f"--model.{size}" in words for size in SIZES):
             self._check_shape(config.model, saved)
-        for size, value in {"ngrams": 1, **saved}.items():  # one that was imported does not say that it has none
+        for size, value in {**WITHOUT, **saved}.items():
             if size in SIZES:
                 config.model[size] = value
         try:

@@ -70,7 +70,7 @@ def hidden(gpt: GPT, trees: Sequence[Tree]) -> Tensor:
     branches = torch.full((rows, size), NOBODY)
     grams = None
     if gpt.ngrams is not None:
-        grams = torch.zeros(rows, size, gpt.ngrams.longest - 1, dtype=torch.int64)
+        grams = torch.zeros(rows, size, gpt.ngrams.rows_per_token, dtype=torch.int64)
     for row, tree in enumerate(trees):
         begin = 0
         for number, text in enumerate(tree.texts):

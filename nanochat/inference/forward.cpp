@@ -144,7 +144,7 @@ struct Layer {
 };
 
 struct Model {
-    int32_t depth, width, heads, kv_heads, head_dim, vocab_size, ngrams, ngram_slots;
+    int32_t depth, width, heads, kv_heads, head_dim, vocab_size, ngrams, ngram_slots, predecessors;
     const float *embedding, *ngram_table, *head, *cos, *sin;
     const Layer* layers;
 };
@@ -208,6 +208,12 @@ void nanochat_read(
                 hash = (hash * MULTIPLIER + earlier) % PRIME;
                 const float* ngram = m.ngram_table + (hash % m.ngram_slots + int64_t(back - 1) * m.ngram_slots) * width;
                 for (int i = 0; i < width; i++) x[i] += ngram[i];
+            }
+            for (int back = 1; back <= m.predecessors; back++) {
+                int64_t earlier = back <= rows[r].position ? id[-back] + 1 : 0;
+                int64_t first = int64_t(m.ngrams - 1) * m.ngram_slots + int64_t(back - 1) * (m.vocab_size + 1);
+                const float* single = m.ngram_table + (first + earlier) * width;
+                for (int i = 0; i < width; i++) x[i] += single[i];
             }
             norm(x, x, width);
             norm(x, normed + int64_t(r) * width, width);

@@ -35,7 +35,7 @@ class _Layer(ctypes.Structure):
 class _Model(ctypes.Structure):
     _fields_ = [
         *((n, ctypes.c_int32) for n in ("depth", "width", "heads", "kv_heads", "head_dim")),
-        *((n, ctypes.c_int32) for n in ("vocab_size", "ngrams", "ngram_slots")),
+        *((n, ctypes.c_int32) for n in ("vocab_size", "ngrams", "ngram_slots", "predecessors")),
         *((n, ctypes.c_void_p) for n in ("embedding", "ngram_table", "head", "cos", "sin", "layers")),
     ]
 
@@ -121,7 +121,7 @@ class NativeForward:
         ngrams = gpt.ngrams
         self.model = _Model(
             *(*gpt.shape, gpt.shape.head_dim, gpt.vocab_size),
-            *((ngrams.longest, ngrams.slots) if ngrams is not None else (1, 1)),
+            *((ngrams.longest, ngrams.slots, ngrams.predecessors) if ngrams is not None else (1, 1, 0)),
             self._address(gpt.embedding.weight),
             self._address(ngrams.table) if ngrams is not None else None,
             self._packed(gpt.head.weight, block),

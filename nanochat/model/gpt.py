@@ -33,6 +33,8 @@ class GPT(nn.Module):
         ngrams: the longest n-gram that has a vector of its own: 2 for pairs, 3 for triples as well; 1 for nanochat's
             own architecture, without any.
         ngram_slots: rows of the table of n-grams, for each length.
+        predecessors: how many of the tokens before have a vector by themselves beside those n-grams: fewer than
+            ``ngrams``, and of no account without them.
 
     Raises:
         ValueError: if the sizes do not fit each other.
@@ -51,6 +53,7 @@ class GPT(nn.Module):
         kv_heads: int | None = None,
         ngrams: int = 1,
         ngram_slots: int = 2**14,
+        predecessors: int = 0,
     ) -> None:
         super().__init__()
         if vocab_size < 1:
@@ -61,7 +64,9 @@ class GPT(nn.Module):
         self.vocab_size = vocab_size
         self.context = context
         self.embedding = nn.Embedding(vocab_size, self.shape.width)
-        self.ngrams = NgramEmbedding(ngrams, ngram_slots, self.shape.width) if ngrams > 1 else None
+        self.ngrams = None
+        if ngrams > 1:
+            self.ngrams = NgramEmbedding(ngrams, ngram_slots, self.shape.width, predecessors, vocab_size)
         self.blocks = nn.ModuleList(Block(self.shape, layer) for layer in range(depth))
         self.head = nn.Linear(self.shape.width, vocab_size, bias=False)
         # buffers move with the model; persistent=False: a checkpoint need not carry what can be computed
@@ -192,6 +197,7 @@ class GPT(nn.Module):
         sizes = {**self.shape._asdict(), "vocab_size": self.vocab_size, "context": self.context}
         if self.ngrams is not None:
             sizes |= {"ngrams": self.ngrams.longest, "ngram_slots": self.ngrams.slots}
+            sizes |= {"predecessors": self.ngrams.predecessors}
         return sizes
 
     def flops_per_token(self, context: int | None = None) -> int:

@@ -45,8 +45,8 @@ class LanguageModel(LightningModule):
             as well. A small vocabulary learns far faster with them, at no cost of time; but only this program can run
             such a model. 1 is nanochat's own architecture, which `export` can hand on to others.
         ngram_slots: rows in the table of n-grams, for each length.
-        predecessors: how many of the tokens before have a vector by themselves, too, fewer than ngrams: with 1, copying
-            is learned far earlier.
+        predecessors: how many of the tokens before have a vector by themselves beside those n-grams: with 1, copying is
+            learned far earlier. Fewer than ngrams, and of no account without them.
         matrix_lr: learning rate of the matrices in the blocks (Muon); null takes the rule.
         embedding_lr: learning rate of the token embedding (AdamW); null takes the rule.
         head_lr: learning rate of the output head (AdamW); null takes the rule.

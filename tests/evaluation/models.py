@@ -49,7 +49,8 @@ def random_model(
 ) -> GPT:
     """A model all of whose weights are random: those that begin at zero would make every choice a tie."""
     torch.manual_seed(seed)
-    gpt = GPT(depth=depth, vocab_size=vocab_size, context=context, width=128, kv_heads=kv_heads, ngrams=ngrams)
+    sizes = dict(vocab_size=vocab_size, context=context, width=128, kv_heads=kv_heads)
+    gpt = GPT(depth, **sizes, ngrams=ngrams, predecessors=ngrams - 1)
     with torch.no_grad():
         for parameter in gpt.parameters():
             if not parameter.any():

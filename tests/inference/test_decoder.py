@@ -69,7 +69,7 @@ def test_long_prompts_are_read_like_short_ones(way: str) -> None:
 
 @needs_compiler
 def test_a_text_is_the_same_to_the_last_bit_whatever_is_read_with_it() -> None:
-    gpt = random_gpt(width=96, heads=6, ngrams=3, ngram_slots=60)
+    gpt = random_gpt(width=96, heads=6, ngrams=3, ngram_slots=60, predecessors=2)
     reader, ids = decoder(gpt, "native"), random_ids(9, 20).tolist()
 
     def alone(row: list[int]) -> torch.Tensor:
@@ -112,7 +112,7 @@ def test_sharp_attention_and_logits_near_the_cap(way: str, scale: float) -> None
 
 @needs_compiler
 def test_weights_in_bfloat16_are_taken_in_float32() -> None:
-    gpt, ids = random_gpt(ngrams=3, ngram_slots=60).bfloat16(), random_ids(1, 9)
+    gpt, ids = random_gpt(ngrams=3, ngram_slots=60, predecessors=2).bfloat16(), random_ids(1, 9)
     reader = decoder(gpt, "native")
     logits = reader.read([reader.new_stream()], ids.tolist())
     assert logits.dtype == torch.float32
@@ -132,7 +132,7 @@ def test_autocast_and_later_training_change_nothing() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_forks_go_their_own_ways_and_texts_go_back(way: str) -> None:
-    gpt, ids = random_gpt(ngrams=3, ngram_slots=60), random_ids(1, 6)[0].tolist()
+    gpt, ids = random_gpt(ngrams=3, ngram_slots=60, predecessors=2), random_ids(1, 6)[0].tolist()
     reader = decoder(gpt, way)
     text = reader.new_stream()
     reader.read([text], [ids])
