@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "training": {"model", "optim", "tokenizer", "tasks", "data", "inference", "evaluation"},
     "serving": {"model", "tokenizer", "inference", "training"},
     "doctor": set(),
+    "housekeeping": {"training"},
     "sweeping": {"analysis", "training"},
     "reporting": {"tokenizer", "inference", "evaluation", "training", "serving"},
     "tracing": {"model", "optim", "tokenizer", "data", "inference", "training", "serving"},
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     "cli": {
         *("tracing", "planning"),
         "reporting",
-        *("doctor", "sweeping"),
+        *("doctor", "housekeeping", "sweeping"),
         *("model", "optim", "tokenizer", "tasks", "data", "inference", "exchange", "evaluation", "training", "serving"),
     },
 }

@@ -1,0 +1,1 @@
+"""What runs and caches take, and how they are removed when somebody asks for it."""

@@ -1,0 +1,137 @@
+"""Runs as a table and as plain values."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+from nanochat.runs import EVENTS, SUMMARY, Run
+from nanochat.training.console import clock, count, size
+
+WIDTH_PER_DEPTH = 64  # of a model whose width is not given
+AFTER_SECONDS = 2.0  # the summary is written last: what is newer by this was written by another process
+STILL_SECONDS = 600.0  # a run on another machine that wrote something so lately may still be in training
+DONE, STOPPED, TRAINING = "complete", "stopped", "training"
+MARKS = {DONE: " ", STOPPED: "*", TRAINING: ">"}
+LEGEND = {STOPPED: "* stopped before its end: --ckpt_path=last goes on", TRAINING: "> in training"}
+GAP = "  "
+SORTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "date": lambda row: row["updated"],
+    "name": lambda row: (row["name"], row["version"]),
+    "bpb": lambda row: -(row["val_bpb"] if row["val_bpb"] is not None else 1e9),  # the best at the end
+    "time": lambda row: row["seconds"] or 0,
+    "size": lambda row: row["size_bytes"],
+}
+
+
+def state(run: Run) -> str:
+    """complete, training, or stopped: begun and neither."""
+    if is_training(run):
+        return TRAINING
+    return DONE if run.complete else STOPPED
+
+
+def is_training(run: Run) -> bool:
+    """Whether a process is at work on it, as far as one can tell: TensorBoard's files are named after theirs."""
+    files = [path for path in run.folder.iterdir() if EVENTS.match(path.name)] if run.folder.is_dir() else []
+    if not files or (run.complete and run.updated <= (run.folder / SUMMARY).stat().st_mtime + AFTER_SECONDS):
+        return False
+    newest = max(files, key=lambda path: path.stat().st_mtime)
+    host, _, rest = newest.name.split(".", 4)[-1].rpartition(".")[0].rpartition(".")
+    if host != platform.node() or not rest.isdecimal():
+        return time.time() - run.updated < STILL_SECONDS
+    match = EVENTS.match(newest.name)
+    assert match is not None
+    with suppress(psutil.Error):
+        process = psutil.Process(int(rest))
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= float(match[1]) + 1
+    return False
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What there is to say about a run, in plain values; None where its files do not say it."""
+    summary, model = run.summary, run.config.get("model")
+    model = model if isinstance(model, dict) else {}
+    depth = model.get("depth")
+    width = model.get("width") or (WIDTH_PER_DEPTH * depth if isinstance(depth, int) else None)
+    score, seconds = summary.get("val_bpb"), summary.get("seconds")
+    steps = summary.get("steps")
+    if not run.complete:
+        _, scores = run.curve("val/bpb")
+        score = scores[-1] if scores else score
+        lines = run.metrics()
+        seconds = max([s for s in lines.get("seconds", []) if s == s], default=seconds)
+        steps = int(max(lines["step"])) + 1 if lines.get("step") else steps
+    return {
+        "name": run.name,
+        "version": run.version,
+        "run": run.label,
+        "folder": str(run.folder),
+        "stage": run.stage,
+        "depth": depth,
+        "width": width,
+        "parameters": summary.get("parameters"),
+        "started": run.started,
+        "updated": run.updated,
+        "steps": steps,
+        "val_bpb": score if isinstance(score, (int, float)) else None,
+        "seconds": seconds if isinstance(seconds, (int, float)) else None,
+        "size_bytes": run.size_bytes,
+        "state": state(run),
+        "problems": run.problems,
+    }
+
+
+def table(rows: Sequence[dict[str, Any]], width: int = 80) -> str:
+    """A line for each run, no longer than ``width`` (names are shortened in their middle), and what the marks mean."""
+    head = ["", "run", "model", "stage", "date", "val/bpb", "time", "disk"]
+    cells = [head, *map(_cells, rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    too_long = sum(widths) + len(GAP) * (len(widths) - 1) - 1 - width  # one: there is a single space after the mark
+    widths[1] = max(12, widths[1] - max(0, too_long))
+    lines = [_line(row, widths) for row in cells]
+    marks = [text for state, text in LEGEND.items() if any(row["state"] == state for row in rows)]
+    total = f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}, {size(sum(row['size_bytes'] for row in rows))}"
+    return "\n".join([*lines, "", *marks, total])
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    shape = f"{row['depth']}x{row['width']}" if row["depth"] else count(row["parameters"]) if row["parameters"] else "-"
+    return [
+        MARKS[row["state"]],
+        row["run"],
+        shape,
+        row["stage"],
+        date(row["updated"]),
+        f"{row['val_bpb']:.4f}" if row["val_bpb"] is not None else "-",
+        clock(row["seconds"]) if row["seconds"] is not None else "-",
+        size(row["size_bytes"]),
+    ]
+
+
+def date(seconds: float) -> str:
+    """ "11-24 17:18" in this year, "2025-11-24" in others."""
+    when = time.localtime(seconds)
+    this_year = when.tm_year == time.localtime().tm_year
+    return time.strftime("%m-%d %H:%M" if this_year else "%Y-%m-%d", when)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    mark, run, *rest = cells
+    shown = [f"{mark:<{widths[0]}} {shorten(run, widths[1]):<{widths[1]}}"]
+    for place, cell in enumerate(rest, 2):
+        shown.append(f"{cell:>{widths[place]}}" if place >= 5 else f"{cell:<{widths[place]}}")
+    return GAP.join(shown).rstrip()
+
+
+def shorten(text: str, width: int) -> str:
+    """The text in so many columns, its middle left out where it is longer."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) * 2 // 3
+    return f"{text[: width - 1 - end]}…{text[-end:]}"
