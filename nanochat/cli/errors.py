@@ -9,8 +9,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 
+from nanochat.cli.troubleshooting import with_section
+
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
+EXIT_UNHEARD = 141  # as a shell reports one whose output nobody reads any more, such as `... | head`
 
 
 class UsageError(ValueError):
@@ -18,8 +21,8 @@ class UsageError(ValueError):
 
 
 def report(message: str) -> int:
-    """Prints the line, and returns the exit status that goes with it."""
-    print(f"nanochat: error: {one_line(message)}", file=sys.stderr)
+    """Prints the line, with the section of the documentation that it belongs to, and returns the exit status."""
+    print(f"nanochat: error: {with_section(one_line(message))}", file=sys.stderr)
     return EXIT_ERROR
 
 
@@ -47,6 +50,9 @@ def reporting(command: Callable[[], object], *kinds: type[Exception]) -> int:
     solvable: tuple[type[Exception], ...] = (ValueError, *kinds)
     try:
         command()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        return EXIT_UNHEARD
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return report("the disk is full: free some space, or move the cache with NANOCHAT_CACHE")

@@ -93,6 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = importlib.import_module(COMMANDS[arguments[0]].module).run(arguments)
         return status
+    except ModuleNotFoundError as error:
+        if (error.name or "nanochat").split(".")[0] == "nanochat":
+            raise
+        return report(f"the package {error.name} is not installed: `{program_name()} doctor` says what to do")
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -21,15 +21,18 @@ INSTALL = "pip install -e . -c constraints.txt"
 # One process imports them all: one that dies of it (a wrong build for this processor) is known by its last line.
 IMPORTING = """
 import importlib, json, sys
+def say(*what):
+    print("\\nnanochat imports " + json.dumps(what), flush=True)  # packages may print as well
 for name in sys.argv[1:]:
-    print(json.dumps([name, None]), flush=True)
+    say(name, None)
     try:
         importlib.import_module(name)
     except BaseException as error:
-        print(json.dumps([name, f"{type(error).__name__}: {error}"]), flush=True)
+        say(name, f"{type(error).__name__}: {error}")
     else:
-        print(json.dumps([name, ""]), flush=True)
+        say(name, "")
 """
+SAID = "nanochat imports "
 
 
 class Requirement(NamedTuple):
@@ -145,8 +148,8 @@ def import_errors(modules: Sequence[str]) -> dict[str, str]:
             return {**errors, left[0]: f"{type(error).__name__}"}
         last = None
         for line in done.stdout.splitlines():
-            if line.startswith("["):
-                name, said = json.loads(line)
+            if line.startswith(SAID):
+                name, said = json.loads(line.removeprefix(SAID))
                 last = (name, said)
                 if said:
                     errors[name] = " ".join(said.split())[:120]

@@ -29,7 +29,7 @@ def choose(names: Sequence[str], root: str | Path) -> list[Run]:
         found = [run for run in runs if (run.name, run.folder.name)[: len(wanted)] == wanted]
         if not found:
             there = ", ".join(dict.fromkeys(run.label if len(wanted) > 1 else run.name for run in runs))
-            raise ValueError(f"there is no run {name} below {Path(root, RUNS)}: there is {there or 'none at all'}")
+            raise ValueError(f"no run in {Path(root, RUNS)} is called {name}: there is {there or 'none at all'}")
         chosen |= {run.folder: run for run in found}
     for run in chosen.values():
         check(run, root)

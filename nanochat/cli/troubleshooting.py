@@ -1,0 +1,59 @@
+"""Which section of docs/troubleshooting.md an error belongs to. (A test compares the two.)"""
+
+from __future__ import annotations
+
+import re
+
+PAGE = "docs/troubleshooting.md"
+ENOUGH = r"is whole: --ckpt_path=|--port=\d+ takes another$"  # a message that ends with what to type
+# The first that is found in a message says its section; messages that say all there is to say have none.
+SECTIONS = (
+    ("memory", r"this run needs about .* of memory|the GPU's memory is full"),
+    ("disk", r"the disk is full|cannot write the checkpoint|are to be fetched, but .* free|No space left on device"),
+    (
+        "export",
+        r"transformers knows no n-grams|the folder .* is not empty|is a pickle, which is never read"
+        r"|only models of type .* can be read",
+    ),
+    (
+        "checkpoints",
+        r"there is no (?:last |best |\.\.\. )?checkpoint|is not a whole checkpoint|is not a checkpoint of this project"
+        r"|the checkpoint .* has .*: give|the weights in .* are not those of this model|there is no pretrained model"
+        r"|there is no .* model below",
+    ),
+    (
+        "network",
+        r"is not on this machine and cannot be fetched|is given only to those who agreed|is private and needs HF_TOKEN"
+        r"|arrived damaged twice|the tasks of CORE cannot be fetched",
+    ),
+    (
+        "corpus",
+        r"there is no file or folder .*--data\.corpus|the folder .* holds no text|the corpus .* is empty"
+        r"|the corpus is too small|has no column|it has no good record|is damaged or is not a parquet file"
+        r"|a step of .* tokens does not divide|bad record|there is no task",
+    ),
+    ("gpu", r"there is no NVIDIA GPU that torch can use|this machine has no Apple GPU"),
+    (
+        "processes",
+        r"port .* of this machine is taken|the first process of this run|another process of this run has ended"
+        r"|the processes of this run",
+    ),
+    (
+        "chat",
+        r"there is no model below|there is no run \S+ below|is a base model, which goes on|the last message .* too long|port .* is in use"
+        r"|this server does not go by that name|programs that a model wrote cannot be run",
+    ),
+)
+
+
+def section(message: str) -> str | None:
+    """The name of the section, as it stands behind the # of a link; None where there is none."""
+    if re.search(ENOUGH, message):
+        return None
+    return next((name for name, pattern in SECTIONS if re.search(pattern, message)), None)
+
+
+def with_section(message: str) -> str:
+    """The message, and behind it where there is more to read, if there is."""
+    found = section(message)
+    return f"{message} (see {PAGE}#{found})" if found else message

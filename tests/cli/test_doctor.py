@@ -1,0 +1,281 @@
+"""`doctor`: each line is right about what it looks at, and it works where nothing else does."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanochat.cli import main
+from nanochat.doctor import machine, packages, surroundings, torch_says
+from nanochat.doctor.check import NOTE, OK, PROBLEM, Check
+from nanochat.doctor.examination import in_words, verdict
+from tests.cli.tools import ROOT, command
+
+FACTS = {
+    "version": "2.13.0",
+    "capability": "AVX2",
+    "features": ["AVX2"],
+    "threads": 2,
+    "machine": "x86_64",
+    "float32_gflops": 100.0,
+    "bfloat16_gflops": 20.0,
+    "cuda_build": None,
+    "cuda_says": "",
+    "mps": False,
+    "gpus": [],
+}
+
+
+def test_this_machine_is_ready_and_says_so_to_programs() -> None:
+    result = command("doctor", "--json", HF_HUB_OFFLINE="1")
+    assert (result.returncode, result.stderr) == (0, "")
+    told = json.loads(result.stdout)
+    assert told["ready"] is True
+    checks = {check["name"]: check for check in told["checks"]}
+    names = "Python, packages, processor, threads, speed, GPU, memory, disk, cache, compiler, hub, terminal, git"
+    assert set(names.split(", ")) <= set(checks)
+    assert checks["packages"]["facts"]["versions"]["torch"].startswith("2.")
+    assert checks["speed"]["facts"]["float32_gflops"] > 1
+    assert checks["threads"]["facts"]["torch_threads"] >= 1
+    assert checks["hub"]["facts"]["offline"] is True
+
+
+def test_where_no_package_is_installed_it_still_works_and_says_what_to_do() -> None:
+    # -S is a Python without what was installed
+    result = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "cli.py"), "doctor"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert result.returncode == 1
+    assert result.stderr == ""
+    assert "PROBLEM  packages" in result.stdout
+    assert "lightning" in result.stdout
+    assert "-> pip install -e . -c constraints.txt" in result.stdout
+    assert "Not ready: packages" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_other_commands_name_the_missing_package_and_doctor() -> None:
+    result = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "cli.py"), "fit"], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "is not installed" in result.stderr
+    assert "doctor" in result.stderr
+
+
+def test_a_package_that_breaks_or_kills_on_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_one.py").write_text("raise RuntimeError('an operator does not exist')")
+    (tmp_path / "deadly_one.py").write_text("import os; os.kill(os.getpid(), 9)")
+    (tmp_path / "good_one.py").write_text("")
+    (tmp_path / "loud_one.py").write_text("print('[hello]'); print('\\n')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    errors = packages.import_errors(["good_one", "broken_one", "deadly_one", "json", "loud_one", "no_such_one"])
+    assert sorted(errors) == ["broken_one", "deadly_one", "no_such_one"]
+    assert errors["broken_one"] == "RuntimeError: an operator does not exist"
+    assert "the process ends (-9)" in errors["deadly_one"]
+
+
+def test_missing_old_and_new_versions_are_told_from_fitting_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"torch": "2.8.1", "lightning": "3.0", "numpy": "2.4.6", "psutil": None}
+    monkeypatch.setattr(packages, "_version", versions.get)
+    monkeypatch.setattr(packages, "import_errors", lambda modules: {})
+    lines = ["torch>=2.9", "lightning>=2.6,<3", "numpy>=1.26", "psutil>=5.9"]
+    good, bad = packages.packages([packages.parse(line) for line in lines])
+    assert (good.status, good.facts["versions"]) == (OK, {"numpy": "2.4.6"})
+    assert bad.status == PROBLEM
+    assert "torch>=2.9 (2.8.1), lightning>=2.6,<3 (3.0), psutil" in bad.found
+
+
+@pytest.mark.parametrize(
+    ("version", "limits", "fits"),
+    [
+        ("2.13.0+cpu", ">=2.9", True),  # 13 is more than 9
+        ("2.9", ">=2.9.0", True),
+        ("2.8.9", ">=2.9", False),
+        ("3.0.0", ">=2.6,<3", False),
+        ("2.6.6", ">=2.6,<3", True),
+        ("4.53.0", ">=4.40,<5", True),
+        ("1.0", "==1.0.0", True),
+        ("1.0", "!=1.0", True),  # a sign that is not judged is no reason to alarm anybody
+    ],
+)
+def test_versions(version: str, limits: str, fits: bool) -> None:
+    assert packages.satisfies(version, packages.parse(f"some-package[extra]{limits}").limits) is fits
+
+
+def test_the_requirements_are_those_of_the_project() -> None:
+    found = {requirement.name: requirement for requirement in packages.requirements()}
+    assert found["torch"].limits == ((">=", "2.9"),)
+    assert found["jsonargparse"].limits == ((">=", "4.40"), ("<", "5"))
+    assert "pytest" not in found
+    assert len(found) > 15
+
+
+@pytest.mark.parametrize(
+    ("files", "memory", "cores"),
+    [
+        ({"memory.max": "2000", "memory.current": "500", "cpu.max": "150000 100000"}, (2000, 1500), 1.5),
+        ({"memory.max": "max", "memory.current": "500", "cpu.max": "max 100000"}, None, None),
+        (
+            {
+                "memory/memory.limit_in_bytes": "4000",
+                "memory/memory.usage_in_bytes": "1000",
+                "cpu/cpu.cfs_quota_us": "50000",
+                "cpu/cpu.cfs_period_us": "100000",
+            },
+            (4000, 3000),
+            0.5,
+        ),
+        ({"memory/memory.limit_in_bytes": str(2**63 - 4096), "memory/memory.usage_in_bytes": "1"}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_a_containers_limits(files: dict[str, str], memory: object, cores: object, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert machine.cgroup_memory(tmp_path) == memory
+    assert machine.cgroup_cores(tmp_path) == cores
+
+
+def test_little_memory_is_a_problem_also_where_only_the_container_has_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_memory", lambda: (16e9, 8e9))
+    assert machine.memory(tmp_path).status == OK
+    (tmp_path / "memory.max").write_text("900000000")
+    (tmp_path / "memory.current").write_text("400000000")
+    check = machine.memory(tmp_path)
+    assert (check.status, check.found) == (PROBLEM, "500 MB free of 900 MB (container)")
+
+
+def test_threads_that_take_turns_and_cores_that_stay_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(machine, "physical_cores", lambda: 4)
+    assert machine.threads(4, tmp_path).status == OK
+    assert "OMP_NUM_THREADS=4" in machine.threads(1, tmp_path).advice
+    (tmp_path / "cpu.max").write_text("200000 100000")
+    check = machine.threads(4, tmp_path)
+    assert (check.status, check.advice) == (NOTE, "they take turns: set OMP_NUM_THREADS=2")
+    assert "2 of 8 processors allowed" in check.found
+
+
+def test_a_full_disk_and_a_folder_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: _Usage(5e8))
+    assert machine.disk("disk", tmp_path / "not" / "yet").status == PROBLEM
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: _Usage(5e10))
+    assert machine.disk("disk", tmp_path).status == OK
+    monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
+    check = machine.disk("cache", tmp_path)
+    assert (check.status, check.advice) == (PROBLEM, "set NANOCHAT_CACHE to another folder")
+
+
+class _Usage:
+    def __init__(self, free: float) -> None:
+        self.free = free
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path / "file" / "cache"))
+    check = surroundings.cache()
+    assert (check.status, check.advice) == (PROBLEM, "set NANOCHAT_CACHE to a folder of yours")
+
+
+@pytest.fixture
+def hub() -> Iterator[http.server.ThreadingHTTPServer]:
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(int(self.path.strip("/") or 200))
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_hub(hub: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"http://127.0.0.1:{hub.server_port}"
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for path, status in (("", OK), ("/401", OK), ("/503", NOTE)):
+        monkeypatch.setenv("HF_ENDPOINT", address + path)
+        assert surroundings.hub().status == status, path
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    check = surroundings.hub()
+    assert (check.status, check.facts["reachable"]) == (NOTE, False)
+    monkeypatch.setenv("HF_ENDPOINT", "no address at all")
+    assert surroundings.hub().status == NOTE
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    check = surroundings.hub()
+    assert (check.status, check.found) == (OK, "not asked, as HF_HUB_OFFLINE is set")
+
+
+def test_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_says, "nvidia_driver", lambda: None)
+    assert torch_says.gpu(FACTS).status == OK
+    monkeypatch.setattr(torch_says, "nvidia_driver", lambda: "570.1")
+    assert "the build for CPUs" in torch_says.gpu(FACTS).advice
+    assert "CUDA 13.0" in torch_says.gpu({**FACTS, "cuda_build": "13.0"}).advice
+    gpu = {"name": "H100", "free_bytes": 80e9, "total_bytes": 85e9}
+    check = torch_says.gpu({**FACTS, "cuda_build": "13.0", "gpus": [gpu]})
+    assert (check.status, check.found) == (OK, "H100 (80.0 GB free), CUDA 13.0, driver 570.1")
+
+
+def test_a_slow_or_old_processor_and_a_torch_that_does_not_answer() -> None:
+    assert torch_says.processor(FACTS).status == OK
+    assert torch_says.processor({**FACTS, "features": []}).status == NOTE
+    assert torch_says.processor({**FACTS, "features": [], "machine": "arm64"}).status == OK
+    assert torch_says.speed({**FACTS, "float32_gflops": 3.0}).status == NOTE
+    for check in (torch_says.processor, torch_says.speed, torch_says.gpu):
+        assert check({}).status == NOTE
+
+
+def test_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert surroundings.compiler().status == NOTE
+    assert "CXX=no-such-compiler is not there" in surroundings.compiler().found
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no C++ compiler" in surroundings.compiler().found
+    assert surroundings.git().status == NOTE
+
+
+def test_letters_that_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", type("Ascii", (), {"encoding": "ascii", "isatty": lambda self: False})())
+    check = surroundings.terminal()
+    assert (check.status, check.advice) == (NOTE, "set PYTHONUTF8=1")
+
+
+def test_lines_keep_to_the_width_and_the_last_one_sums_up() -> None:
+    check = Check("a name too long", PROBLEM, "words " * 30, "what to do " * 10)
+    assert max(map(len, in_words(check, 60).splitlines())) <= 60
+    assert verdict([Check("a", OK, "")]) == "Ready to train."
+    assert verdict([Check("a", NOTE, ""), Check("b", OK, "")]) == "Ready to train. Worth a look: a."
+    assert verdict([Check("a", NOTE, ""), Check("b", PROBLEM, "")]).startswith("Not ready: b.")
+
+
+def test_a_bad_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--jsn"]) == 2
+    assert "there is no option --jsn, did you mean --json?" in capsys.readouterr().err
