@@ -26,12 +26,12 @@ class Question(NamedTuple):
     """One that is put to the model.
 
     Attributes:
-        index: its place in the endless order, by which the answers to it are drawn.
+        place: in the endless order, by which the answers to it are drawn.
         task: that checks them.
         item: of the task.
     """
 
-    index: int
+    place: int
     task: Task
     item: Item
 

@@ -65,7 +65,7 @@ def write_groups(
         for question in questions[start : start + each]:
             prompt = render_prompt(engine.tokenizer, question.item.question)
             if len(prompt) < engine.context:
-                own = generator("answers", seed, question.index).getrandbits(62)
+                own = generator("answers", seed, question.place).getrandbits(62)
                 begun.append((question, prompt, engine.start(prompt, ON_POLICY, max_tokens, own, count=samples)))
         engine.run([generation for _, _, group in begun for generation in group])
         groups += [[to_answer(question, prompt, one) for one in group] for question, prompt, group in begun]
