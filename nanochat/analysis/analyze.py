@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from nanochat.analysis.history import History
 from nanochat.analysis.making import Say, choose, make
 from nanochat.analysis.one import recipes as one
 from nanochat.analysis.page import Page, write
+from nanochat.analysis.several import recipes as several
+from nanochat.analysis.several.groups import groups
 from nanochat.runs import Run
 
 
@@ -68,4 +71,35 @@ def footer() -> str:
 
 
 def analyze_runs(runs: Sequence[Run], wanted: Wanted, say: Say, out: Path) -> Path:
-    raise ValueError("not yet")
+    """Writes the comparison of several runs: its files below ``analysis/``, and ``analysis.html``.
+
+    Args:
+        runs: two or more.
+        wanted: what is to be made.
+        say: what prints a line.
+        out: the folder to write into.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: if a figure is asked for that there is not.
+    """
+    histories = [History(run) for run in runs]
+    together = groups(histories)
+    chosen = choose(several.recipes(histories, together), wanted.only)
+    say(several.lede(histories, together))
+    warnings = several.warnings(histories)
+    for warning in warnings:
+        say(textwrap.fill(f"Note: {warning}", 80))
+    made = make(chosen, out / FOLDER, say)
+    names = list(dict.fromkeys(run.label if len(runs) <= 3 else run.name for run in runs))
+    page = Page(
+        title=", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else ""),
+        lede=several.lede(histories, together),
+        warnings=warnings,
+        missing=made.missing,
+        footer=footer(),
+    )
+    show(made.written, out / FOLDER, 0)
+    return write(page, made.written, out)

@@ -143,16 +143,16 @@ def _band(x: np.ndarray, y: np.ndarray, at: float, has_floor: bool) -> tuple[flo
     exponents = np.array([exponent, *EXPONENTS])
     squares, floors, _ = _profile(x, y, has_floor, exponents)
     bound = _bound(least, len(x) - (3 if has_floor else 2))
-    low, high = math.inf, -math.inf
-    for index in np.flatnonzero(squares <= bound):
-        power, there = (x / middle) ** -exponents[index], (at / middle) ** -exponents[index]
-        if has_floor and floors[index] > 0:
-            z = power - there
-            spread = ((z - z.mean()) ** 2).sum()
-            slope = ((z - z.mean()) * (y - y.mean())).sum() / spread
-            best, variance = y.mean() - slope * z.mean(), 1 / len(x) + z.mean() ** 2 / spread
-        else:
-            best, variance = there * (power @ y) / (power**2).sum(), there**2 / (power**2).sum()
-        half = math.sqrt(max(0.0, variance * (bound - squares[index])))
-        low, high = min(low, best - half), max(high, best + half)
-    return max(0.0, low), high
+    inside = squares <= bound
+    powers, there = (x / middle) ** -exponents[inside, None], (at / middle) ** -exponents[inside]
+    best = there * (powers @ y) / (powers**2).sum(1)  # without a floor
+    variance = there**2 / (powers**2).sum(1)
+    if has_floor:
+        z = powers - there[:, None]
+        around = z - z.mean(1, keepdims=True)
+        spread = (around**2).sum(1)
+        free = floors[inside] > 0
+        best = np.where(free, y.mean() - (around @ (y - y.mean())) / spread * z.mean(1), best)
+        variance = np.where(free, 1 / len(x) + z.mean(1) ** 2 / spread, variance)
+    half = np.sqrt(np.maximum(0.0, variance * (bound - squares[inside])))
+    return max(0.0, float((best - half).min())), float((best + half).max())

@@ -1,0 +1,103 @@
+"""What differs between the runs, and what came of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import MaxNLocator
+
+from nanochat.analysis.amounts import NICE
+from nanochat.analysis.figure import Cell, Figure, Table
+from nanochat.analysis.history import History
+from nanochat.analysis.several.groups import Group, differences
+from nanochat.analysis.several.overlay import colors
+from nanochat.analysis.style import canvas, theme
+
+MOST = 12  # settings in the table: runs that differ in more are too different to name each
+TITLE = "What differs between the runs, and what came of it"
+
+
+def table(histories: Sequence[History]) -> Figure:
+    """One row for each run: the settings that are not the same in all of them, then the results."""
+    different = dict(list(differences(histories).items())[:MOST])
+    left_out = len(differences(histories)) - len(different)
+    results = ("bits per byte", "parameters", "steps", "tokens", "compute (FLOPs)", "time (s)", "speed (tokens/s)")
+    header = ["run", *different, *results, "memory (MB)", "device", "text"]
+    rows: list[list[Cell]] = []
+    for index, history in enumerate(histories):
+        summary = history.run.summary
+        memory = summary.get("peak_gpu_memory_bytes") or summary.get("peak_memory_bytes")
+        rows.append(
+            [
+                history.run.label,
+                *("" if values[index] is None else str(values[index]) for values in different.values()),
+                *(history.bpb, history.parameters, history.steps, int(history.tokens) if history.tokens else None),
+                *(history.flops, summary.get("seconds"), summary.get("tokens_per_second")),
+                *(memory / 1e6 if memory else None, summary.get("device"), summary.get("corpus_fingerprint")),
+            ]
+        )
+    reading = (
+        "Only settings that are not the same in all runs are listed, by their names on the command line; an empty cell "
+        "is a setting that was left to the program. Lower bits per byte are better, on the same text."
+    )
+    if left_out:
+        reading += f" {left_out} more settings differ."
+    return Figure("runs", TITLE, reading, table=Table(header, rows), section="The runs")
+
+
+def scores(groups: Sequence[Group]) -> Figure:
+    """The final score of every run, and of each group the mean with its interval.
+
+    Raises:
+        ValueError: if no run has a score yet.
+    """
+    scored = [group for group in groups if group.bpb is not None]
+    if not scored:
+        raise ValueError("none of the runs has a score on held-out text yet")
+    rows: list[list[Cell]] = []
+    for group in scored:
+        assert group.bpb is not None
+        value, low, high = (None if math.isnan(v) else v for v in group.bpb)
+        rows.append([group.label, len(group.scores), value, low, high])
+    seeds = max(len(group.scores) for group in scored)
+    reading = "Each dot is a run's score on all of the held-out text; further left is better. " + (
+        "The lines are 95 % intervals of the mean over seeds (Student's t): two that overlap by much do not differ "
+        "for certain."
+        if seeds > 1
+        else "With one seed each, nobody knows how much of a difference is chance: runs with other seeds "
+        "(--seed_everything) tell."
+    )
+    return Figure(
+        name="scores",
+        title="Bits per byte on held-out text, run by run",
+        reading=reading,
+        draw=lambda: _draw(scored),
+        table=Table(["group", "runs", "bits per byte (mean)", "95 % from", "95 % to"], rows),
+        section="The runs",
+    )
+
+
+def _draw(scored: Sequence[Group]) -> Picture:
+    picture, axes = canvas(height=1.0 + 0.42 * len(scored))
+    shades = colors(len(scored))
+    ends: list[float] = []
+    for row, group in enumerate(scored):
+        assert group.bpb is not None
+        mean, low, high = group.bpb
+        if not math.isnan(low):
+            axes.plot([low, high], [row, row], color=shades[row], linewidth=2.2, alpha=0.55)
+            axes.plot([mean], [row], "|", color=shades[row], markersize=15, markeredgewidth=2)
+            ends += [low, high]
+        style = dict(markersize=7.5, markeredgecolor=theme().background, color=shades[row])
+        axes.plot(group.scores, [row] * len(group.scores), "o", **style)
+        ends += group.scores
+    axes.set_yticks(range(len(scored)), [group.label for group in scored], color=theme().text)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(scored) - 0.5, -0.5)
+    margin = 0.06 * max(max(ends) - min(ends), 0.01)
+    axes.set_xlim(min(ends) - margin, max(ends) + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=NICE))
+    axes.set_xlabel("bits per byte")
+    return picture
