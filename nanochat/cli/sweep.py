@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import signal
@@ -142,11 +143,11 @@ def _checked(fit: Sequence[str], axes: Sequence[Axis]) -> Base:
 
 def _own_option(message: str) -> str:
     """fit's message about an option that it does not know, which may be a misspelt one of the sweep's own."""
-    said, _, rest = message.partition("there is no option ")
-    option = rest.split(" ")[0].rstrip(",")
-    if rest and "did you mean" not in rest and (meant := nearest(option, OWN)):
-        return f"{said}there is no option {option}{meant} (all of them: --help)"
-    return message
+    match = re.search(r"there is no option (--[\w.]+)(?:, did you mean (\S+)\?)?", message)
+    if match is None:
+        return message
+    meant = nearest(match[1], [*OWN, *([match[2]] if match[2] else [])])
+    return f"there is no option {match[1]}{meant} (all of them: --help)"
 
 
 def _folder_name(name: str, stage: str) -> str:

@@ -40,8 +40,8 @@ SECTIONS = (
     ),
     (
         "chat",
-        r"there is no model below|there is no run \S+ below|is a base model, which goes on|the last message .* too long|port .* is in use"
-        r"|this server does not go by that name|programs that a model wrote cannot be run",
+        r"there is no model below|there is no run \S+ below|is a base model, which goes on|the last message .* too long"
+        r"|port .* is in use|this server does not go by that name|programs that a model wrote cannot be run",
     ),
 )
 

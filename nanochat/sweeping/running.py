@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -44,8 +44,8 @@ class Watched:
         self._started = time.monotonic()
 
     def start(self, command: Sequence[str]) -> None:
-        """Starts training, or finds it running."""
-        if self.work.process is not None:
+        """Starts training, or goes on with it; or finds it running, or ended while no sweep was there to see it."""
+        if self.work.process is not None or (self.work.begun and self._summary().get("complete") is True):
             self._process = self.work.process
             return
         self.output.parent.mkdir(exist_ok=True)
@@ -63,10 +63,9 @@ class Watched:
             prune: whether the process is ended where the sweep's pruner finds it hopeless.
             progress: is told all scores so far and the seconds, twice a second.
         """
-        process, hopeless = self._process, False
-        assert process is not None
+        hopeless = False
         while True:
-            status = self._status(process)
+            status = self._status()
             scores = self.scores()
             self.work.sign()
             self.work.report(scores)
@@ -78,11 +77,10 @@ class Watched:
                 self.stop()
         return self._note(status, hopeless)
 
-    @staticmethod
-    def _status(process: psutil.Process) -> int | None:
-        """The exit status, None while it runs; of a process that somebody else has started it is 0."""
+    def _status(self) -> int | None:
+        """The exit status, None while it runs; 0 of a process that somebody else has started, or that has ended."""
         try:
-            return int(process.wait(LOOK_SECONDS) or 0)
+            return int(self._process.wait(LOOK_SECONDS) or 0) if self._process is not None else 0
         except psutil.TimeoutExpired:
             return None
 
@@ -107,9 +105,7 @@ class Watched:
             self.work.leave()
 
     def _note(self, status: int, hopeless: bool) -> Trial:
-        summary = {}
-        with suppress(ValueError):
-            summary = read_run(self.run).summary
+        summary = self._summary()
         value, seconds = summary.get("val_bpb"), summary.get("seconds")
         took = float(seconds) if isinstance(seconds, (int, float)) else time.monotonic() - self._started
         if summary.get("complete") is True and isinstance(value, (int, float)) and math.isfinite(value):
@@ -120,6 +116,13 @@ class Watched:
             why = "it was never scored (--trainer.limit_val_batches?)" if value is None else f"its {SCORE} is {value}"
             return self.work.finish(FAILED, None, took, why)
         return self.work.finish(FAILED, None, took, self._why(status))
+
+    def _summary(self) -> dict[str, Any]:
+        """What the run says of itself at its end; empty before."""
+        try:
+            return read_run(self.run).summary
+        except ValueError:
+            return {}
 
     def _why(self, status: int) -> str:
         """The line in which it said what is wrong; or its last one, and how it ended."""

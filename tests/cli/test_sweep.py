@@ -1,0 +1,360 @@
+"""`sweep`: what is trained, what becomes of interruptions, and what is said at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nanochat.cli import main, sweep_check
+from nanochat.cli import sweep as command_line
+from nanochat.cli.sweep_check import Base, _check
+from nanochat.runs import find_runs, read_run
+from tests.cli.tools import ROOT, metrics, tiny_options
+from tests.sweeping.fake_fit import STEPS
+
+FAKE = [sys.executable, "-m", "tests.sweeping.fake_fit"]
+# The sweep in a process of its own, with the stand-in for fit and without asking fit what it takes.
+SWEEP = """
+import sys
+from nanochat.cli import main, sweep, sweep_check
+from nanochat.cli.sweep_check import Base
+sweep.program = lambda: [sys.executable, "-m", "tests.sweeping.fake_fit"]
+sweep_check.check = lambda fit, more: Base("run", "pretrain", sys.argv[1], 42, None, False, {"pace": sys.argv[2]})
+sys.exit(main(["sweep", "--analyze=false", f"--root={sys.argv[1]}", f"--pace={sys.argv[2]}", *sys.argv[3:]]))
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Trials are trained by the stand-in, below the folder that comes back."""
+    monkeypatch.setattr(command_line, "program", lambda: FAKE)
+    monkeypatch.setattr(
+        sweep_check, "check", lambda fit, more: Base("run", "pretrain", str(tmp_path), 42, None, False, {})
+    )
+    monkeypatch.setattr("nanochat.sweeping.running.LOOK_SECONDS", 0.02)
+    return tmp_path
+
+
+def sweep(root: Path, *options: str, status: int = 0) -> None:
+    assert main(["sweep", "--analyze=false", f"--root={root}", *options]) == status
+
+
+def started(root: Path, pace: float, *options: str) -> subprocess.Popen[str]:
+    """A sweep in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SWEEP, str(root), str(pace), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def wait_for_steps(run: Path, steps: int) -> None:
+    """Until a trial of the stand-in has done so many steps."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if json.loads((run / "last.json").read_text())["steps"] >= steps:
+                return
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.01)
+    raise AssertionError(f"{run} has not come to step {steps}")
+
+
+def starts(run: Path) -> list[int]:
+    """The steps at which processes began to work on a trial."""
+    return [int(line) for line in (run / "starts.txt").read_text().split()]
+
+
+# ---------------------------------------------------------------------------------------------- what comes of it
+
+
+def test_a_grid_from_the_first_trial_to_the_last_line(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep(fake, "--over", "model.quality=0.5,1.0", "--over=model.depth=4,6")
+    said = capsys.readouterr().out
+    assert "model.quality (0.5, 1.0) x model.depth (4, 6)" in said
+    assert "trials   4: all combinations" in said
+    runs = {run.version: run for run in find_runs(fake)}
+    assert [runs[number].label for number in range(4)] == [f"run-sweep/version_{number}" for number in range(4)]
+    assert [runs[number].summary["val_bpb"] for number in range(4)] == [2.5, 2.5, 2.0, 2.0]
+    table = said.split("\n\n")[2].splitlines()
+    assert table[0].split() == ["trial", "quality", "depth", "val/bpb", "time", "status"]
+    assert [row.split()[0] for row in table[1:]] == ["2", "3", "0", "1"]
+    assert table[1].split()[1:] == ["1.0", "4", "2.0000", "0:02", "done"]
+    assert "Best: quality=1.0 depth=4 with val/bpb 2.0000 (version_2)" in said
+    assert "with --seeds=3" in " ".join(said.split())
+    assert max(map(len, said.splitlines()[-12:])) <= 80
+
+
+def test_the_same_command_does_nothing_twice_and_more_seeds_measure_the_noise(
+    fake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(fake, "--over=model.quality=0.5,1.0")
+    sweep(fake, "--over=model.quality=0.5,1.0", "--seeds=3")
+    said = " ".join(capsys.readouterr().out.split())
+    runs = {run.version: run for run in find_runs(fake)}
+    assert sorted(runs) == [0, 1, 2, 3, 4, 5]
+    assert all(starts(run.folder) == [0] for run in runs.values())
+    # seeds 42, 43, 44 add 0, 0.01 and 0.02 to each score: a deviation of 0.01, of a difference 0.01 * sqrt(2/3)
+    assert "Best: quality=1.0 with val/bpb 2.0100 (3 seeds), 0.5000 below the next, quality=0.5." in said
+    assert "by 0.0082 (standard error; 0.0100 between seeds): the lead is more than chance explains" in said
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep(fake, "--over=model.quality=bad,crash,0.666,1.0")
+    said = capsys.readouterr().out
+    one_line = " ".join(said.split())
+    assert "trial 0 failed: --model.quality=bad is not possible: expected a number" in one_line
+    assert "trial 1 failed: RuntimeError: something that nobody has thought of (exit status 1)" in one_line
+    assert "trial 2 failed: its val/bpb is nan" in one_line
+    assert "trial 3 quality=1.0 seed=42 val/bpb 2.0000" in one_line
+    assert "Traceback" in (fake / "lightning_logs" / "run-sweep" / "output" / "1.txt").read_text()
+    sweep(fake, "--over=model.quality=bad,crash,0.666,1.0", "--retry_failed")
+    assert sorted(run.version for run in find_runs(fake) if starts(run.folder)) == [2, 3, 6]
+    sweep(fake, "--over=model.quality=bad", "--name=all-bad", status=2)
+    assert "nothing to compare" in capsys.readouterr().out
+
+
+def test_hopeless_trials_are_ended(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep(fake, "--over=model.quality=0.9,0.8,0.7,-5,1.0", "--prune", "--pace=0.05")
+    said = capsys.readouterr().out
+    assert re.search(r"trial 3  quality=-5 seed=42  pruned at val/bpb \d", said)
+    hopeless = fake / "lightning_logs" / "run-sweep" / "version_3"
+    assert json.loads((hopeless / "last.json").read_text())["steps"] < STEPS
+    assert not (hopeless / "summary.json").exists()
+    assert read_run(hopeless.with_name("version_4")).complete
+
+
+def test_a_search_by_halving(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep(fake, "--over=model.quality=0.0..1.0", "--search=4", "--prune", "halving")
+    assert "trials   4: 4 settings, drawn by TPE" in capsys.readouterr().out
+    assert len(find_runs(fake)) == 4
+
+
+def test_it_ends_with_an_analysis_of_what_is_done(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    analysed = []
+    monkeypatch.setattr(command_line, "_analyze", lambda runs: analysed.append([run.name for run in runs]))
+    for _ in range(2):  # what has been analysed once is not again
+        assert main(["sweep", f"--root={fake}", "--over=model.quality=1.0,bad,0.5"]) == 0
+    assert analysed == [["version_0", "version_2"]]
+
+
+# -------------------------------------------------------------------------------------------------- interruptions
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
+def test_a_signal_stops_the_trial_calmly_and_the_same_command_goes_on(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    run = tmp_path / "lightning_logs" / "run-sweep" / "version_1"
+    process = started(tmp_path, 0.15, "--over=model.quality=0.5,1.0")
+    wait_for_steps(run, 2)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == status, said
+    assert "Stopped; what the present trial has learned is saved. To go on:" in said
+    assert "--over=model.quality=0.5,1.0" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert not (run / "summary.json").exists()
+    again = started(tmp_path, 0.15, "--over=model.quality=0.5,1.0")
+    said, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert "quality=1.0 (trial 1) was interrupted, and goes on." in said
+    assert starts(run.with_name("version_0")) == [0]
+    first, second = starts(run)
+    assert (first, second >= 2) == (0, True)  # it went on where it had been stopped
+    assert read_run(run).complete
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_sweep_that_is_killed_goes_on_with_what_its_trial_had_learned(tmp_path: Path) -> None:
+    run = tmp_path / "lightning_logs" / "run-sweep" / "version_1"
+    options = (tmp_path, 0.1, "--over=model.quality=0.5,1.0")
+    process = started(*options)
+    wait_for_steps(run, 2)
+    (child,) = psutil.Process(process.pid).children()
+    process.kill()
+    child.kill()
+    process.communicate()
+    said, _ = (again := started(*options)).communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert "quality=1.0 (trial 1) was interrupted, and goes on." in said
+    assert starts(run.with_name("version_0")) == [0]
+    first, second = starts(run)
+    assert (first, second >= 2) == (0, True)
+    assert [read_run(run.with_name(f"version_{n}")).summary["val_bpb"] for n in range(2)] == [2.5, 2.0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_trial_whose_sweep_was_killed_is_waited_for(ended: bool, tmp_path: Path) -> None:
+    """There is never a second process beside the first."""
+    run = tmp_path / "lightning_logs" / "run-sweep" / "version_0"
+    options = (tmp_path, 0.1 if ended else 0.6, "--over=model.quality=1.0")
+    process = started(*options)
+    wait_for_steps(run, 2)
+    (child,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate()
+    if ended:
+        wait_for_steps(run, STEPS)
+        child.wait(10)
+    said, _ = (again := started(*options)).communicate(timeout=60)
+    assert again.returncode == 0, said
+    living = f"quality=1.0 (trial 0) is still being trained, by process {child.pid}, and is waited for."
+    assert (living in said) is not ended
+    assert starts(run) == [0]
+    assert "trial 0  quality=1.0 seed=42  val/bpb 2.0000" in said
+
+
+def test_two_processes_share_the_work(tmp_path: Path) -> None:
+    options = ["--over=model.quality=0.1,0.2,0.4,0.6", "--name=shared"]
+    processes = [started(tmp_path, 0.1, *options) for _ in range(2)]
+    said = [process.communicate(timeout=90)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    done = [re.findall(r"^trial (\d)  .* val/bpb", text, re.MULTILINE) for text in said]
+    assert sorted(done[0] + done[1]) == list("0123")
+    assert all(done)  # each had its share
+    runs = find_runs(tmp_path)
+    assert len(runs) == 4
+    assert all(starts(run.folder) == [0] and run.complete for run in runs)
+    assert any("the last to end sums all up" in text for text in said) or all("Best: quality=0.6" in t for t in said)
+
+
+# ------------------------------------------------------------------------------------------------------- refusals
+
+
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(["sweep", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    return line.removeprefix("nanochat: error: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--over=model.deptth=4,6"], "there is no option --model.deptth, did you mean --model.depth?"),
+        (["--over=model.depth=0,4"], "the depth must be at least 1, not 0"),
+        (["--over=model.depth=1,deep"], "--model.depth=deep is not possible: expected a whole number"),
+        (["--over=model.warmdown=0.2..7.0", "--search=3"], "--model.warmdown is a share from 0 to 1, not 7.0"),
+        (["--over=model.depth=1", "--trainer.max_stepz=3"], "did you mean --trainer.max_steps?"),
+        (["--over=model.depth=1", "--seedz=3"], "there is no option --seedz, did you mean --seeds?"),
+        (["--over=model.depth=1", "--ckpt_path=last"], "--ckpt_path is not for a sweep"),
+        (["--over=model.depth=1", "--seeds=0"], "--seeds must be at least 1, not 0"),
+        (["--over=model.depth=1", "--search=0"], "--search must be at least 1, not 0"),
+        (["--over=model.depth=1..4"], "--search=20 tries 20 settings out of it"),
+        ([], "what is to be varied?"),
+        (["--over=model.depth=1", "--prune=mean"], "prune"),
+    ],
+)
+def test_what_fit_would_refuse_is_refused_before_anything_runs(
+    options: list[str],
+    said: str,
+    corpus_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def in_this_process(fit: list[str], more: list[list[str]]) -> Base:
+        answer = _check(list(fit), more)
+        if isinstance(answer, str):
+            raise command_line.UsageError(answer)
+        return answer
+
+    monkeypatch.setattr(sweep_check, "check", in_this_process)
+    fit = [word for word in tiny_options(corpus_folder, tmp_path) if not word.startswith("--name")]
+    assert said in error_of([*fit, *options], capsys)
+    assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_the_words_are_divided_between_the_sweep_and_fit() -> None:
+    words = [
+        "--config",
+        "a.yaml",
+        "--over",
+        "model.depth=4",
+        "--seeds=3",
+        "--prune",
+        "--plan.minutes=1",
+        "--prune=halving",
+    ]
+    own, fit = command_line.divide([*words, "--prune", "halving", "--retry_failed", "--search", "20"])
+    assert fit == ["--config", "a.yaml", "--plan.minutes=1"]
+    assert own[:5] == ["--over", "model.depth=4", "--seeds=3", "--prune", "--prune=halving"]
+    assert own[5:] == ["--prune", "halving", "--retry_failed", "--search", "20"]
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; from nanochat.cli import main; main(['sweep', '--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for option in ("--over", "--search", "--seeds", "--prune", "--retry_failed", "python cli.py sweep"):
+        assert option.replace("python cli.py", "nanochat") in done.stdout or option in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 120
+
+
+# ------------------------------------------------------------------------------------------------- real training
+
+
+def real(corpus: Path, root: Path, *more: str) -> list[str]:
+    fit = [word for word in tiny_options(corpus, root) if not word.startswith("--name")]
+    return [sys.executable, str(ROOT / "cli.py"), "sweep", "--analyze=false", "--name=run", *fit, *more]
+
+
+@pytest.mark.slow
+def test_a_real_trial_that_was_killed_has_the_curves_of_one_that_was_not(corpus_folder: Path, tmp_path: Path) -> None:
+    options = ["--over=model.warmdown=0.2,0.4", "--trainer.max_steps=200", "--checkpoint.every_n_train_steps=10"]
+    straight = subprocess.run(real(corpus_folder, tmp_path / "straight", *options), capture_output=True, text=True)
+    assert straight.returncode == 0, straight.stdout + straight.stderr
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(real(corpus_folder, killed, *options), stdout=subprocess.PIPE, text=True)
+    checkpoint = killed / "lightning_logs" / "run" / "version_0" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 100
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for child in children:
+        child.kill()
+    process.communicate()
+    again = subprocess.run(real(corpus_folder, killed, *options), capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "warmdown=0.2 (trial 0) was interrupted, and goes on." in again.stdout
+    for version in range(2):
+        runs = [root / "lightning_logs" / "run" / f"version_{version}" for root in (tmp_path / "straight", killed)]
+        for name in ("train/loss", "val/bpb", "val/bpb_all"):
+            assert metrics(runs[0], name) == metrics(runs[1], name)
+            assert metrics(runs[0], name)
+    assert straight.stdout.splitlines()[-3:] == again.stdout.splitlines()[-3:]  # what was best
+
+
+@pytest.mark.slow
+def test_two_processes_train_for_real_and_a_chat_trial_is_an_ordinary_run(corpus_folder: Path, tmp_path: Path) -> None:
+    options = real(corpus_folder, tmp_path, "--over=model.matrix_lr=0.01,0.02,0.04,0.08", "--seeds=1")
+    processes = [
+        subprocess.Popen(options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ})
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=250)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    runs = sorted(find_runs(tmp_path), key=lambda run: run.version)
+    assert [(run.label, run.complete) for run in runs] == [(f"run/version_{n}", True) for n in range(4)]
+    assert [run.config["model"]["matrix_lr"] for run in runs] == [0.01, 0.02, 0.04, 0.08]
+    assert all(run.config.get("version") is None for run in runs)  # its configuration makes another run, not this one
