@@ -82,7 +82,8 @@ def find_life(root: str | Path = ".", name: str | None = None) -> Life:
     else:
         names = ", ".join(sorted({run.base_name for run in runs})) or "none at all"
         raise ValueError(f"--name={name}: there is no run of that name below {here} (there is {names}), and no folder")
-    chapters = [*_before(chosen, runs), *_after(chosen, runs)]
+    chapters = _before(chosen, runs)
+    chapters += _after(chosen, runs, {chapter.run.folder for chapter in chapters})
     folder = chosen.folder.parent.with_name(chosen.base_name)
     if not folder.is_dir():
         folder = chosen.folder.parent
@@ -111,10 +112,9 @@ def _before(run: Run, runs: Sequence[Run]) -> list[Chapter]:
     return chapters[::-1]
 
 
-def _after(run: Run, runs: Sequence[Run]) -> list[Chapter]:
+def _after(run: Run, runs: Sequence[Run], seen: set[Path]) -> list[Chapter]:
     """What descends from a run: of several children the newest of its own name, else the newest; and so on."""
     chapters: list[Chapter] = []
-    seen = {run.folder}
     while True:
         children = [(child, *parent_of(child, runs)) for child in runs if child.folder not in seen]
         mine = [(child, by_name) for child, parent, by_name in children if parent is not None and parent is run]

@@ -26,7 +26,8 @@ class Stage(TypedDict):
         figures: by name, numbers or null: parameters, steps, tokens, flops_per_token, flops, seconds (of the whole
             command), training_seconds (of its steps alone), tokens_per_second, mfu (0 to 1), peak_memory_bytes,
             peak_gpu_memory_bytes, devices, val_bpb (bits per byte on all of the held-out text), best_val_bpb (the best
-            on the way, on a part of it), dollars.
+            on the way, on a part of it), val_accuracy (0 to 1, of reinforcement learning: the last on the way), flops,
+            dollars.
         tasks: the share of right answers that the run ended with, by task.
         device, precision, corpus, corpus_fingerprint: texts or null. Scores compare only on the same corpus.
         versions, machine, code: as the run says; empty if it does not.

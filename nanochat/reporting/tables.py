@@ -206,6 +206,9 @@ def at_the_end(card: Card) -> Table:
         [name, *cells(columns, by_label(card, lambda s, name=name: s["tasks"].get(name)), lambda x: f"{x:.1%}")]  # type: ignore[misc]
         for name in names
     ]
+    asked = by_label(card, lambda stage: stage["figures"]["val_accuracy"])
+    if any(value is not None for value in asked.values()):
+        rows.append(["held-out questions, on the way", *cells(columns, asked, lambda x: f"{x:.1%}")])
     return Table(["", *columns], rows)
 
 
