@@ -66,12 +66,13 @@ def lines() -> Iterator[Line]:
 
 
 def notebook_lines() -> Iterator[Line]:
-    """What the notebook hands to the shell, with the names of its parameters as they are."""
+    """What the notebook hands to the shell, with values where it has names."""
+    values = {"PYTHON": "python", "MINUTES": "5", "ACCELERATOR": "cpu", "run": "lightning_logs/tiny/version_0"}
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             for line in re.sub(r"\\\n", " ", "".join(cell["source"])).splitlines():
                 if line.startswith("!"):
-                    yield Line(NOTEBOOK, line[1:].strip())
+                    yield Line(NOTEBOOK, re.sub(r"\{(\w+)\}", lambda m: values[m[1]], line[1:].strip()))
 
 
 def commands(line: Line) -> list[list[str]]:

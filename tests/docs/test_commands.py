@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,11 +17,12 @@ from nanochat.cli.stages import STAGES, data_class
 from nanochat.model import resolve_shape
 from tests.docs.pages import ROOT, Line, commands, inline_code, lines, our_commands, pages, text_of
 
-# Options of other programs, which the pages speak of.
+# Options of SLURM's commands and of those before this project, which the pages speak of; and commands of others.
 FOREIGN = {
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--gpus-per-task", "--cpus-per-task", "--signal", "--ntasks"),
-    *("--nproc-per-node", "--nproc_per_node", "--standalone", "--privileged", "--security-opt"),
+    *("--depth", "--width", "--vocab_size", "--device_batch_size", "--num_iterations", "--standalone"),
 }
+OTHERS = ("python benchmarks/", "torchrun ", "pip ", "sbatch ", "scancel ")
 
 
 class Understood(BaseException):  # no Exception: nothing but the tests takes it for an error
@@ -31,22 +32,32 @@ class Understood(BaseException):  # no Exception: nothing but the tests takes it
         self.parser, self.settings = parser, settings
 
 
-@pytest.fixture
-def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands end where they have understood their arguments."""
-    parse, outer = OneLineErrors.parse_args, list[OneLineErrors]()
+# The commands' own; and what a command takes that must do without any package.
+PARSERS = (OneLineErrors, argparse.ArgumentParser)
 
-    def parse_and_stop(self: OneLineErrors, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
+
+def stopping(parse: Callable[..., Any], outer: list[argparse.ArgumentParser]) -> Callable[..., Any]:
+    """A ``parse_args`` after which nothing happens any more; ``outer`` are the parsers at work."""
+
+    def parse_and_stop(self: argparse.ArgumentParser, *arguments: Any, **options: Any) -> Any:
         outer.append(self)
         try:
-            settings = parse(self, args, *others, **options)
+            settings = parse(self, *arguments, **options)
         finally:
             outer.pop()
         if outer:  # a command within it
             return settings
         raise Understood(self, settings)
 
-    monkeypatch.setattr(OneLineErrors, "parse_args", parse_and_stop)
+    return parse_and_stop
+
+
+@pytest.fixture
+def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands end where they have understood their arguments."""
+    outer: list[argparse.ArgumentParser] = []
+    for kind in PARSERS:
+        monkeypatch.setattr(kind, "parse_args", stopping(kind.parse_args, outer))
     monkeypatch.chdir(ROOT)
 
 
@@ -132,6 +143,8 @@ def test_options_in_the_text_are_those_of_a_command(monkeypatch: pytest.MonkeyPa
     assert {"--model.depth", "--prompt", "--port"} <= known
     for page in pages():
         for code in inline_code(page):
+            if code.startswith(OTHERS):
+                continue
             for option in re.findall(r"(?<![\w-])--[\w.-]*\w", code):
                 assert option in known, f"{page.name}: `{code}`"
 
@@ -142,10 +155,11 @@ def known_options(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     calls += [["tokenizer", "train"], ["tokenizer", "evaluate"]]
     calls += [["fit", f"--stage={stage}"] for stage in STAGES]
 
-    def stop(self: OneLineErrors, *others: Any, **options: Any) -> None:
+    def stop(self: argparse.ArgumentParser, *others: Any, **options: Any) -> None:
         raise Understood(self)
 
-    monkeypatch.setattr(OneLineErrors, "parse_args", stop)
+    for kind in PARSERS:
+        monkeypatch.setattr(kind, "parse_args", stop)
     known: set[str] = set()
     for words in calls:
         with pytest.raises(Understood) as end:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nanochat.cli.troubleshooting import SECTIONS
 from tests.docs.pages import DOCS, ROOT, anchors, inline_code, pages, slug, text_of, without_blocks
 
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
@@ -89,6 +90,12 @@ def test_names_in_the_table_of_changes_are_in_the_files_beside_them() -> None:
     assert checked >= 15
 
 
+def test_every_part_of_the_package_is_on_the_map() -> None:
+    rows = table_rows(DOCS / "architecture.md", "The map")
+    on_it = {folder for row in rows for folder in re.findall(r"`(nanochat/\w+)/`", row[0])}
+    assert on_it == {f"nanochat/{path.parent.name}" for path in (ROOT / "nanochat").glob("*/__init__.py")}
+
+
 # ---------------------------------------------------------------------------------------------------- troubleshooting
 
 
@@ -120,6 +127,7 @@ def test_messages_are_quoted_as_they_are() -> None:
 def test_the_sections_that_messages_name_exist() -> None:
     known = anchors(DOCS / "troubleshooting.md")
     assert {"memory", "time", "disk", "checkpoints", "corpus", "network", "gpu", "processes", "export", "chat"} <= known
+    assert {name for name, _ in SECTIONS} <= known
     for path in [
         *(ROOT / "nanochat").rglob("*.py"),
         *(ROOT / "configs").rglob("*.yaml"),
