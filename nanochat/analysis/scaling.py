@@ -11,7 +11,7 @@ import numpy as np
 from nanochat.analysis.statistics import Estimate, student_t
 
 LEAST_SIZES = 3  # different ones
-SIZES_FOR_FLOOR = 4  # so many for the floor to be fitted, too: three points lie on a curve of three parameters anyway
+SIZES_FOR_FLOOR = 4  # so many for the floor to be fitted, too: any three points lie on a curve of three parameters
 EXPONENTS = np.geomspace(0.005, 3.0, 3000)  # that are tried; published ones lie between 0.03 and 0.5
 
 
@@ -23,7 +23,7 @@ class Law:
         floor: what no size would get below; 0 where there are too few sizes to tell.
         factor: of the power, for x as it was given.
         exponent: with its 95 % interval. An end at 0 or at infinity means: not bounded by these points.
-        deviation: of the points from the law: its residual standard deviation; NaN with no degree of freedom left.
+        deviation: of the points from the law: its residual standard deviation.
         has_floor: whether the floor was fitted.
         sizes: how many different ones there were.
     """
@@ -43,8 +43,6 @@ class Law:
     def predict(self, x: float) -> Estimate:
         """What one more run of a size would come to, with the 95 % interval for that run (not for a mean of many)."""
         value = float(self(x))
-        if math.isnan(self.deviation):
-            return Estimate(value, math.nan, math.nan)
         low, high = _band(self._x, self._y, x, self.has_floor)
         noise = student_t(self._degrees) * self.deviation
         return Estimate(value, value - math.hypot(value - low, noise), value + math.hypot(high - value, noise))
@@ -84,14 +82,11 @@ def fit(sizes: Sequence[float], scores: Sequence[float]) -> Law:
     if factor <= 0 or np.corrcoef(np.log(x), y)[0, 1] >= 0:
         raise ValueError("the larger ones are not better here, so there is no law to fit")
     degrees = len(x) - (3 if has_floor else 2)
-    exponent, deviation = Estimate(best, math.nan, math.nan), math.nan
-    if degrees > 0:
-        squares, _, _ = _profile(x, y, has_floor, EXPONENTS)
-        inside = EXPONENTS[squares <= _bound(least, degrees)]
-        low, high = min([best, *inside]), max([best, *inside])
-        low, high = low if low > EXPONENTS[0] else 0.0, high if high < EXPONENTS[-1] else math.inf
-        exponent = Estimate(best, float(low), float(high))
-        deviation = math.sqrt(least / degrees)
+    squares, _, _ = _profile(x, y, has_floor, EXPONENTS)
+    inside = EXPONENTS[squares <= _bound(least, degrees)]
+    low, high = min([best, *inside]), max([best, *inside])
+    low, high = low if low > EXPONENTS[0] else 0.0, high if high < EXPONENTS[-1] else math.inf
+    exponent, deviation = Estimate(best, float(low), float(high)), math.sqrt(least / degrees)
     return Law(floor, factor * _middle(x) ** best, exponent, deviation, has_floor, different, x, y)
 
 

@@ -26,13 +26,14 @@ class Estimate(NamedTuple):
 def student_t(degrees: int) -> float:
     """The half width of the 95 % interval of Student's t.
 
-    Above 30 degrees of freedom by the first two terms of its expansion around the normal distribution (Abramowitz and
-    Stegun, 26.7.5), which is right to 0.004 there.
+    Above 30 degrees of freedom by the first three terms of its expansion around the normal distribution (Abramowitz
+    and Stegun, 26.7.5), which is right to 0.0001 there.
     """
     assert degrees >= 1
     if degrees <= len(T95):
         return T95[degrees - 1]
-    return NORMAL95 + (NORMAL95**3 + NORMAL95) / (4 * degrees)
+    z = NORMAL95
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def mean_of(values: Sequence[float]) -> Estimate:

@@ -209,7 +209,7 @@ def step_time(history: History, device: str) -> Figure:
         f"Measured for this analysis: {timed} steps of the run's shape on this machine ({describe(where)}, "
         f"{precision}, not compiled).{note} Around forward, backward and optimizer are the "
         "trainer, its hooks and the logs, which weigh most in the smallest models; larger steps make them, and the "
-        "optimizer, cheaper per token."
+        "optimizer, cheaper per token. (The head's gradient is taken in the forward pass already.)"
     )
     return Figure(
         name="step_time",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from nanochat.analysis.amounts import NICE, smooth, thousands, unit_of
 from nanochat.analysis.figure import Cell, Figure, Table
@@ -19,6 +19,8 @@ from nanochat.analysis.style import canvas, theme
 
 POINTS = 240  # at which the curves of a group are compared
 FEW = 40  # points in a curve up to which each is drawn, and none is smoothed
+WIDE = 4.0  # times as far as the shortest curve the longest reaches: from there on the axis is logarithmic
+SHOWN = 30.0  # times before the end of the shortest curve such an axis begins
 ABOVE = 0.04  # of the beginning may lie above the frame
 BAND_SEEDS = 3  # from so many on an interval is drawn; of two, what lies between them
 
@@ -135,8 +137,16 @@ def _panel(axes: Axes, groups: Sequence[Group], column: str, axis: str) -> None:
         if band.low is not None and band.high is not None:
             axes.fill_between(band.x / unit.size, band.low, band.high, color=shade, alpha=0.2, linewidth=0)
     axes.set_xlabel(unit.label)
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=NICE))
+    ends = [float(curve.x[-1]) for members in curves for curve in members]
+    if max(ends) > WIDE * min(ends):  # the short ones would be squeezed to the left
+        axes.set_xscale("log")
+        begin = min(float(curve.x[0]) for members in curves for curve in members)
+        axes.set_xlim(max(begin, min(ends) / SHOWN) / unit.size, 1.1 * max(ends) / unit.size)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=NICE))
     axes.xaxis.set_major_formatter(FuncFormatter(thousands))
 
 

@@ -111,17 +111,15 @@ def _cells(values: Sequence[float]) -> list[Cell]:
 def _in_words(law: Law, following: float) -> str:
     value, low, high = law.predict(following)
     a, least, most = law.exponent
-    if math.isnan(least):
-        how = "With as many runs as the law has parameters, nobody can say how sure it is"
-        ahead = f"{value:.3f}"
+    if math.isfinite(most):
+        ends = f"{least:.2f} to {most:.2f}" if least > 0 else f"up to {most:.2f}"
     else:
-        ends = f"{least:.2f} to {most:.2f}" if math.isfinite(most) and least > 0 else None
-        ends = ends or (f"up to {most:.2f}" if math.isfinite(most) else f"at least {least:.2f}")
-        how = f"The exponent is {a:.3f} (95 % interval {ends}), from {law.sizes} sizes"
-        if not law.has_floor:
-            how += ", which are too few to tell whether there is a floor"
-        ahead = f"{value:.3f} ({low:.3f} to {high:.3f})"
-    return f"{how}. For the next size, {count(following)}, the law expects {ahead} bits per byte."
+        ends = f"at least {least:.2f}" if least > 0 else "anything"
+    how = f"The exponent is {a:.3f} (95 % interval: {ends}), from {law.sizes} sizes"
+    if not law.has_floor:
+        how += ", which are too few to tell whether there is a floor"
+    ahead = f"{value:.3f} bits per byte ({low:.3f} to {high:.3f})"
+    return f"{how}. For the next size, {count(following)}, the law expects {ahead}."
 
 
 def _draw(law: Law, x: Sequence[float], y: Sequence[float], following: float, label: str) -> Picture:
@@ -129,17 +127,13 @@ def _draw(law: Law, x: Sequence[float], y: Sequence[float], following: float, la
     places = np.geomspace(min(x) / 1.15, following * 1.12, DRAWN)
     values = law(places)
     value, low, high = law.predict(following)
-    if not math.isnan(low):
-        band = np.array([law.predict(place)[1:] for place in places])
-        axes.fill_between(
-            places, band[:, 0], band[:, 1], color=color(0), alpha=0.14, linewidth=0, label="95 % for a run"
-        )
+    band = np.array([law.predict(place)[1:] for place in places])
+    axes.fill_between(places, *band.T, color=color(0), alpha=0.14, linewidth=0, label="95 % for a run")
     inside = places <= max(x)
     axes.plot(places[inside], values[inside], color=color(0), label=f"L = {law.formula}")
     axes.plot(places[~inside], values[~inside], color=color(0), linestyle=(0, (4, 3)))
     axes.plot(x, y, "o", color=color(1), markersize=7, markeredgecolor=theme().background, label="runs", zorder=4)
-    if not math.isnan(low):
-        axes.plot([following] * 2, [low, high], color=color(2), linewidth=2)
+    axes.plot([following] * 2, [low, high], color=color(2), linewidth=2)
     axes.plot([following], [value], "D", color=color(2), markersize=7, label="expected next", zorder=4)
     if law.floor > 0 and law.floor > min(y) - 1.5 * (max(y) - min(y)):
         axes.axhline(law.floor, color=theme().muted, linewidth=1, linestyle=":", label=f"floor {law.floor:.2f}")
