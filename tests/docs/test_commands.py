@@ -20,7 +20,8 @@ from tests.docs.pages import ROOT, Line, commands, inline_code, lines, our_comma
 # Options of SLURM's commands and of those before this project, which the pages speak of; and commands of others.
 FOREIGN = {
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--gpus-per-task", "--cpus-per-task", "--signal", "--ntasks"),
-    *("--depth", "--width", "--vocab_size", "--device_batch_size", "--num_iterations", "--standalone"),
+    "--standalone",
+    *("--depth", "--width", "--vocab_size", "--device_batch_size", "--num_iterations", "--matrix_lr"),
 }
 OTHERS = ("python benchmarks/", "torchrun ", "pip ", "sbatch ", "scancel ")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,7 +16,6 @@ import yaml
 
 from nanochat.cli import main
 from tests.docs.pages import DOCS, ROOT, Line, commands, lines, ours
-from tests.serving.checkpoints import write_run
 
 SHORT = {"val_tokens": 500, "batch_size": 2, "tokens_per_step": 256, "validations": 1}
 STEPS = {"precision": "32-true", "max_steps": 4, "log_every_n_steps": 1}
@@ -43,7 +43,6 @@ def workplace(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("workplace")
     shrink(folder, str(corpus_folder), {"arithmetic": 2, "identity": 1})
     (folder / "prompts.txt").write_text("Return a list of\nThe\n")
-    write_run(folder, "small-chat", is_chat=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder
@@ -58,10 +57,14 @@ RUN = [
     "validate --config configs/tiny.yaml --config configs/chat.yaml --ckpt_path=last",
     "predict --config configs/tiny.yaml --ckpt_path=last --data.prompts=prompts.txt",
     "chat --prompt 'What does textwrap.dedent do?'",
-    "chat --name=small --temperature=0",
     "fit --config configs/tiny.yaml --model.ngrams=1 --name=portable",
     "export --ckpt_path=best --name=portable --out=exports/tiny",
     "import --folder=exports/tiny --out=exports/tiny.ckpt",
+    "tokenizer evaluate --name=tiny",
+    "analyze tiny --quick",
+    "trace --prompt 'What is a list?'",
+    "runs",
+    "report",
 ]
 
 
@@ -70,9 +73,25 @@ def test_a_command_of_the_pages_runs(text: str, workplace: Path, capsys: pytest.
     words = shlex.split(text)
     written = [ours(command) for line in lines() for command in commands(line)]
     assert words in written, "no page says so any more"
-    if words[0] == "chat" and "--prompt" not in words:
-        words += ["--prompt", "Hello"]
     assert main(words) == 0, capsys.readouterr().err
+
+
+def test_the_figures_of_analyze_are_explained(workplace: Path) -> None:
+    """After the commands above. (Those of the model itself are made in the whole way of start-here.)"""
+    found = figures(workplace / "lightning_logs" / "tiny" / "version_0")
+    assert {"loss", "bpb", "rates", "parameters"} <= found
+    assert found <= explained()
+
+
+def figures(run: Path) -> set[str]:
+    """The names of the figures in a run's folder, but for those that every logged curve has."""
+    found = {path.stem for path in (run / "analysis").glob("*.png")}
+    return {name for name in found if not name.startswith(("scores_", "other"))}
+
+
+def explained() -> set[str]:
+    """The figures that docs/analysis.md explains."""
+    return set(re.findall(r"^\| `(\w+)` \|", (DOCS / "analysis.md").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 # --------------------------------------------------------------------------------------------- the whole way of a page
@@ -139,6 +158,7 @@ def test_the_whole_way_of_start_here(project: Path) -> None:
     assert done[:2] == ["make tiny", "make chat"]
     assert len(done) >= 5
     assert (project / "lightning_logs" / "tiny-chat" / "version_0" / "summary.json").is_file()
+    assert figures(project / "lightning_logs" / "tiny-chat" / "version_0") <= explained()
     assert not (project / "lightning_logs" / "tiny" / "version_1").exists(), "make chat trained again what was there"
 
 
