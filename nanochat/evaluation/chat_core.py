@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from nanochat.evaluation.intervals import DRAWS, INSIDE, Interval
+from nanochat.evaluation.intervals import Interval, of_accuracy, of_mean, of_samples
 from nanochat.evaluation.programs import pass_at_k
 
 CHAT_CORE = ("arc-easy", "arc-challenge", "mmlu", "gsm8k", "humaneval", "spelling-bee")
 OFFLINE = ("functions", "documentation", "arithmetic", "spelling", "identity")  # beside it, not in it
 SHOWN_K = (1, 10, 100)  # of pass@k, where there are as many samples
-Z = 1.959964  # 95% of a normal distribution lie within so many standard deviations
 
 
 @dataclass(frozen=True)
@@ -55,21 +52,12 @@ class ChatResult:
 
     @property
     def interval(self) -> Interval:
-        """95%: Wilson's, which holds for few items and for none right; of several samples the bootstrap's."""
-        if self.samples > 1:
-            return _inside(self.draws(0))
-        return wilson(sum(self.right), self.items)
+        """95%, of the accuracy."""
+        return of_samples(self.right, self.samples) if self.samples > 1 else of_accuracy(sum(self.right), self.items)
 
     def pass_at(self, k: int) -> float:
         """How likely one of ``k`` samples is right."""
         return sum(pass_at_k(self.samples, right, k) for right in self.right) / self.items
-
-    def draws(self, seed: int) -> np.ndarray:
-        """Accuracies with the items drawn again, with replacement."""
-        rng = np.random.default_rng(seed)
-        counts = np.bincount(self.right, minlength=self.samples + 1)  # items by how many of their samples are right
-        drawn = rng.multinomial(self.items, counts / self.items, DRAWS)
-        return drawn @ np.arange(self.samples + 1) / (self.items * self.samples)
 
     def facts(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -127,11 +115,10 @@ class ChatScore:
 
     @property
     def interval(self) -> Interval | None:
-        """95%, by bootstrap: each task's items drawn again."""
+        """95%, of that mean."""
         if not self.counted:
             return None
-        drawn = [(r.draws(seed) - r.chance) / (1 - r.chance) for seed, r in enumerate(self.counted)]
-        return _inside(np.mean(drawn, axis=0))
+        return of_mean([(result.centred, result.interval.centred(result.chance)) for result in self.counted])
 
     @property
     def label(self) -> str:
@@ -142,16 +129,3 @@ class ChatScore:
         if self.max_per_task is not None:
             label += f", {self.max_per_task:,} items of each at most"
         return label
-
-
-def wilson(right: int, items: int) -> Interval:
-    """Wilson's interval for a share (1927)."""
-    share, square = right / items, Z * Z
-    middle = (share + square / (2 * items)) / (1 + square / items)
-    half = Z / (1 + square / items) * (share * (1 - share) / items + square / (4 * items * items)) ** 0.5
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
-
-
-def _inside(draws: np.ndarray) -> Interval:
-    low, high = np.quantile(draws, [(1 - INSIDE) / 2, (1 + INSIDE) / 2])
-    return Interval(float(low), float(high))

@@ -100,7 +100,7 @@ class CoreScore:
 
     @property
     def interval(self) -> Interval:
-        return of_mean([(task.right, task.items, task.baseline) for task in self.tasks])
+        return of_mean([(task.centred, task.interval.centred(task.baseline)) for task in self.tasks])
 
     @property
     def label(self) -> str:

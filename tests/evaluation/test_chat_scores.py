@@ -16,10 +16,11 @@ import torch
 
 from nanochat.data.exams import exam_records, has_exam
 from nanochat.evaluation import chat_group, exams
-from nanochat.evaluation.chat_core import CHAT_CORE, ChatResult, ChatScore, wilson
+from nanochat.evaluation.chat_core import CHAT_CORE, ChatResult, ChatScore
 from nanochat.evaluation.chat_group import as_table, evaluate
 from nanochat.evaluation.exams import AnswerExam, LetterExam, ProgramExam, gsm8k_exam, in_order, spelling_bee
 from nanochat.evaluation.groups import Asked, choose
+from nanochat.evaluation.intervals import of_accuracy
 from nanochat.evaluation.letters import Letters, Question
 from nanochat.evaluation.numbers import final_number
 from nanochat.evaluation.programs import pass_at_k, program_of, try_program
@@ -186,7 +187,7 @@ def test_random_weights_are_right_as_often_as_chance() -> None:
     golds = torch.randint(0, 4, (400,), generator=rng).tolist()
     rows = [{"question": f"{n}", "choices": list("abcd"), "answer": gold} for n, gold in enumerate(golds)]
     marks = LetterExam("mmlu", rows, None, Letters(gpt, tokenizer), tokenizer).mark(range(400), ignore)
-    low, high = wilson(sum(marks), 400)
+    low, high = of_accuracy(sum(marks), 400)
     assert low < 0.25 < high
 
 
@@ -367,13 +368,6 @@ def test_it_is_not_called_chatcore_if_it_is_not() -> None:
     assert beside.value is None
     assert beside.interval is None
     assert "ChatCORE" not in as_table(beside)
-
-
-def test_wilsons_interval() -> None:
-    # z^2 / (n + z^2) for none right; by hand for 10 of 20
-    assert wilson(0, 20) == pytest.approx((0.0, 0.16113), abs=1e-5)
-    assert wilson(20, 20) == pytest.approx((1 - 0.16113, 1.0), abs=1e-5)
-    assert wilson(10, 20) == pytest.approx((0.29930, 0.70070), abs=1e-5)
 
 
 def test_a_result_goes_through_its_json() -> None:

@@ -12,7 +12,6 @@ from nanochat.evaluation.bundle import CHOICE, CORE_TASKS, LANGUAGE
 from nanochat.evaluation.core import CoreScore, TaskScore
 from nanochat.evaluation.finished import Finished, path_beside
 from nanochat.evaluation.groups import Asked, Report, choose, evaluate
-from nanochat.evaluation.intervals import of_accuracy, of_mean
 from tests.evaluation.models import choice, language, letters, random_model, write_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,16 +37,6 @@ def test_the_mean_of_centred_accuracies() -> None:
     assert score.value == pytest.approx((0.5 - 0.12 / 0.38) / 2)
     low, high = score.interval
     assert low < score.value < high
-
-
-def test_intervals_are_those_of_the_binomial_distribution() -> None:
-    """Of 100 items half right: 40 to 60 hold 96.5% of the distribution, 41 to 59 hold 94.3%."""
-    low, high = of_accuracy(50, 100)
-    assert (low, high) == (pytest.approx(0.40, abs=0.011), pytest.approx(0.60, abs=0.011))
-    assert of_accuracy(0, 10) == (0, 0)
-    wide, narrow = of_mean([(5, 10, 0.0)]), of_mean([(5, 10, 0.0)] * 16)
-    assert (wide.high - wide.low) / (narrow.high - narrow.low) == pytest.approx(4, rel=0.15)
-    assert of_accuracy(50, 100) == (low, high)  # the same each time
 
 
 def test_names_of_groups_and_tasks() -> None:
