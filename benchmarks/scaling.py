@@ -51,6 +51,7 @@ class Point(NamedTuple):
         return [
             f"--model.depth={self.depth}",
             f"--model.ngram_slots={2**15 if self.vocab_size == 512 else 2**16}",
+            "--model.predecessors=0",
             f"--data.vocab_size={self.vocab_size}",
             f"--data.row_length={self.row_length}",
             f"--data.batch_size={rows}",
@@ -75,7 +76,6 @@ POINTS = [
     Point(4, 512, 500_000, tokens_per_step=2048),
     Point(4, 2048, 1_000_000),
     Point(6, 2048, 250_000),
-    Point(2, 512, 2_000_000),
     Point(4, 4096, 500_000),
     Point(3, 2048, 1_000_000),
     Point(4, 512, 1_500_000),
@@ -90,6 +90,9 @@ POINTS = [
     Point(4, 1024, 1_000_000, tokens_per_step=4096),
     Point(6, 4096, 250_000),
     Point(3, 2048, 2_000_000),
+    Point(2, 2048, 3_000_000),
+    Point(4, 512, 1_000_000, seed=42),
+    Point(2, 512, 2_000_000, seed=42),
     Point(8, 2048, 250_000),
 ]
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "sweep": Command("train with many settings, and see which is best", "nanochat.cli.sweep"),
     "runs": Command("list what was trained, or remove it", "nanochat.cli.runs"),
     "doctor": Command("check this machine, and say what to do about it", "nanochat.cli.doctor"),
+    "plan": Command("propose the best model for so many minutes on this machine", "nanochat.cli.plan"),
     "trace": Command("show one forward pass of a model step by step, and one step of training", "nanochat.cli.trace"),
 }
 

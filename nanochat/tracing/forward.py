@@ -89,20 +89,23 @@ def _embedding(recording: Recording, tokens: list[str]) -> Step:
 
 def _ngrams(ngrams: NgramEmbedding, recording: Recording, tokens: list[str]) -> Step:
     assert recording.ngrams is not None
-    rows = ngrams.rows(recording.ids.unsqueeze(0))[0, -1].tolist()
+    found = ngrams.rows(recording.ids.unsqueeze(0))[0, -1].tolist()
     before = [*(["(nothing)"] * ngrams.longest), *tokens]
+    pairs = [" ".join(before[-length:]) for length in range(2, ngrams.longest + 1)]
+    single = [f"{before[-1 - back]} by itself" for back in range(1, ngrams.predecessors + 1)]
     table = Table(
         ("tokens", "row of the table", "length"),
         [
-            (" ".join(before[-length:]), f"{row:,}", number(float(ngrams.table[row].norm())))
-            for length, row in enumerate(rows, 2)
+            (what, f"{row:,}", number(float(ngrams.table[row].norm())))
+            for what, row in zip([*pairs, *single], found, strict=True)
         ],
     )
+    alone = ", and one for the token before by itself, by which words are copied" if single else ""
     three = " and three at a time" if ngrams.longest == 3 else f" to {ngrams.longest}" if ngrams.longest > 3 else ""
     return Step(
         "Pairs and triples",
-        f"Added to it are vectors for the tokens that end here, two at a time{three}. A hash says which of "
-        f"{ngrams.slots:,} rows is theirs; others may share it. So a small model need not spend attention on looking "
+        f"Added to it are vectors for the tokens that end here, two at a time{three}{alone}. A hash says which of "
+        f"{ngrams.slots:,} rows is a pair's; others may share it. So a small model need not spend attention on looking "
         "one token back.",
         [source_of(GPT.hidden, "self.ngrams(ids"), source_of(NgramEmbedding.rows, "hashes * MULTIPLIER")],
         [("x", (1, *recording.ngrams.shape))],

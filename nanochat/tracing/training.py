@@ -200,7 +200,7 @@ def _gradients(gpt: GPT, watch: Watch) -> Step:
         "Gradients",
         "Going back from the loss, calculus says of each number in the model how the loss would change if that number "
         f"grew a little. The lengths of these gradients, by layer (all together {number(total)}):",
-        [source_of(weighted_loss), source_of(LanguageModel.on_before_optimizer_step, "get_total_norm")],
+        [source_of(weighted_loss), source_of(LanguageModel.gradient_norm, "get_total_norm")],
         [],
         [Table(("layer", "length", "most of it in"), rows)],
     )

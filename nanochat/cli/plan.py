@@ -1,0 +1,165 @@
+"""``plan``: what can be trained here in so many minutes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.main import COMMANDS, program_name
+from nanochat.cli.parser import OneLineErrors
+
+if TYPE_CHECKING:
+    from nanochat.planning.planner import Planner, Proposal
+
+SHOWN = 8  # proposals in the table
+
+
+def plan(
+    minutes: float = 30.0,
+    write: str | None = None,
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    corpus: str = "embedded",
+    overwrite: bool = False,
+    root: str = ".",
+) -> None:
+    """Times a few real steps at several sizes, and proposes what comes to the lowest val/bpb in the time given.
+
+    Args:
+        minutes: That the run is to take, from the command to the end of training.
+        write: A configuration to write, such as configs/mine.yaml, for `fit --config`.
+        accelerator: What to train on; auto takes an NVIDIA GPU if there is one, else the CPU.
+        corpus: What to train on, as --data.corpus of `fit`. Scores are forecast by runs on the embedded one.
+        overwrite: Whether that file may be replaced.
+        root: The folder that lightning_logs is in: finished runs of your own make the forecast better.
+    """
+    if not minutes > 0:
+        raise UsageError(f"--minutes must be above 0, not {minutes:g}")
+    if write is not None:
+        if Path(write).suffix not in (".yaml", ".yml"):
+            raise UsageError(f"--write={write}: the name of a configuration ends with .yaml")
+        if Path(write).exists() and not overwrite:
+            raise UsageError(f"there is already {write}: give another --write, or --overwrite to replace it")
+    # not above: --help does not wait for torch
+    from nanochat.data.corpora import Corpus, open_corpus
+    from nanochat.planning.candidates import ON_CPU, ON_GPU
+    from nanochat.planning.law import fit_law
+    from nanochat.planning.planner import HELD_OUT, Planner
+    from nanochat.planning.points import measured_points, own_points
+    from nanochat.training import compiling
+    from nanochat.training.console import duration, say
+    from nanochat.training.hardware import default_accelerator, default_precision
+
+    chosen = default_accelerator() if accelerator == "auto" else accelerator
+    check_device(chosen)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("nanochat").setLevel(logging.INFO)
+    say(f"What can be trained in {minutes:g} minutes on {_machine(chosen)}? A few steps of several sizes tell:")
+    points, known_text = measured_points()
+    text = open_corpus(corpus)
+    size = (1 - HELD_OUT) * text.survey.bytes if isinstance(text, Corpus) else float("inf")
+    own = own_points(root, known_text)
+    points += own
+    law = fit_law([p.size for p in points], [p.score for p in points])
+    precision, compiled = default_precision(chosen), compiling.pays(chosen, minutes)
+    planner = Planner(minutes, law, points, size, chosen, precision, compiled, say)
+    proposals = planner.search(ON_CPU if chosen == "cpu" else ON_GPU)
+    best = proposals[0]
+    say("\n" + table(proposals[:SHOWN]))
+    say(f"\nThe choice is the first: {in_words(best, planner)}")
+    taken = 60 * minutes + best.final_seconds
+    say(f"It takes {duration(taken)}, {duration(best.final_seconds)} of them for the score on all held-out text.")
+    for line in sureness(best, planner, len(own), text.fingerprint == known_text):
+        say(line)
+    if write is None:
+        say(f"\nTo train it:\n  {program_name()} plan --minutes={minutes:g} --write=configs/mine.yaml")
+        return
+    from nanochat.cache import write_atomically
+    from nanochat.planning.configuration import configuration
+
+    path = Path(write)
+    content = configuration(best, minutes, path.stem, write, corpus, _machine(chosen), chosen, program_name())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    say(f"\nWritten to {write}. To train it:\n  {program_name()} fit --config {write}")
+
+
+def check_device(accelerator: str) -> None:
+    """Refuses one that is not there."""
+    import torch
+
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--accelerator=cuda: there is no NVIDIA GPU here that torch can use")
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--accelerator=mps: there is no GPU of Apple's here that torch can use")
+
+
+def _machine(accelerator: str) -> str:
+    import torch
+
+    from nanochat.training.hardware import describe
+
+    return describe(torch.device(accelerator))
+
+
+def table(proposals: Sequence[Proposal]) -> str:
+    """The proposals, a line each, in 80 columns."""
+    from nanochat.training.console import count, size
+
+    lines = ["depth  width  vocab   step   parameters    steps  tokens  memory  val/bpb  (90 %)"]
+    for proposal in proposals:
+        c, score = proposal.candidate, proposal.score
+        lines.append(
+            f"{c.depth:>5}  {c.width:>5}  {c.vocab_size:>5,}  {c.tokens_per_step:>5,}  "
+            f"{count(proposal.timing.matmul_parameters):>10}  {proposal.steps:>7,}  {count(proposal.tokens):>6}  "
+            f"{size(proposal.timing.memory):>6}  {score.value:>7.3f}  {score.low:.2f}-{score.high:.2f}"
+        )
+    return "\n".join(lines)
+
+
+def in_words(best: Proposal, planner: Planner) -> str:
+    """The choice in a sentence."""
+    from nanochat.training.console import count
+
+    c = best.candidate
+    compiled = ", compiled" if planner.compiled else ""
+    return (
+        f"depth {c.depth}, a vocabulary of {c.vocab_size:,},\nabout {best.steps:,} steps of {c.tokens_per_step:,} "
+        f"tokens ({count(best.tokens)}) at {c.tokens_per_step / best.timing.step_seconds:,.0f} tokens/s, "
+        f"{planner.precision}{compiled}."
+    )
+
+
+def sureness(best: Proposal, planner: Planner, own: int, same_text: bool) -> list[str]:
+    """What the forecast of the score rests on."""
+    law, score = planner.law, best.score
+    a, b, _, _ = law.shape
+    floor, by_size, by_text = law.factors
+    law_text = f"{floor:.2f} + {by_size:.2g} / N^{a:.2g} + {by_text:.2g} / T^{b:.2g}"
+    yours = f", {own} of them your own" if own else ""
+    lines = [
+        f"val/bpb is forecast to be {score.value:.3f}, in nine of ten cases {score.low:.3f} to {score.high:.3f}: by",
+        f"{law_text} (N million parameters in the blocks, T megabytes of text),",
+        f"fitted to {law.count} finished runs{yours}. It misses a run that it does not know by {law.error:.1%}.",
+    ]
+    if best.guessed:
+        lines.append("That is far beyond the measured runs, so it is a guess: the true score may lie outside.")
+    if not same_text:
+        lines.append("These learned from other text than yours: your scores differ, the order of the sizes hardly.")
+    return lines
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs ``plan``; returns the exit status."""
+    return reporting(lambda: _call(arguments[1:]))
+
+
+def _call(options: Sequence[str]) -> None:
+    parser = OneLineErrors(prog=f"{program_name()} plan", description=f"{COMMANDS['plan'].what}")
+    parser.add_function_arguments(plan, skip={"overwrite"})
+    overwrite = "Replace the file of --write, if there is one."
+    parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help=overwrite)
+    plan(**parser.parse_args(list(options)).as_dict())

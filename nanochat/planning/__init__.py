@@ -1,0 +1,1 @@
+"""The time dial: which model, trained for how many steps, is best after so many minutes on this machine."""

@@ -1,0 +1,149 @@
+"""How long a step takes on this machine: a few real ones, by Lightning's own loop, on rows of random tokens."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from nanochat.data.module import VAL_ROW, RowsDataModule
+from nanochat.planning.candidates import Candidate
+from nanochat.training.language_model import LanguageModel
+from nanochat.training.plan import expected_memory, time_step
+
+TIMES = 2  # the faster one counts: something else may have had the processor for a moment
+
+
+class Timing(NamedTuple):
+    """What a candidate takes.
+
+    Attributes:
+        step_seconds: to train one step.
+        token_seconds: to score one held-out token.
+        memory: bytes of a run at its peak.
+        parameters: of the model, its tables included.
+        matmul_parameters: those without the tables.
+    """
+
+    step_seconds: float
+    token_seconds: float
+    memory: float
+    parameters: int
+    matmul_parameters: int
+
+
+class RandomRows(RowsDataModule):
+    """One step's rows of random tokens, which are as much work as text."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        sizes = candidate.data
+        super().__init__(**sizes, val_tokens=1, validations=1, validate_all=False, num_workers=0, seed=0)
+        self.held_out = SimpleNamespace(length=min(VAL_ROW, self.context))  # type: ignore[assignment]
+
+    def prepare_data(self) -> None:
+        """There is nothing to prepare."""
+
+    def _prepare_rows(self) -> None:
+        pass
+
+    @property
+    def tokenizer(self) -> Any:
+        return SimpleNamespace(token_bytes=[1] * self.vocab_size, bos=0)
+
+    @property
+    def source(self) -> str:
+        return "random tokens"
+
+    @property
+    def extent(self) -> str:
+        return "no end"
+
+    @property
+    def fingerprint(self) -> str:
+        return ""
+
+    def prompt(self, text: str) -> list[int]:
+        return []
+
+    @property
+    def stop_ids(self) -> Sequence[int]:
+        return []
+
+    def _go_on(self, state_dict: dict[str, Any]) -> None:
+        pass
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        tokens = torch.randint(self.vocab_size, (self.batch_size, self.row_length + 1))
+        rows: Any = [(tokens[:, :-1], tokens[:, 1:])] * self.micro_steps()
+        return DataLoader(rows, batch_size=None)
+
+
+class _Clock(Callback):
+    """Times steps as ``fit`` itself does before its first one."""
+
+    def __init__(self) -> None:
+        self.timing: Timing | None = None
+        self.compiled = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, LanguageModel)
+        times = [time_step(trainer, pl_module) for _ in range(TIMES)]
+        step, token = (min(some) for some in zip(*times, strict=True))
+        gpt = pl_module.gpt
+        memory = expected_memory(trainer, pl_module)
+        self.timing = Timing(step, token, memory, gpt.num_parameters, gpt.num_matmul_parameters)
+        self.compiled = gpt.compiled_trunk is not None
+
+
+def time_candidate(candidate: Candidate, accelerator: str, precision: str, compiled: bool = False) -> Timing | None:
+    """Times a candidate; None where its compiled model was asked for and could not be compiled.
+
+    Args:
+        candidate: what to time.
+        accelerator: "cpu", "cuda" or "mps".
+        precision: as the Trainer takes it.
+        compiled: whether to compile it first.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    data, clock = RandomRows(candidate), _Clock()
+    module = LanguageModel(**candidate.model, vocab_size=data.vocab_size, context=data.context, compile=compiled)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a step is short, and that nothing is logged
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            max_steps=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            callbacks=[clock],
+        )
+        trainer.fit(module, datamodule=data)
+    return None if compiled and not clock.compiled else clock.timing
+
+
+def between(vocab_size: int, smaller: tuple[int, Timing], larger: tuple[int, Timing]) -> Timing:
+    """The timing at another vocabulary, on a line through two: the head and the tables grow in proportion to it."""
+    (low, a), (high, b) = smaller, larger
+    share = (vocab_size - low) / (high - low)
+
+    def mix(x: float, y: float) -> float:
+        return x + share * (y - x)
+
+    return Timing(
+        mix(a.step_seconds, b.step_seconds),
+        mix(a.token_seconds, b.token_seconds),
+        mix(a.memory, b.memory),
+        round(mix(a.parameters, b.parameters)),
+        round(mix(a.matmul_parameters, b.matmul_parameters)),
+    )

@@ -1,0 +1,59 @@
+"""``trace`` on the command line, and its page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nanochat.cli import main
+from nanochat.serving.model import load
+from nanochat.tracing.trace import prompt_ids
+from tests.cli.tools import newest, tiny_options, train
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> Path:
+    root = tmp_path_factory.mktemp("trace")
+    train([*tiny_options(corpus_folder, root), "--model.ngrams=3", "--model.ngram_slots=64"], root)
+    return root
+
+
+def test_a_run_is_traced_in_the_terminal_and_as_a_page(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = root / "trace.html"
+    options = ["--prompt=the <model> reads", "--name=run", f"--root={root}", f"--html={page}", "--train"]
+    assert main(["trace", *options]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for title in ("Tokens", "Pairs and triples", "Rotation and QK norm", "MLP", "Logits", "The choice", "Gradients"):
+        assert re.search(rf"^ ?\d+ {title}$", shown, re.MULTILINE), title
+    model = load(newest(root))
+    for place, token in enumerate(prompt_ids(model, "the <model> reads")):
+        assert re.search(rf"^   {place} +{token} ", shown, re.MULTILINE)
+    html = page.read_text(encoding="utf-8")
+    assert "&lt;model&gt;" in html
+    assert "<model>" not in html
+    assert not re.search(r"(src|href)=\"https?:", html)
+    for place in re.findall(r'<a class="place" href="([^"]+)"', html):
+        assert (page.parent / place).resolve().is_file()
+    assert main(["trace", *options]) == 2
+    assert "there is already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--layer=2"], "this model has the blocks 1 to 1"),
+        (["--prompt= "], "there is no text in --prompt"),
+        (["--text=more"], "it goes with --train"),
+        (["--ckpt_path=none.ckpt"], "there is no checkpoint none.ckpt"),
+        (["--temperature=-1"], "temperature must be 0 or more"),
+        (["--lyer=1"], "did you mean --layer?"),
+    ],
+)
+def test_errors_are_one_line(root: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", f"--root={root}", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
