@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 import shutil
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse import DefaultHelpFormatter
 
 from nanochat.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, UsageError, nearest, reporting
 from nanochat.cli.main import COMMANDS, program_name
@@ -40,11 +43,15 @@ PRUNE = (
 )
 RETRY = "Try trials that failed once more."
 EXAMPLES = """\
-All other options are those of `fit`, and are given to every trial. What is interrupted goes on with the same command;
-the same command in a second terminal takes half of the work.
+All other options are those of `fit`, and are given to every trial. What is
+interrupted goes on with the same command; the same command in a second terminal
+takes its share of the work.
 
-  {0} sweep --config configs/tiny.yaml --over model.depth=4,6,8 --over model.matrix_lr=0.01,0.02,0.04
-  {0} sweep --config configs/tiny.yaml --over model.matrix_lr=0.005..0.05 --search 20 --plan.minutes=2 --prune
+examples:
+  {0} sweep --config configs/tiny.yaml --over model.depth=4,6,8 \\
+      --over model.matrix_lr=0.01,0.02,0.04 --seeds 3
+  {0} sweep --config configs/tiny.yaml --plan.minutes=2 \\
+      --over model.matrix_lr=0.005..0.05 --search 20 --prune
 """
 
 
@@ -118,7 +125,7 @@ def sweep(
     if others := running(trials):
         say(f"{others} still being trained by another process: the last to end sums all up.")
     elif analyze and storage.is_first_to_sum_up():
-        _analyze([folder / f"version_{trial.number}" for trial in trials if trial.status == DONE])
+        _analyze([folder / f"version_{trial.number}" for trial in trials if trial.status == DONE], folder)
     return 0 if any(trial.status == DONE for trial in trials) else EXIT_ERROR
 
 
@@ -182,11 +189,11 @@ def program() -> list[str]:
     return [sys.executable, str(script)] if script.is_file() else [sys.executable, "-m", "nanochat"]
 
 
-def _analyze(runs: Sequence[Path]) -> None:
+def _analyze(runs: Sequence[Path], folder: Path) -> None:
     """Shows the trials side by side, in a process of its own: what is wrong there is said there."""
-    if "analyze" in COMMANDS and runs:
+    if "analyze" in COMMANDS and len(runs) > 1:
         sys.stdout.flush()
-        subprocess.run([*program(), "analyze", *map(str, runs)], check=False)
+        subprocess.run([*program(), "analyze", *map(str, runs), f"--out={folder}"], check=False)
 
 
 # ------------------------------------------------------------------------------------------------ the command line
@@ -242,16 +249,21 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else 128 + signal.SIGTERM
 
 
+class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Leaves the lines of the examples as they are."""
+
+
 def _call(words: Sequence[str]) -> int:
     own, fit = divide(words)
     parser = OneLineErrors(
         prog=f"{program_name()} sweep",
         description=f"{COMMANDS['sweep'].what.capitalize()}.",
         epilog=EXAMPLES.format(program_name()),
+        formatter_class=_Help,
     )
     parser.add_argument("--over", type=str, action="append", default=[], help=OVER, metavar="OPTION=VALUES")
     parser.add_function_arguments(sweep, skip={"over", "fit", "prune", "retry_failed"})
     parser.add_argument("--prune", nargs="?", const="median", default=None, choices=PRUNERS, help=PRUNE)
-    parser.add_argument("--retry_failed", type=bool, nargs="?", const=True, default=False, help=RETRY)
+    parser.add_argument("--retry_failed", action="store_true", help=RETRY)
     options: dict[str, Any] = parser.parse_args(own).as_dict()
     return sweep(**options, fit=fit)

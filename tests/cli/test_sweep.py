@@ -144,7 +144,7 @@ def test_a_search_by_halving(fake: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_it_ends_with_an_analysis_of_what_is_done(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     analysed = []
-    monkeypatch.setattr(command_line, "_analyze", lambda runs: analysed.append([run.name for run in runs]))
+    monkeypatch.setattr(command_line, "_analyze", lambda runs, folder: analysed.append([run.name for run in runs]))
     for _ in range(2):  # what has been analysed once is not again
         assert main(["sweep", f"--root={fake}", "--over=model.quality=1.0,bad,0.5"]) == 0
     assert analysed == [["version_0", "version_2"]]
@@ -301,13 +301,20 @@ def test_the_words_are_divided_between_the_sweep_and_fit() -> None:
     assert own[5:] == ["--prune", "halving", "--retry_failed", "--search", "20"]
 
 
-def test_help_does_not_wait_for_torch() -> None:
+def test_help_fits_and_does_not_wait_for_torch() -> None:
     code = "import sys; from nanochat.cli import main; main(['sweep', '--help']); sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80"},
+    )
     assert done.returncode == 0, done.stderr
-    for option in ("--over", "--search", "--seeds", "--prune", "--retry_failed", "python cli.py sweep"):
-        assert option.replace("python cli.py", "nanochat") in done.stdout or option in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 120
+    for option in ("--over", "--search", "--seeds", "--prune", "--retry_failed", "sweep --config configs/tiny.yaml"):
+        assert option in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 # ------------------------------------------------------------------------------------------------- real training
@@ -349,8 +356,7 @@ def test_a_real_trial_that_was_killed_has_the_curves_of_one_that_was_not(corpus_
 def test_two_processes_train_for_real_and_a_chat_trial_is_an_ordinary_run(corpus_folder: Path, tmp_path: Path) -> None:
     options = real(corpus_folder, tmp_path, "--over=model.matrix_lr=0.01,0.02,0.04,0.08", "--seeds=1")
     processes = [
-        subprocess.Popen(options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ})
-        for _ in range(2)
+        subprocess.Popen(options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)
     ]
     said = [process.communicate(timeout=250)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
