@@ -111,9 +111,10 @@ def sweep(
 
     def command(trial: Trial) -> list[str]:
         start = [f"--start_from={base.start_from}"] if base.start_from else []
-        varied = [f"--{option}={value}" for option, value in trial.setting.items()]
+        varied = [f"--{option}={value}" for option, value in trial.setting.items() if option != "config"]
+        tier = [f"--config={trial.setting['config']}"] if "config" in trial.setting else []  # what is said later wins
         own = [f"--name={name}", f"--version={trial.number}", f"--seed_everything={trial.seed}", "--ckpt_path=auto"]
-        return [*program(), "fit", *fit, *start, *varied, *own]
+        return [*program(), "fit", *tier, *fit, *start, *varied, *own]
 
     Sweep(storage, command, prune is not None).run()
     trials = superseded(storage.trials())

@@ -10,7 +10,7 @@ from pathlib import Path
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, Status, amount
 
 LEAST_MEMORY, GOOD_MEMORY = 1.0e9, 4.0e9  # free bytes: tiny takes 0.9 GB, the machine recommended has 4 to 8
-LEAST_DISK, GOOD_DISK = 1.0e9, 10.0e9  # free bytes: a run of tiny keeps 0.4 GB, and the cache 0.2
+LEAST_DISK, GOOD_DISK = 1.0e9, 10.0e9  # free bytes: a run of tiny keeps 0.3 GB, and the cache 0.15
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -125,9 +125,7 @@ def disk(name: str, folder: Path) -> Check:
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Check(name, PROBLEM, f"{folder} cannot be written to", _elsewhere(name), facts)
     if free < LEAST_DISK:
-        return Check(
-            name, PROBLEM, found, f"a run takes about half a GB: free some space, or {_elsewhere(name)}", facts
-        )
+        return Check(name, PROBLEM, found, f"a run of tiny takes 0.3 GB: free some space, or {_elsewhere(name)}", facts)
     status: Status = OK if free >= GOOD_DISK else NOTE
     return Check(name, status, found, "" if status == OK else "`runs` and `runs --caches` list what takes it", facts)
 

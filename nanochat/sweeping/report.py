@@ -74,7 +74,7 @@ def reasons(trials: Sequence[Trial]) -> list[str]:
     for trial in trials:
         if trial.status == FAILED:
             failed.setdefault(trial.reason or "nobody knows why", []).append(trial)
-    return [f"trial {_numbers(of)} failed: {reason}" for reason, of in failed.items()]
+    return [f"trial{'s' if len(of) > 1 else ''} {_numbers(of)} failed: {why}" for why, of in failed.items()]
 
 
 def best(trials: Sequence[Trial]) -> str:

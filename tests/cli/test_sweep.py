@@ -136,6 +136,20 @@ def test_hopeless_trials_are_ended(fake: Path, capsys: pytest.CaptureFixture[str
     assert read_run(hopeless.with_name("version_4")).complete
 
 
+def test_what_is_said_for_all_trials_wins_over_the_files_that_are_varied(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = fake / "told.txt"
+    code = f"import sys; open({str(told)!r}, 'a').write(' '.join(sys.argv[1:]) + chr(10))"
+    monkeypatch.setattr(command_line, "program", lambda: [sys.executable, "-c", code])
+    sweep(fake, "--over=config=a.yaml,b.yaml", "--over=model.depth=4", "--plan.minutes=1", status=2)
+    lines = told.read_text().splitlines()
+    assert lines[1] == (
+        f"fit --config=b.yaml --root={fake} --plan.minutes=1 --model.depth=4 "
+        "--name=run-sweep --version=1 --seed_everything=42 --ckpt_path=auto"
+    )
+
+
 def test_a_search_by_halving(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep(fake, "--over=model.quality=0.0..1.0", "--search=4", "--prune", "halving")
     assert "trials   4: 4 settings, drawn by TPE" in capsys.readouterr().out

@@ -125,4 +125,4 @@ def test_the_table_takes_the_seeds_of_a_setting_together() -> None:
 
 def test_the_same_reason_is_given_once() -> None:
     trials = [trial(0, 4, status=FAILED), trial(1, 6), trial(2, 8, status=FAILED)]
-    assert reasons(trials) == ["trial 0,2 failed: no room"]
+    assert reasons(trials) == ["trials 0,2 failed: no room"]
