@@ -130,8 +130,7 @@ def _drop_damaged(folder: Path, was_there: bool) -> None:
 
 def cached_held_out(corpus: Corpus | LargeCorpus, held_out: bool | None, tokenizer: Tokenizer) -> TokenFile:
     """The held-out part of a corpus (or all of it, if ``held_out`` is None) as one token file."""
-    kind = "all" if held_out is None else HELD_OUT
-    folder = cache_root() / "tokens" / f"{corpus.fingerprint}-{kind}-{tokenizer.fingerprint}"
+    folder = _held_out_folder(corpus.fingerprint, held_out, tokenizer)
     there = folder.is_dir()
     try:
         return TokenFile.open(folder, HELD_OUT)
@@ -144,6 +143,27 @@ def cached_held_out(corpus: Corpus | LargeCorpus, held_out: bool | None, tokeniz
             writer.write(batch)
         writer.close()
     return TokenFile.open(folder, HELD_OUT)
+
+
+def kept_held_out(fingerprint: str, tokenizer: Tokenizer) -> TokenFile | None:
+    """The held-out part that an earlier run has left in the cache; None if it is not there any more.
+
+    The corpus itself is neither looked at nor fetched.
+
+    Args:
+        fingerprint: :attr:`Prepared.fingerprint`.
+        tokenizer: the run's.
+    """
+    own, _, val = fingerprint.partition("+")
+    try:
+        return TokenFile.open(_held_out_folder(val or own, None if val else True, tokenizer), HELD_OUT)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _held_out_folder(fingerprint: str, held_out: bool | None, tokenizer: Tokenizer) -> Path:
+    kind = "all" if held_out is None else HELD_OUT
+    return cache_root() / "tokens" / f"{fingerprint}-{kind}-{tokenizer.fingerprint}"
 
 
 def cached_pieces(corpus: Corpus | LargeCorpus, whole: bool, tokenizer: Tokenizer) -> Pieces:

@@ -1,0 +1,150 @@
+"""Where each head of the real model looks, taken from its own queries and keys by hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nanochat.model import GPT
+from nanochat.model.layers import Attention, rotate_and_norm
+
+TOLERANCE = 1e-4  # between what the module hands on and what the shares shown here give, relative to its size
+
+Take = Callable[[int, Tensor], None]
+
+
+@torch.inference_mode()
+def attend(gpt: GPT, ids: Tensor, take: Take) -> None:
+    """Runs the model and hands over, block by block, how each token shares its attention out.
+
+    What torch's kernels compute in between is never there to be read: the shares are computed once more from the
+    queries and keys that the module's own projections gave, and what they make of the values is compared with what
+    the module hands to its output matrix. So this cannot silently become another attention than the model's.
+
+    Args:
+        gpt: the model.
+        ids: (batch, time), int64.
+        take: is called with the number of a block and its shares, (batch, heads, time, time), float32: row i of the
+            last two says how token i looks back, and adds up to 1.
+
+    Raises:
+        RuntimeError: if the shares do not give what the module itself has computed.
+    """
+    with ExitStack() as stack:
+        for layer, block in enumerate(gpt.blocks):
+            for handle in _watch(layer, block.attention, take):  # type: ignore[arg-type]
+                stack.callback(handle.remove)
+        gpt.hidden(ids)
+
+
+def _watch(layer: int, attention: Attention, take: Take) -> list[Any]:
+    seen: dict[str, Any] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: Any, inputs: Any, output: Tensor) -> None:
+            seen[name] = output
+
+        return hook
+
+    def enters(module: Any, inputs: tuple[Any, ...]) -> None:
+        seen["cos"], seen["sin"] = inputs[1], inputs[2]
+
+    def mixed(module: Any, inputs: tuple[Any, ...]) -> None:
+        seen["mixed"] = inputs[0]
+
+    def leaves(module: Any, inputs: Any, output: Tensor) -> None:
+        shares, values = shares_of(attention, *(seen[name] for name in ("query", "key", "value", "cos", "sin")))
+        own = seen["mixed"].float()
+        difference = (torch.matmul(shares, values).transpose(1, 2).reshape(own.shape) - own).abs().max().item()
+        if difference > TOLERANCE * max(1.0, own.abs().max().item()):
+            raise RuntimeError(f"block {layer}: attention computed from its queries and keys is {difference:.2g} off")
+        seen.clear()
+        take(layer, shares)
+
+    handles = [
+        attention.register_forward_pre_hook(enters),
+        attention.output.register_forward_pre_hook(mixed),
+        attention.register_forward_hook(leaves),
+    ]
+    names = ("query", "key", "value")
+    return [*handles, *(p.register_forward_hook(keep(n)) for n, p in zip(names, attention.projections, strict=True))]
+
+
+def shares_of(
+    attention: Attention, query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The softmax that attention's kernels do not let out, and the values that it weighs.
+
+    Args:
+        attention: the module, for its sizes.
+        query: (batch, time, heads x head_dim), of its projection; likewise ``key`` and ``value`` with ``kv_heads``.
+        key: see there.
+        value: see there.
+        cos: (time, head_dim / 2).
+        sin: the same shape.
+
+    Returns:
+        Shares (batch, heads, time, time), values (batch, heads, time, head_dim); float32.
+    """
+    batch, time, _ = query.shape
+    query, key, value = (x.view(batch, time, -1, attention.head_dim) for x in (query, key, value))
+    query, key = (rotate_and_norm(x, cos, sin).float() for x in (query, key))
+    group = attention.heads // attention.kv_heads  # query heads that share a key
+    key, value = (x.repeat_interleave(group, 1) for x in (key, value.transpose(1, 2).float()))
+    scores = query @ key.mT * attention.head_dim**-0.5
+    future = torch.ones(time, time, dtype=torch.bool, device=scores.device).triu(1)
+    return scores.masked_fill(future, -torch.inf).softmax(-1), value
+
+
+class Looks(NamedTuple):
+    """Where heads look, on average. Each has the shape (heads,) for a block, (depth, heads) for a model.
+
+    Attributes:
+        distance: how many tokens back.
+        entropy: in bits: 0 looks at one token, 3 is as spread out as looking evenly at 8.
+        first: the share that goes to the first token of the row.
+        previous: the share that goes to the token before.
+        itself: the share that goes to the token itself.
+    """
+
+    distance: Tensor
+    entropy: Tensor
+    first: Tensor
+    previous: Tensor
+    itself: Tensor
+
+
+def look(shares: Tensor, since: int) -> Looks:
+    """Means over the tokens from place ``since`` (at least 1) of each row on: the first ones have no choice.
+
+    Args:
+        shares: (batch, heads, time, time), each row of the last two adds up to 1.
+        since: the first place that counts.
+    """
+    time = shares.size(-1)
+    assert 1 <= since < time
+    place = torch.arange(time, device=shares.device)
+    back = (place[:, None] - place).to(shares.dtype)  # (time, time)
+    entropy = -torch.special.xlogy(shares, shares).sum(-1) / torch.log(torch.tensor(2.0))
+    diagonal = shares.diagonal(dim1=-2, dim2=-1)
+    before = torch.nn.functional.pad(shares.diagonal(-1, -2, -1), (1, 0))  # (batch, heads, time)
+    each = ((shares * back).sum(-1), entropy, shares[..., 0], before, diagonal)
+    return Looks(*(values[..., since:].mean((0, 2)) for values in each))
+
+
+def look_evenly(time: int, since: int) -> Looks:
+    """What a head would score that looks evenly at all there is: what the others are compared with."""
+    even = torch.ones(time, time).tril()
+    return look((even / even.sum(-1, keepdim=True))[None, None], since)
+
+
+@torch.inference_mode()
+def looks(gpt: GPT, ids: Tensor, since: int) -> Looks:
+    """:func:`look` for all blocks and heads: (depth, heads) each. ``ids``: (batch, time)."""
+    blocks: list[Looks] = []
+    attend(gpt, ids, lambda layer, shares: blocks.append(look(shares, since)))
+    return Looks(*(torch.stack(values).cpu() for values in zip(*blocks, strict=True)))
