@@ -57,7 +57,8 @@ def plan(
     check_device(chosen)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("nanochat").setLevel(logging.INFO)
-    say(f"What can be trained in {minutes:g} minutes on {_machine(chosen)}? A few steps of several sizes tell:")
+    say(f"What can be trained in {minutes:g} minutes on {_machine(chosen)}?")
+    say("A few steps of each size are timed:")
     points, known_text = measured_points()
     text = open_corpus(corpus)
     size = (1 - HELD_OUT) * text.survey.bytes if isinstance(text, Corpus) else float("inf")
@@ -109,12 +110,12 @@ def table(proposals: Sequence[Proposal]) -> str:
     """The proposals, a line each, in 80 columns."""
     from nanochat.training.console import count, size
 
-    lines = ["depth  width  vocab   step   parameters    steps  tokens  memory  val/bpb  (90 %)"]
+    lines = ["depth  width  vocab  step    params    steps  tokens  memory  val/bpb    (90 %)"]
     for proposal in proposals:
         c, score = proposal.candidate, proposal.score
         lines.append(
-            f"{c.depth:>5}  {c.width:>5}  {c.vocab_size:>5,}  {c.tokens_per_step:>5,}  "
-            f"{count(proposal.timing.matmul_parameters):>10}  {proposal.steps:>7,}  {count(proposal.tokens):>6}  "
+            f"{c.depth:>5}  {c.width:>5}  {c.vocab_size:>5,} {c.tokens_per_step:>5,}  "
+            f"{count(proposal.timing.matmul_parameters):>8}  {proposal.steps:>7,}  {count(proposal.tokens):>6}  "
             f"{size(proposal.timing.memory):>6}  {score.value:>7.3f}  {score.low:.2f}-{score.high:.2f}"
         )
     return "\n".join(lines)
@@ -142,9 +143,12 @@ def sureness(best: Proposal, planner: Planner, own: int, same_text: bool) -> lis
     yours = f", {own} of them your own" if own else ""
     lines = [
         f"val/bpb is forecast to be {score.value:.3f}, in nine of ten cases {score.low:.3f} to {score.high:.3f}: by",
-        f"{law_text} (N million parameters in the blocks, T megabytes of text),",
-        f"fitted to {law.count} finished runs{yours}. It misses a run that it does not know by {law.error:.1%}.",
+        f"{law_text} (N million parameters in the blocks,",
+        f"T megabytes of text), fitted to {law.count} finished runs{yours}. It misses a run",
+        f"that it does not know by {law.error:.1%}.",
     ]
+    if planner.busy:
+        lines.append("Something else was using this machine: the speeds are those of its quiet moments.")
     if best.guessed:
         lines.append("That is far beyond the measured runs, so it is a guess: the true score may lie outside.")
     if not same_text:

@@ -77,6 +77,8 @@ class Planner:
     say: Callable[[str], object]
     time_it: TimeIt = time_candidate
 
+    busy: bool = False  # whether something else took much of the machine while steps were timed
+
     def __post_init__(self) -> None:
         self.startup = time.time() - psutil.Process().create_time() + PARSING
 
@@ -124,6 +126,7 @@ class Planner:
         except torch.OutOfMemoryError:
             return None
         if timing is not None:
+            self.busy |= timing.busy
             speed = candidate.tokens_per_step / timing.step_seconds
             self.say(
                 f"  depth {candidate.depth}, width {candidate.width}, vocabulary {candidate.vocab_size:,}: "

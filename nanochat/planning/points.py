@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nanochat.planning.law import Size
 from nanochat.optim.learning_rates import default_learning_rates, default_muon_every
+from nanochat.planning.law import Size
 from nanochat.runs import Run, find_runs
 
 MEASURED = "measured.csv"  # benchmarks/scaling.py makes it

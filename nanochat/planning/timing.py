@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -12,12 +13,19 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from nanochat.data.batches import VAL_BATCH_TOKENS
 from nanochat.data.module import VAL_ROW, RowsDataModule
 from nanochat.planning.candidates import Candidate
+from nanochat.training.hardware import synchronize
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.plan import expected_memory, time_step
+from nanochat.training.steps import ends_step
 
-TIMES = 2  # the faster one counts: something else may have had the processor for a moment
+MOST_STEPS = 10_000
+SECONDS = 1.2  # that steps are timed for
+LEAST, MOST = 4, 3.0  # moves of all weights at least, but no more seconds than that
+QUIET = 0.25  # this quantile of the times counts: in the others something else may have had the processor
+BUSY = 1.6  # times its value is what half of the steps take, if something else runs beside
 
 
 class Timing(NamedTuple):
@@ -29,6 +37,7 @@ class Timing(NamedTuple):
         memory: bytes of a run at its peak.
         parameters: of the model, its tables included.
         matmul_parameters: those without the tables.
+        busy: whether something else took much of the machine meanwhile.
     """
 
     step_seconds: float
@@ -36,10 +45,11 @@ class Timing(NamedTuple):
     memory: float
     parameters: int
     matmul_parameters: int
+    busy: bool = False
 
 
 class RandomRows(RowsDataModule):
-    """One step's rows of random tokens, which are as much work as text."""
+    """The same rows of random tokens over and over, which are as much work as text."""
 
     def __init__(self, candidate: Candidate) -> None:
         sizes = candidate.data
@@ -80,25 +90,62 @@ class RandomRows(RowsDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         tokens = torch.randint(self.vocab_size, (self.batch_size, self.row_length + 1))
-        rows: Any = [(tokens[:, :-1], tokens[:, 1:])] * self.micro_steps()
+        rows: Any = [(tokens[:, :-1], tokens[:, 1:])] * (self.micro_steps() * MOST_STEPS)
         return DataLoader(rows, batch_size=None)
 
 
 class _Clock(Callback):
-    """Times steps as ``fit`` itself does before its first one."""
+    """Times the steps of the real loop, each together with those after which all weights have moved."""
 
     def __init__(self) -> None:
         self.timing: Timing | None = None
         self.compiled = False
+        self._period = 1
+        self._marks: list[float] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LanguageModel)
-        times = [time_step(trainer, pl_module) for _ in range(TIMES)]
-        step, token = (min(some) for some in zip(*times, strict=True))
+        if pl_module.gpt.compiled_trunk is not None:
+            time_step(trainer, pl_module)  # compiles it, as `fit` does
+        self.compiled = pl_module.gpt.compiled_trunk is not None
+        self._period = max(group["every"] for group in trainer.optimizers[0].param_groups)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not ends_step(trainer, batch_idx) or trainer.global_step % self._period:
+            return
+        synchronize(trainer.strategy.root_device)
+        self._marks.append(time.perf_counter())
+        spent = self._marks[-1] - self._marks[0]
+        if (spent >= SECONDS and len(self._marks) > LEAST) or (spent >= MOST and len(self._marks) > 1):
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, LanguageModel)
+        marks = torch.tensor(self._marks, dtype=torch.float64)
+        times = (marks.diff() / self._period).sort().values
+        step, usual = (float(times.quantile(q)) for q in (QUIET, 0.5))
         gpt = pl_module.gpt
         memory = expected_memory(trainer, pl_module)
-        self.timing = Timing(step, token, memory, gpt.num_parameters, gpt.num_matmul_parameters)
-        self.compiled = gpt.compiled_trunk is not None
+        token = _scoring_seconds(trainer, pl_module)
+        self.timing = Timing(step, token, memory, gpt.num_parameters, gpt.num_matmul_parameters, usual > BUSY * step)
+
+
+def _scoring_seconds(trainer: Trainer, module: LanguageModel) -> float:
+    """Seconds to score a held-out token: the quickest of three batches."""
+    length = min(VAL_ROW, module.gpt.context)
+    rows = max(1, VAL_BATCH_TOKENS // 4 // length)
+    ids = torch.randint(module.gpt.vocab_size, (rows, length), device=module.device)
+    best = float("inf")
+    for _ in range(3):
+        synchronize(module.device)
+        started = time.perf_counter()
+        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+            module.gpt.losses(ids, ids)
+        synchronize(module.device)
+        best = min(best, time.perf_counter() - started)
+    return best / ids.numel()
 
 
 def time_candidate(candidate: Candidate, accelerator: str, precision: str, compiled: bool = False) -> Timing | None:
@@ -119,7 +166,7 @@ def time_candidate(candidate: Candidate, accelerator: str, precision: str, compi
             accelerator=accelerator,
             devices=1,
             precision=precision,  # type: ignore[arg-type]
-            max_steps=1,
+            max_epochs=-1,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

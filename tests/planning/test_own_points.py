@@ -12,7 +12,6 @@ import yaml
 
 from nanochat.planning.points import own_points
 
-
 RATE = 0.014 * (1000 / 2048 * 2) ** 0.3 * 2  # the rule's: two steps of 1,000 tokens to a move, and of moves only five
 
 
