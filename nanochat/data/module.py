@@ -185,6 +185,10 @@ class RowsDataModule(LightningDataModule):
         accumulate = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
         return self.batch_size * self.row_length * world_size * accumulate
 
+    def keeping_the_step(self, tokens: int) -> str:
+        """The options by which a step learns from so many tokens."""
+        return f"--data.tokens_per_step={tokens}"
+
     def micro_steps(self, world_size: int = 1) -> int:
         """Micro-steps that make one step.
 

@@ -42,12 +42,12 @@ class Resume(Callback):
         assert isinstance(pl_module, LanguageModel)
         if self._before is None:
             return
-        now = conditions(trainer)
+        now, data = conditions(trainer), trainer.datamodule  # type: ignore[attr-defined]
         before: dict[str, Any] = {name: self._before.get(name) for name in now}
         if before["tokens_per_step"] != now["tokens_per_step"]:
             say(
                 f"A step now learns from {now['tokens_per_step']:,} tokens instead of {before['tokens_per_step']:,}: "
-                f"this is another run than it was (--data.tokens_per_step={before['tokens_per_step']} keeps the step)."
+                f"this is another run than it was ({data.keeping_the_step(before['tokens_per_step'])} keeps the step)."
             )
         different = [f"{WORDS[k]} {now[k]} instead of {before[k]}" for k in WORDS if before[k] != now[k]]
         if different:
