@@ -9,6 +9,7 @@ from pathlib import Path
 from nanochat.evaluation.chat_core import CHAT_CORE
 from nanochat.reporting.life import LABELS, Life
 from nanochat.reporting.schema import Missing, Score, Stage
+from nanochat.runs import RUNS, SUMMARY
 
 OVERLAYS = {"CHAT": "chat", "RL": "reinforce"}  # the configuration that makes a stage of the one before
 
@@ -24,7 +25,8 @@ def missing_stages(life: Life, program: str) -> Iterator[Missing]:
             continue
         later = any(LABELS.get(chapter.run.stage) == "RL" for chapter in life.chapters)
         command = None if later or label not in OVERLAYS else _next_stage(life, label, program)
-        yield {"what": label, "why": "the model has not been through this stage", "command": command}
+        first_chat = ", which comes after CHAT" if label == "RL" and life.of("CHAT") is None else ""
+        yield {"what": label, "why": f"the model has not been through this stage{first_chat}", "command": command}
 
 
 def _next_stage(life: Life, label: str, program: str) -> str | None:
@@ -45,7 +47,7 @@ def _is_newest(folder: Path) -> bool:
     """Whether a run is the one of its name that a command takes by itself."""
     numbers = [path.name.removeprefix("version_") for path in folder.parent.glob("version_*")]
     here = [int(number) for number in numbers if number.isdecimal()]
-    return Path("lightning_logs").resolve() == folder.parent.parent.resolve() and folder.name == f"version_{max(here)}"
+    return Path(RUNS).resolve() == folder.parent.parent.resolve() and folder.name == f"version_{max(here)}"
 
 
 def missing_ends(stages: list[Stage], program: str) -> Iterator[Missing]:
@@ -59,7 +61,7 @@ def missing_ends(stages: list[Stage], program: str) -> Iterator[Missing]:
             why = f"it seems to be training still, {where}: it was written to within the last minutes"
             yield {"what": f"{stage['label']}, its end", "why": why, "command": f"{program} report"}
             continue
-        damage = next((problem for problem in stage["problems"] if problem.startswith("summary.json")), None)
+        damage = next((problem for problem in stage["problems"] if problem.startswith(SUMMARY)), None)
         why = damage or f"the run was interrupted {where}"
         folder = Path(stage["folder"])
         last = folder / "checkpoints" / "last.ckpt"

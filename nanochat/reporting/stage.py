@@ -9,7 +9,7 @@ from typing import Any
 
 from nanochat.reporting.life import Chapter
 from nanochat.reporting.schema import Stage
-from nanochat.runs import Run
+from nanochat.runs import SUMMARY, Run
 
 RECENT = 600.0  # seconds since a run was last written to, within which it is taken to be training still
 SUMMED = ("tokens", "flops", "seconds", "training_seconds", "dollars")
@@ -35,7 +35,8 @@ def describe(chapter: Chapter, dollars_per_hour: float | None = None, now: float
     figures["flops"] = tokens * each if tokens is not None and each is not None else None
     priced = dollars_per_hour is not None and seconds is not None
     figures["dollars"] = seconds / 3600 * dollars_per_hour if priced else None  # type: ignore[operator]
-    recent = (time.time() if now is None else now) - run.updated < RECENT
+    damaged = any(problem.startswith(SUMMARY) for problem in run.problems)
+    recent = not damaged and (time.time() if now is None else now) - run.updated < RECENT
     tasks = mapping(summary, "tasks")
     return {
         "label": chapter.label,

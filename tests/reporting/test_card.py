@@ -128,7 +128,8 @@ def test_a_damaged_summary_is_survived(tmp_path: Path, summary: str) -> None:
 
 
 def test_damage_is_told_with_its_file(tmp_path: Path) -> None:
-    write_run(tmp_path, "tiny", 0, 1000, "{")
+    folder = write_run(tmp_path, "tiny", 0, 1000, "{")
+    (folder / "summary.json").touch()  # just now: a damaged run is none that trains
     card = card_of(tmp_path)
     assert missing(card)["BASE, its end"] == "summary.json cannot be read: it is damaged"
     assert "- BASE: summary.json cannot be read: it is damaged" in as_markdown(card)
@@ -149,6 +150,7 @@ def test_what_was_not_done_comes_with_its_command(tmp_path: Path, monkeypatch: p
     write_run(Path(), "tiny", 0, 1000, {})
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tiny.yaml").touch()
+    assert missing(card_of(Path()))["RL"] == "the model has not been through this stage, which comes after CHAT"
     found = commands(card_of(Path()))
     assert found["CHAT"] == "python cli.py fit --config configs/tiny.yaml --config configs/chat.yaml"
     assert found["RL"] is None  # CHAT comes before
