@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+import yaml
 from _pytest.mark.structures import ParameterSet
 
+from nanochat.tokenizer.conversation import check_messages
 from tests.docs.pages import blocks, pages
 from tests.serving.checkpoints import write_run
 from tests.serving.tools import random_model, running
@@ -50,3 +53,17 @@ def test_python_that_asks_a_server_runs(page: Path, code: str) -> None:
     with running(random_model(name="tiny-chat")) as server:
         assert "http://127.0.0.1:8000" in code
         assert len(runs_as_written(page, code.replace("http://127.0.0.1:8000", server.url))) > 1
+
+
+def test_data_on_the_pages_is_what_it_says() -> None:
+    found = 0
+    for page in pages():
+        for block in blocks(page, "json"):
+            for line in block.splitlines():
+                check_messages(json.loads(line)["messages"])
+                found += 1
+        for block in blocks(page, "yaml"):
+            settings = yaml.safe_load(block)
+            assert set(settings) <= {"name", "model", "data", "trainer", "plan"}, page.name
+            found += 1
+    assert found >= 2
