@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,11 +48,31 @@ def check(options: Sequence[str], more: Sequence[Sequence[str]]) -> Base:
     Raises:
         UsageError: with what `fit` says.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        answer = pool.submit(_check, list(options), [list(words) for words in more]).result()
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    words = [list(each) for each in more]
+    process = context.Process(target=_answer, args=(sender, list(options), words), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        answer = receiver.recv()
+    except EOFError:
+        process.join()
+        answer = f"fit could not be asked: its process ended ({process.exitcode})"
+    finally:
+        process.terminate()  # it has nothing more to say; after Ctrl-C nobody waits for it
+        process.join()
+        receiver.close()
     if isinstance(answer, str):
         raise UsageError(answer)
+    assert isinstance(answer, Base)
     return answer
+
+
+def _answer(sender: Connection, options: list[str], more: list[list[str]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    sender.send(_check(options, more))
+    sender.close()
 
 
 def _check(options: list[str], more: list[list[str]]) -> Base | str:
@@ -93,8 +114,8 @@ def _ask(options: list[str]) -> Base | str:
         return one_line(str(error))
     except SystemExit:
         return "what only prints something belongs to fit, not to a sweep"
-    except Exception:  # whatever it is, the trial itself shows it
-        return "this cannot be trained"
+    except Exception as error:  # which fit itself would show as it is
+        return one_line(f"{type(error).__name__}: {error}")[:300]
     return _base(cli)
 
 

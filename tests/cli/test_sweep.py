@@ -298,6 +298,27 @@ def test_what_fit_would_refuse_is_refused_before_anything_runs(
     assert not (tmp_path / "lightning_logs").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_while_fit_is_asked_ends_at_once(tmp_path: Path) -> None:
+    words = ["sweep", "--over=model.depth=1,2", f"--trainer.default_root_dir={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "cli.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 30
+    while not psutil.Process(process.pid).children() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "To go on:" in said
+
+
 def test_the_words_are_divided_between_the_sweep_and_fit() -> None:
     words = [
         "--config",
