@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.cli.troubleshooting import SECTIONS
-from tests.docs.pages import DOCS, ROOT, anchors, inline_code, pages, slug, text_of, without_blocks
+from tests.docs.pages import DOCS, ROOT, anchors, blocks, inline_code, pages, slug, text_of, without_blocks
 
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
 SUFFIXES = ("py", "yaml", "md", "sh", "cpp", "js", "css", "toml", "ipynb", "png", "svg", "html")
@@ -37,6 +37,15 @@ def test_files_that_are_named_exist(page: Path) -> None:
     for code in inline_code(page):
         if FILE.match(code) and not MADE.search(code):
             assert exists(code), f"{page.name}: `{code}`"
+
+
+def test_files_in_drawings_exist() -> None:
+    drawn = [
+        name for block in blocks(DOCS / "architecture.md", "mermaid") for name in re.findall(r"[\w/]+\.py\b", block)
+    ]
+    assert len(drawn) >= 8
+    for name in drawn:
+        assert exists(name), name
 
 
 def exists(name: str) -> bool:
