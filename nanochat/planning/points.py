@@ -42,8 +42,7 @@ def block_parameters(depth: int, width: int) -> int:
 
 def measured_points() -> tuple[list[Point], str]:
     """The runs that came with the project, and the fingerprint of the text that they learned from."""
-    with files(__package__).joinpath(MEASURED).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(files(__package__).joinpath(MEASURED).read_text(encoding="utf-8").splitlines()))
     points = [
         Point(
             Size(

@@ -23,11 +23,10 @@ class Numbers:
 
 @dataclass
 class Table:
-    """Rows of text under column titles; ``wide`` names a column whose text may wrap."""
+    """Rows of text under column titles."""
 
     columns: Sequence[str]
-    rows: list[Sequence[str]]
-    note: str = ""
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass
