@@ -24,6 +24,12 @@ def power_of_ten(exponent: int) -> str:
     return "10" + str(exponent).translate(SUPERSCRIPTS)
 
 
+def scientific(value: float) -> str:
+    """ "6.7·10¹³" """
+    exponent = math.floor(math.log10(value))
+    return f"{value / 10**exponent:.1f}·{power_of_ten(exponent)}"
+
+
 def unit_of(kind: str, largest: float) -> Unit:
     """The unit in which values up to ``largest`` are easy to read.
 

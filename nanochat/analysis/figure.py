@@ -41,6 +41,7 @@ class Figure:
         html: what is no picture (a coloured passage), as HTML without scripts: all text in it escaped (by
             ``html.escape``), its colours readable in both themes, or those of the page: ``var(--text)``, ``--muted``,
             ``--background``, ``--line``, ``--accent``.
+            Where there is both, the page shows this, and the picture is for slides and TensorBoard.
         section: the heading that it comes below in the page.
     """
 

@@ -92,7 +92,9 @@ def write(page: Page, written: Sequence[Written], folder: Path) -> Path:
 
 
 def _shown(one: Written, folder: Path) -> _Shown:
-    images = [(theme, _source(svg, one.png[theme])) for theme, svg in one.svg.items()]
+    # what is both text and a picture is shown as text: it can be searched and copied, and fits into any window
+    drawn = {} if one.figure.html else one.svg
+    images = [(theme, _source(svg, one.png[theme])) for theme, svg in drawn.items()]
     links = [(_ending(kind), quote(path.relative_to(folder).as_posix())) for kind, path in one.files.items()]
     size = _size(next(iter(one.svg.values()))) if one.svg else None
     return _Shown(one.figure, images, size, _table(one.figure.table), links)

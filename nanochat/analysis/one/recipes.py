@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from nanochat.analysis.amounts import scientific
 from nanochat.analysis.figure import Figure, Options, Recipe
 from nanochat.analysis.history import History
 from nanochat.analysis.one import losses, parts, rates, speed
@@ -59,9 +60,9 @@ def lede(history: History) -> str:
     if gpt is not None:
         words.append(f"of {gpt.num_parameters:,} parameters ({gpt.shape.depth} layers, {gpt.shape.width} wide)")
     if corpus := run.summary.get("corpus") or history.setting("data", "corpus"):
-        words.append(f"on {corpus}")
+        words.append(f"from {corpus}" if run.stage == "pretrain" else f"with {corpus}")
     if device := run.summary.get("device"):
-        words.append(f"on {device}, {run.summary.get('precision')}")
+        words.append(f"on {device} in {run.summary.get('precision')}")
     date = time.strftime("%-d %B %Y", time.localtime(run.started)) if run.started else ""
     return " ".join(words) + (f", {date}." if date else ".")
 
@@ -77,7 +78,7 @@ def facts(history: History) -> list[Fact]:
     if history.tokens:
         found.append(Fact("tokens", count(history.tokens)))
     if history.flops:
-        found.append(Fact("compute", f"{history.flops:.2g} FLOPs"))
+        found.append(Fact("compute", f"{scientific(history.flops)} FLOPs"))
     if seconds := summary.get("seconds"):
         found.append(Fact("time", duration(seconds)))
     if speed := summary.get("tokens_per_second"):

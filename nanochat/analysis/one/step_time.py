@@ -203,6 +203,9 @@ def step_time(history: History, device: str) -> Figure:
     if waiting:
         parts["waiting for text"] = sum(parts.values()) * waiting / (1 - waiting)
         note = " The wait for text is the run's own share of time."
+    per_second, rows_of = history.run.summary.get("tokens_per_second"), history.setting("data", "tokens_per_step")
+    if per_second and isinstance(rows_of, int):
+        note += f" In the run itself a step took {1000 * rows_of / per_second:,.0f} ms on average."
     whole = sum(parts.values())
     rows: list[list[Cell]] = [[name, 1000 * value, 100 * value / whole] for name, value in parts.items()]
     reading = (
