@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from nanochat.reporting import tables
+from nanochat.reporting import score_tables, tables
 from nanochat.reporting.published import ABOUT, MODEL
 from nanochat.reporting.schema import Card
 from nanochat.reporting.tables import DASH, Table
@@ -32,6 +32,7 @@ def as_markdown(card: Card) -> str:
     text = environment.get_template(TEMPLATE).render(
         card=card,
         tables=tables,
+        scores=score_tables,
         heading=heading(card),
         notes=notes(card),
         here=here(card),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nanochat.reporting import tables
+from nanochat.reporting import score_tables, tables
 from nanochat.reporting.card import make_card
 from nanochat.reporting.life import find_life
 from nanochat.reporting.page import as_markdown, in_words
@@ -205,12 +205,12 @@ def test_chat_scores_stand_in_columns(tmp_path: Path) -> None:
     )
     write_scores(after, {"group": "chat", "tasks": {"gsm8k": chat_task([1, 1, 1, 0])}})
     card = card_of(tmp_path)
-    rows = {row[0]: row[1:] for row in tables.chat(card).rows}
+    rows = {row[0]: row[1:] for row in score_tables.chat(card).rows}
     assert [cell.split()[0] for cell in rows["gsm8k"]] == ["—", "25.0%", "75.0%"]
     assert [cell.split()[0] for cell in rows["mmlu"]] == ["—", "50.0%", "—"]
     assert rows["ChatCORE"][1].startswith("+0.2917 ")  # (1/4 + 1/3) / 2
     assert rows["ChatCORE"][2].startswith("+0.7500 ")
-    assert tables.at_the_end(card).rows == [["identity", "—", "50.0%", "25.0%"]]
+    assert score_tables.at_the_end(card).rows == [["identity", "—", "50.0%", "25.0%"]]
     assert "humaneval" in missing(card)["ChatCORE of RL"]
     gsm8k = [(row["label"], row["value"]) for row in card["published"] if row["name"] == "gsm8k"]
     assert gsm8k == [("CHAT", 0.25), ("RL", 0.75)]
