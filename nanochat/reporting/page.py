@@ -139,7 +139,7 @@ def in_words(card: Card, width: int = 80) -> str:
         lines += ["", "Missing, and what would fill it in:"]
     for one in card["missing"]:
         what = f"{line(one['what'])}: {line(one['why'])}"
-        lines += textwrap.wrap(what, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+        lines += textwrap.wrap(what, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
         if one["command"] is not None:
-            lines.append(f"    {line(one['command'])}")
+            lines.append(f"  {line(one['command'])}")
     return "\n".join(lines)
