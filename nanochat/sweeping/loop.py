@@ -46,7 +46,8 @@ class Sweep:
             except BaseException:
                 watched.leave()
                 raise
-            say(describe(ended))
+            if ended is not None:
+                say(describe(ended))
         return count
 
     def _place(self, work: Work) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nanochat.sweeping.storage import Work
 
 LOOK_SECONDS = 0.5  # between two looks at a process
+STOPPED = (130, 143)  # exit statuses of training that Ctrl-C or SIGTERM ended
 OUTPUT = "output"  # the folder of what the trials' processes print, beside the trials
 SCORE = "val/bpb"
 ERROR = re.compile(r"nanochat: error: (.*)")
@@ -56,8 +57,8 @@ class Watched:
             )
         self.work.started(self._process.pid)
 
-    def wait(self, prune: bool, progress: Progress) -> Trial:
-        """Waits for the end, and notes what came of it.
+    def wait(self, prune: bool, progress: Progress) -> Trial | None:
+        """Waits for the end, and notes what came of it; None of a process whose sweep was killed, and then itself.
 
         Args:
             prune: whether the process is ended where the sweep's pruner finds it hopeless.
@@ -102,9 +103,10 @@ class Watched:
                     self.stop()
                 self._process.wait()
         finally:
-            self.work.leave()
+            with suppress(Exception):  # of a storage that was interrupted: that this process has ended says the same
+                self.work.leave()
 
-    def _note(self, status: int, hopeless: bool) -> Trial:
+    def _note(self, status: int, hopeless: bool) -> Trial | None:
         summary = self._summary()
         value, seconds = summary.get("val_bpb"), summary.get("seconds")
         took = float(seconds) if isinstance(seconds, (int, float)) else time.monotonic() - self._started
@@ -115,6 +117,9 @@ class Watched:
         if summary.get("complete") is True:
             why = "it was never scored (--trainer.limit_val_batches?)" if value is None else f"its {SCORE} is {value}"
             return self.work.finish(FAILED, None, took, why)
+        if self.work.process is not None:  # nobody knows how it ended: whoever takes it on now goes on with it
+            self.work.leave()
+            return None
         return self.work.finish(FAILED, None, took, self._why(status))
 
     def _summary(self) -> dict[str, Any]:
@@ -130,6 +135,8 @@ class Watched:
         said = next((match[1] for line in reversed(lines) if (match := ERROR.search(line))), None)
         if said is not None:
             return said
+        if status in STOPPED:
+            return "somebody else stopped it (--retry_failed tries it once more)"
         if status < 0:
             return f"it was ended by signal {-status}{' (is memory full?)' if status == -9 else ''}"
         return (lines[-1] if lines else "it ended without a word") + (f" (exit status {status})" if status else "")
