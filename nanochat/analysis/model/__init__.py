@@ -7,7 +7,17 @@ from functools import partial
 from typing import NamedTuple
 
 from nanochat.analysis.figure import Figure, Options, Recipe
-from nanochat.analysis.model import attention, depth, easy_and_hard, passage, position
+from nanochat.analysis.model import (
+    attention,
+    depth,
+    easy_and_hard,
+    embedding,
+    ngram_parts,
+    passage,
+    position,
+    samples,
+    spectrum,
+)
 from nanochat.analysis.model.subject import Subject
 from nanochat.runs import Run
 
@@ -25,10 +35,15 @@ KINDS = (
     Kind(position.NAME, position.TITLE, position.SECTION, position.figure),
     Kind(easy_and_hard.NAME, easy_and_hard.TITLE, easy_and_hard.SECTION, easy_and_hard.figure),
     Kind(passage.NAME, passage.TITLE, passage.SECTION, passage.figure),
+    Kind(samples.NAME, samples.TITLE, samples.SECTION, samples.figure),
     Kind(depth.LENS, depth.LENS_TITLE, depth.SECTION, depth.lens),
     Kind(depth.DEPTH, depth.DEPTH_TITLE, depth.SECTION, depth.by_depth),
     Kind(attention.MAPS, attention.MAPS_TITLE, attention.SECTION, attention.maps),
     Kind(attention.HEADS, attention.HEADS_TITLE, attention.SECTION, attention.averages),
+    Kind(embedding.NAME, embedding.TITLE, embedding.SECTION, embedding.figure),
+    Kind(ngram_parts.NAME, ngram_parts.TITLE, ngram_parts.SECTION, ngram_parts.figure),
+    Kind(spectrum.NAME, spectrum.TITLE, spectrum.SECTION, spectrum.figure),
+    Kind(spectrum.RANKS, spectrum.RANKS_TITLE, spectrum.SECTION, spectrum.ranks),
 )
 
 

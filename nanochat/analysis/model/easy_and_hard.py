@@ -102,8 +102,8 @@ def figure(subject: Subject) -> Figure:
     reading = (
         "Each dot is a token of the vocabulary as the one to be guessed. On the dashed line would be a model that "
         "knows nothing but how often each token comes; the further below it, the more the words before it give "
-        f"the token away. {subject.extent}; tokens that come at least {LEAST} times. The table has the {SHOWN} easiest and the "
-        f"{SHOWN} hardest, and what each contributes to the whole loss."
+        f"the token away. {subject.extent}; tokens that come at least {LEAST} times. The table has "
+        f"the {SHOWN} easiest and the {SHOWN} hardest, and what each contributes to the whole loss."
     )
     table = Table([*columns, "of the whole loss (%)"], cells)
     return Figure(NAME, TITLE, subject.remarked(reading), draw, table, section=SECTION)

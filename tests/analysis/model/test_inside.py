@@ -1,0 +1,147 @@
+"""Attention, the logit lens, n-grams and the embedding: against the model's own results and known matrices."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nanochat.analysis.model import attention, depth, embedding, ngram_parts
+from nanochat.analysis.model.attending import attend, look, look_evenly, looks
+from nanochat.analysis.model.lens import logits_by_depth, loss_by_depth
+from nanochat.analysis.model.subject import token_losses
+from nanochat.model import GPT
+from nanochat.model.layers import Attention
+from tests.analysis.model.models import subject_of, texts
+from tests.evaluation.models import random_model
+from tests.inference.models import byte_tokenizer
+
+BOS = byte_tokenizer().bos
+SENTENCE = "Return the largest of all the values that there are in it."
+
+
+@pytest.mark.parametrize(("kv_heads", "length"), [(None, 20), (1, 20), (None, 300)])
+def test_shares_are_those_of_the_model(kv_heads: int | None, length: int) -> None:
+    """Rows of 20 go through plain products, those of 300 and grouped queries through torch's kernel."""
+    gpt = random_model(0, context=512, kv_heads=kv_heads)
+    found: list[torch.Tensor] = []
+    attend(gpt, torch.randint(0, 250, (2, length)), lambda layer, shares: found.append(shares))  # raises if they differ
+    assert [tuple(shares.shape) for shares in found] == [(2, gpt.shape.heads, length, length)] * 2
+    for shares in found:
+        assert torch.allclose(shares.sum(-1), torch.ones(()), atol=1e-5)
+        assert not shares.triu(1).any()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in gpt.modules())
+
+
+def test_another_attention_than_the_models_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt = random_model(0)
+    forward = Attention.forward
+
+    def colder(self: Attention, x: torch.Tensor, *more: object) -> torch.Tensor:
+        self.head_dim, kept = self.head_dim, self.query.weight.data
+        self.query.weight.data = kept * 1
+        handle = self.output.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 1.01,), prepend=True)
+        try:
+            return forward(self, x, *more)  # type: ignore[arg-type]
+        finally:
+            handle.remove()
+
+    monkeypatch.setattr(Attention, "forward", colder)
+    with pytest.raises(RuntimeError, match="attention computed from its queries and keys"):
+        attend(gpt, torch.randint(0, 250, (1, 20)), lambda layer, shares: None)
+
+
+def test_a_head_without_queries_looks_evenly() -> None:
+    gpt = random_model(0)
+    for block in gpt.blocks:
+        block.attention.query.weight.data.zero_()
+    found, even = looks(gpt, torch.randint(0, 250, (2, 12)), 4), look_evenly(12, 4)
+    for mine, its in zip(found, even, strict=True):
+        assert torch.allclose(mine, its.expand_as(mine), atol=1e-5)
+
+
+def test_where_a_known_head_looks() -> None:
+    even = torch.ones(3, 3).tril() / torch.tensor([1.0, 2, 3])[:, None]
+    found = look(even[None, None], 1)
+    assert found.distance.item() == pytest.approx((0.5 + 1) / 2)
+    assert found.entropy.item() == pytest.approx((1 + math.log2(3)) / 2)
+    assert found.first.item() == found.previous.item() == found.itself.item() == pytest.approx((1 / 2 + 1 / 3) / 2)
+    before = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])  # always at the one before
+    found = look(before[None, None], 1)
+    assert (found.distance.item(), found.entropy.item(), found.previous.item()) == (1.0, 0.0, 1.0)
+    assert (found.first.item(), found.itself.item()) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize("ngrams", [1, 3])
+def test_the_lens_ends_with_the_models_own_answer(ngrams: int) -> None:
+    gpt = random_model(0, ngrams=ngrams)
+    ids = torch.randint(0, 250, (2, 9))
+    found = logits_by_depth(gpt, ids)
+    assert found.shape == (3, 2, 9, 265)
+    assert torch.allclose(found[-1], gpt(ids), atol=1e-5)
+    assert not torch.allclose(found[0], found[-1], atol=0.1)
+
+
+def test_a_model_whose_blocks_do_nothing_is_done_from_the_start() -> None:
+    torch.manual_seed(0)
+    gpt = GPT(depth=2, vocab_size=265, context=64, width=128)  # fresh output matrices are 0
+    torch.nn.init.normal_(gpt.head.weight, std=0.3)
+    rows = texts("some words", "and some more of them")
+    found, tokens = loss_by_depth(gpt, rows, BOS)
+    assert tokens == rows.predictions
+    assert found.tolist() == pytest.approx([token_losses(gpt, rows, BOS).nats.mean()] * 3, abs=1e-5)
+
+
+def test_n_grams_are_taken_out_one_kind_at_a_time() -> None:
+    gpt, rows = random_model(0, ngrams=3), texts(*["the cat and the hat"] * 3)
+    assert gpt.ngrams is not None
+    names = ngram_parts.parts(gpt.ngrams)
+    assert names[:2] == ["pairs", "triples"]
+    assert len(names) == gpt.ngrams.rows_per_token
+    whole = token_losses(gpt, rows, BOS).nats.mean()
+    assert ngram_parts.loss_without(gpt, rows, BOS, []) == pytest.approx(whole, abs=1e-5)
+    without = ngram_parts.loss_without(gpt, rows, BOS, range(len(names)))
+    pairs = ngram_parts.loss_without(gpt, rows, BOS, [0])
+    with torch.no_grad():
+        gpt.ngrams.table[: gpt.ngrams.slots] = 0
+        assert pairs == pytest.approx(token_losses(gpt, rows, BOS).nats.mean(), abs=1e-5)
+        gpt.ngrams.table.zero_()
+    assert without == pytest.approx(token_losses(gpt, rows, BOS).nats.mean(), abs=1e-5)
+    assert without != pytest.approx(whole, abs=1e-3)
+
+
+def test_the_principal_plane_of_known_points() -> None:
+    points = torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 0, 1], [0, 0, -1]]) + 5
+    plane = embedding.principal_plane(points)
+    assert plane.shares.tolist() == pytest.approx([0.9, 0.1], abs=1e-5)  # 18 and 2 of 20
+    assert plane.points[:, 0].abs().tolist() == pytest.approx([3, 3, 0, 0], abs=1e-4)
+    assert plane.points[:, 1].abs().tolist() == pytest.approx([0, 0, 1, 1], abs=1e-4)
+
+
+def test_neighbours_by_the_angle_whatever_the_length() -> None:
+    vectors = torch.tensor([[1.0, 0], [0, 5], [9, 1], [-1, 0]])
+    cosines, near = embedding.neighbours(vectors, torch.tensor([0, 3]), 2)
+    assert near.tolist() == [[2, 1], [1, 2]]
+    assert cosines[0].tolist() == pytest.approx([9 / 82**0.5, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("ngrams", [1, 3])
+def test_all_pictures_are_drawn(ngrams: int) -> None:
+    subject = subject_of(random_model(0, ngrams=ngrams), texts(*[f"pkg.x{n}\n\n{SENTENCE * 2}\n" for n in range(9)]))
+    made = [attention.maps, attention.averages, depth.lens, depth.by_depth, embedding.figure]
+    for make in [*made, *([ngram_parts.figure] if ngrams > 1 else [])]:
+        figure = make(subject)
+        assert figure.draw is not None
+        figure.draw()
+    lens = depth.lens(subject)
+    assert lens.table is not None
+    assert [row[1] for row in lens.table.rows[:: subject.gpt.shape.depth + 1]][:4] == ["<|bos|>", "R", "e", "t"]
+    if ngrams == 1:
+        with pytest.raises(ValueError, match="no n-grams"):
+            ngram_parts.figure(subject)
+
+
+def test_evenly_spread_layers() -> None:
+    assert attention.spread(4, 6) == [0, 1, 2, 3]
+    assert attention.spread(20, 6) == [0, 4, 8, 11, 15, 19]
