@@ -82,7 +82,9 @@ def test_every_tier_has_its_shape_and_leaves_the_width_to_the_dial(tier: str) ->
     assert config["name"] == tier
     assert config["model"].pop("depth") == depth
     tried_elsewhere = {"matrix_lr", "muon_band"} if tier == "full" else set()  # by nanochat, at this size
-    assert set(config["model"]) <= {"ngrams", "ngram_slots"} | tried_elsewhere  # the rest follows from the depth
+    assert (
+        set(config["model"]) <= {"ngrams", "ngram_slots", "predecessors"} | tried_elsewhere
+    )  # the rest follows from the depth
     assert resolve_shape(depth).width == width
     data = TextDataModule(**config["data"])
     assert (data.vocab_size, data.context) == (vocab_size, context)

@@ -37,7 +37,7 @@ COMMANDS = {
     "runs": Command("list what was trained, or remove it", "nanochat.cli.runs"),
     "doctor": Command("check this machine, and say what to do about it", "nanochat.cli.doctor"),
     "plan": Command("propose the best model for so many minutes on this machine", "nanochat.cli.plan"),
-    "trace": Command("show one forward pass of a model step by step, and one step of training", "nanochat.cli.trace"),
+    "trace": Command("show a forward pass step by step, and a step of training", "nanochat.cli.trace"),
 }
 
 WRITE = ("predict", "chat", "serve")  # the commands that write text, a token at a time
