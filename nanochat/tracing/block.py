@@ -157,9 +157,8 @@ def _gathered(record: BlockRecord, block: Block) -> Step:
 def _mlp(recording: Recording, record: BlockRecord, block: Block) -> Step:
     inner = neurons(block, record.mlp_in)
     active, strongest = int((inner[-1] > 0).sum()), inner[-1].topk(3)
-    named = ", ".join(
-        f"{i:,} ({number(v)})" for v, i in zip(strongest.values.tolist(), strongest.indices.tolist(), strict=True)
-    )
+    pairs = zip(strongest.values.tolist(), strongest.indices.tolist(), strict=True)
+    named = ", ".join(f"{i:,} ({number(v)})" for v, i in pairs) if active else "none: it adds nothing to this token"
     return Step(
         "MLP",
         f"Now each token is worked on alone. A matrix asks {inner.size(1):,} questions of it ('neurons'); an answer "

@@ -20,6 +20,7 @@ from nanochat.tracing.source import source_of
 from nanochat.tracing.story import Bars, Part, Step, Table, number, numbers, percent, token_text
 
 TOP = 8  # tokens that are named among the likeliest
+LEAST = 0.0005  # of them only those with so much probability
 
 
 def forward_parts(
@@ -201,7 +202,7 @@ def _probabilities(tokenizer: Tokenizer, recording: Recording, settings: Samplin
     return Step(
         "Probabilities",
         "Softmax makes shares of the logits: e to the power of each, divided by their sum. Here the model is in doubt "
-        f"by {bits:.1f} bits, as if it had to guess among {2**bits:.0f} equally likely tokens. A temperature below 1 "
+        f"by {bits:.1f} bits, as if it had to guess among {2**bits:.1f} equally likely tokens. A temperature below 1 "
         "makes likely tokens likelier.",
         [source_of(sampling.choose), source_of(sampling._draw, "torch.add(noise")],
         [("probabilities", (tokenizer.vocab_size,))],
@@ -210,7 +211,7 @@ def _probabilities(tokenizer: Tokenizer, recording: Recording, settings: Samplin
 
 
 def _bars(tokenizer: Tokenizer, title: str, shares: Tensor) -> Bars:
-    best = shares.topk(min(TOP, len(shares)))
+    best = shares.topk(max(1, min(TOP, int((shares >= LEAST).sum()))))
     named = [(token_text(tokenizer, i), v) for v, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
     rest = len(shares) - len(named)
     return Bars(title, [*named, (f"{rest:,} others", max(0.0, 1 - sum(v for _, v in named)))] if rest else named)

@@ -107,7 +107,7 @@ def _grid(figure: Table) -> Grid:
 def _bars(figure: Bars) -> Grid:
     most = max(share for _, share in figure.rows) or 1.0
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
-    grid.add_column(figure.title, overflow="fold", min_width=16)
+    grid.add_column(figure.title, overflow="fold", min_width=38)
     grid.add_column("", justify="right")
     grid.add_column("")
     for name, share in figure.rows:
