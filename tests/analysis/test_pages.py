@@ -19,6 +19,7 @@ from nanochat.analysis.figure import Figure, Options, Recipe, Table
 from nanochat.analysis.files import as_csv, as_markdown, write
 from nanochat.analysis.history import History
 from nanochat.analysis.making import make
+from nanochat.analysis.one.recipes import recipes
 from nanochat.analysis.page import Page
 from nanochat.analysis.page import write as write_page
 from nanochat.runs import read_run
@@ -183,6 +184,23 @@ def test_a_run_in_any_state_has_its_page(
         assert 'id="other_curves"' in text
         assert 'id="other_chat"' in text
         assert "nothing" not in text or "Not shown" in text
+
+
+def test_reinforcement_learning_is_shown_by_its_rewards(tmp_path: Path) -> None:
+    rising = {step: step / 100 for step in range(60)}
+    curves = {
+        "train/loss": rising,
+        "train/reward": rising,
+        "train/pass_at_4": rising,
+        "val/accuracy": {0: 0.1, 59: 0.4},
+    }
+    folder = write_run(tmp_path, "run-reinforce", curves=curves)
+    names = [recipe.name for recipe in recipes(History(read_run(folder)), Options(), quick=True)]
+    assert names[:2] == ["other_train", "other_val"]
+    assert "loss" not in names  # what is made small is no measure of quality there
+    text = analyze_run(read_run(folder), QUICK, silent).read_text()
+    assert "learned from their rewards" in text
+    assert "step_time" not in [recipe.name for recipe in recipes(History(read_run(folder)), Options(), quick=False)]
 
 
 def test_a_comparison_says_what_differs_and_is_careful(tmp_path: Path) -> None:

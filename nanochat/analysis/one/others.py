@@ -17,6 +17,7 @@ from nanochat.analysis.one.bars import beside
 from nanochat.analysis.style import canvas, color, theme
 
 COVERED = {"train/loss", "train/bpb", *losses.LABELS, rates.NORM, speed.SPEED, speed.WAIT, speed.MFU}
+REINFORCE = "reinforce"  # the stage
 MANY = 40  # points from which on a running mean is drawn
 MOST = 24  # curves in one picture
 
@@ -40,12 +41,28 @@ KINDS = {
     ),
     "chat": Kind("Chat tasks while it was fine-tuned", "The share of answers that were right, from a few items each."),
 }
+# The same names mean something else where a model learns from its own answers.
+REWARDED = {
+    "train": Kind(
+        "Its own answers, while the model learned from their rewards",
+        "The mean reward of an answer (reward), the share of questions with at least one right answer among k "
+        "(pass_at_k), the answers' length in tokens, and the share of questions whose answers were all worth the same, "
+        "which teach nothing (no_signal). Rewards that rise while entropy falls to 0 mean that the answers have become "
+        "all alike. The loss is no measure of quality here.",
+    ),
+    "val": Kind(
+        "Held-out questions, while the model learned from rewards",
+        "The share of held-out questions that are answered rightly with the likeliest token each time: whether what "
+        "was learned holds for questions that were never rewarded.",
+    ),
+}
 OTHER = Kind("Curves logged under {}/", "Faint: each logged value; strong: their running mean.")
 
 
 def others(history: History) -> list[Recipe]:
     """A figure for each group of curves that no other figure shows, by what their names begin with."""
-    names = [n for n in history.names if n not in COVERED and not n.startswith(rates.RATE) and len(history.curve(n).x)]
+    covered = COVERED - {"train/loss"} if history.run.stage == REINFORCE else COVERED
+    names = [n for n in history.names if n not in covered and not n.startswith(rates.RATE) and len(history.curve(n).x)]
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.split("/")[0] if "/" in name else "", []).append(name)
@@ -57,7 +74,8 @@ def others(history: History) -> list[Recipe]:
 
 
 def _recipe(history: History, prefix: str, names: Sequence[str], part: int) -> Recipe:
-    kind = KINDS.get(prefix, Kind(OTHER.title.format(prefix) if prefix else "Other curves", OTHER.reading))
+    known = {**KINDS, **REWARDED} if history.run.stage == REINFORCE else KINDS
+    kind = known.get(prefix, Kind(OTHER.title.format(prefix) if prefix else "Other curves", OTHER.reading))
     stem = "".join(c if c.isalnum() and c.isascii() else "_" for c in prefix.lower()) or "curves"
     name = f"other_{stem}" + (f"_{part + 1}" if part else "")
     return Recipe(name, kind.title, lambda: _figure(history, name, kind, names), "Scores and other curves")

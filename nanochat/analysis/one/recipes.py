@@ -8,11 +8,11 @@ from nanochat.analysis.amounts import scientific
 from nanochat.analysis.figure import Figure, Options, Recipe
 from nanochat.analysis.history import History
 from nanochat.analysis.one import losses, parts, rates, speed
-from nanochat.analysis.one.others import others
+from nanochat.analysis.one.others import REINFORCE, others
 from nanochat.analysis.page import Fact
 from nanochat.training.console import count, duration, size
 
-WHAT = {"pretrain": "Pretraining", "chat": "Fine-tuning", "reinforce": "Reinforcement learning"}
+WHAT = {"pretrain": "Pretraining", "chat": "Fine-tuning", REINFORCE: "Reinforcement learning"}
 TRAINED_ON_TOKENS = ("pretrain", "middle", "chat")  # the stages whose steps `step_time` can take
 
 
@@ -30,11 +30,13 @@ def recipes(history: History, options: Options, quick: bool) -> list[Recipe]:
 
         return step_time(history, options.device)
 
-    found = [
-        Recipe("loss", "The loss falls as the model learns", lambda: losses.loss(history), "Learning"),
+    found = [Recipe("loss", "The loss falls as the model learns", lambda: losses.loss(history), "Learning")]
+    if history.run.stage == REINFORCE:
+        found = others(history)  # its loss is none of a prediction
+    found += [
         Recipe("bpb", "Bits per byte, held out and in training", lambda: losses.bits_per_byte(history), "Learning"),
         Recipe("rates", "Learning rates and the gradient's length", lambda: rates.rates(history), "Learning"),
-        *others(history),
+        *(others(history) if history.run.stage != REINFORCE else ()),
     ]
     if not quick:
         from nanochat.analysis.model import model_figures

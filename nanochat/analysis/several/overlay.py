@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -15,7 +17,7 @@ from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import AXES, Curve
 from nanochat.analysis.several.groups import Group
 from nanochat.analysis.statistics import student_t
-from nanochat.analysis.style import canvas, theme
+from nanochat.analysis.style import LIGHT, canvas, theme
 
 POINTS = 240  # at which the curves of a group are compared
 FEW = 40  # points in a curve up to which each is drawn, and none is smoothed
@@ -54,13 +56,12 @@ class Band:
 
 
 def colors(count: int) -> list[str]:
-    """A colour for each group: those of the theme, or shades of one where there are more groups than these."""
-    from matplotlib.colors import to_hex
-
-    if count <= len(theme().colors) - 1:  # the last one is grey
+    """A colour for each group: those of the theme, or where there are more groups, evenly from one map of colours."""
+    if count <= len(theme().colors):
         return list(theme().colors[:count])
-    shades = theme().from_nothing(np.linspace(0.3, 1.0, count))
-    return [to_hex(shade) for shade in shades]
+    # viridis, which the colour-blind read as well, without the end that is too near the background
+    begin, end = (0.0, 0.9) if theme() is LIGHT else (0.18, 1.0)
+    return [to_hex(shade) for shade in colormaps["viridis"](np.linspace(begin, end, count))]
 
 
 def band_in_words(groups: Sequence[Group]) -> str:
