@@ -20,7 +20,7 @@ from nanochat.cli import sweep as command_line
 from nanochat.cli.sweep_check import Base, _check
 from nanochat.runs import find_runs, read_run
 from tests.cli.tools import ROOT, metrics, tiny_options
-from tests.sweeping.fake_fit import STEPS
+from tests.sweeping.fake_fit import HELD_AT, STEPS
 
 FAKE = [sys.executable, "-m", "tests.sweeping.fake_fit"]
 # The sweep in a process of its own, with the stand-in for fit and without asking fit what it takes.
@@ -215,46 +215,50 @@ def test_a_sweep_that_is_killed_goes_on_with_what_its_trial_had_learned(tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("ended", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_trial_whose_sweep_was_killed_is_waited_for(ended: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["it ends", "it is killed"])
+def test_a_trial_whose_sweep_was_killed_is_waited_for(then: str, tmp_path: Path) -> None:
     """There is never a second process beside the first."""
     run = tmp_path / "lightning_logs" / "run-sweep" / "version_0"
-    options = (tmp_path, 0.1 if ended else 0.6, "--over=model.quality=1.0")
+    hold = tmp_path / "hold"
+    hold.touch()
+    options = (tmp_path, 0.01, "--over=model.quality=1.0", f"--hold={hold}")
     process = started(*options)
-    wait_for_steps(run, 2)
-    (child,) = psutil.Process(process.pid).children()
-    process.kill()
-    process.communicate()
-    if ended:
-        wait_for_steps(run, STEPS)
-        child.wait(10)
-    said, _ = (again := started(*options)).communicate(timeout=60)
-    assert again.returncode == 0, said
-    living = f"quality=1.0 (trial 0) is still being trained, by process {child.pid}, and is waited for."
-    assert (living in said) is not ended
-    assert starts(run) == [0]
-    assert "trial 0  quality=1.0 seed=42  val/bpb 2.0000" in said
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_a_trial_that_is_killed_while_it_is_waited_for_is_gone_on_with(tmp_path: Path) -> None:
-    run = tmp_path / "lightning_logs" / "run-sweep" / "version_0"
-    options = (tmp_path, 0.5, "--over=model.quality=1.0")
-    process = started(*options)
-    wait_for_steps(run, 1)
+    wait_for_steps(run, HELD_AT)
     (child,) = psutil.Process(process.pid).children()
     process.kill()
     process.communicate()
     again = started(*options)
     assert again.stdout is not None
-    while "is waited for" not in again.stdout.readline():
+    line = ""
+    while "is waited for" not in line:
         assert again.poll() is None
-    child.kill()
+        line = again.stdout.readline()
+    assert line == f"quality=1.0 (trial 0) is still being trained, by process {child.pid}, and is waited for.\n"
+    if then == "it is killed":
+        child.kill()
+    hold.unlink()
     said, _ = again.communicate(timeout=60)
     assert again.returncode == 0, said
-    assert len(starts(run)) == 2
-    assert read_run(run).complete
+    assert "trial 0  quality=1.0 seed=42  val/bpb 2.0000" in said
+    assert starts(run) == ([0] if then == "it ends" else [0, HELD_AT])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_trial_that_ended_while_no_sweep_was_there_is_not_trained_again(tmp_path: Path) -> None:
+    run = tmp_path / "lightning_logs" / "run-sweep" / "version_0"
+    options = (tmp_path, 0.1, "--over=model.quality=1.0")
+    process = started(*options)
+    wait_for_steps(run, 2)
+    (child,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate()
+    wait_for_steps(run, STEPS)
+    child.wait(10)
+    said, _ = (again := started(*options)).communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert "trial 0  quality=1.0 seed=42  val/bpb 2.0000" in said
+    assert starts(run) == [0]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

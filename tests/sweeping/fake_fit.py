@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 STEPS = 6  # with a validation each
+HELD_AT = 2  # after so many steps it waits as long as the file of --hold=... is there
 stopped: list[int] = []
 
 
@@ -41,6 +42,8 @@ def main() -> int:
         if stopped:
             return 128 + stopped[0]
         time.sleep(pace)
+        while step >= HELD_AT and "hold" in options and Path(options["hold"]).exists() and not stopped:
+            time.sleep(0.01)
         with open(metrics, "a") as file:
             file.write(f"{step},{step},{step * pace},{score + STEPS - 1 - step}\n")
         place.write_text(json.dumps({"steps": step + 1}))

@@ -195,7 +195,7 @@ def test_one_process_sums_up_what_there_is(tmp_path: Path) -> None:
 
 
 def test_of_processes_that_ask_at_once_each_gets_another_trial(tmp_path: Path) -> None:
-    count, search = 3, 12
+    count, search = 2, 8
     words = [sys.executable, "-c", WORKER, str(tmp_path), json.dumps(["model.matrix_lr=0.001..0.1"]), str(search)]
     workers = [
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
