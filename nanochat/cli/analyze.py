@@ -20,11 +20,11 @@ OPEN = "Show the page in the browser when it is done."
 FLAGS = {"all": ALL, "quick": QUICK, "open": OPEN}
 EXAMPLES = """\
 examples:
-  {0} analyze                             the newest run
-  {0} analyze tiny --quick                the newest run of a name, in seconds
-  {0} analyze tiny small                  side by side
-  {0} analyze tiny --all                  every version of tiny, compared
-  {0} analyze tiny --figures=loss,bpb     these alone
+  {0} analyze                          the newest run
+  {0} analyze tiny --quick             the newest run of a name
+  {0} analyze tiny small               side by side
+  {0} analyze tiny --all               all versions of tiny
+  {0} analyze tiny --figures=loss,bpb  these alone
 """
 
 

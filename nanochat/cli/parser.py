@@ -9,15 +9,25 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from nanochat.cli.errors import UsageError, nearest
+
+
+class KeepsExamples(DefaultHelpFormatter):
+    """Wraps the text around the options, but leaves paragraphs with indented lines as they are: examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(p if re.search("^ ", p, re.MULTILINE) else fill(p, width, indent) for p in paragraphs)
 
 
 class OneLineErrors(ArgumentParser):
     """A parser whose errors are raised, in one line, with the nearest real option."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", KeepsExamples)
         kwargs.setdefault("allow_abbrev", False)  # --model.dept must not silently mean --model.depth
         super().__init__(*args, **kwargs)
 
