@@ -13,7 +13,7 @@ from nanochat.runs import RUNS, Run, find_runs
 
 VERSION = re.compile(r"version_\d+")
 GOING = ".removed-"  # what is being removed is called so: nobody takes the half of it for a whole
-SWEEP = {"sweep.db", "sweep.lock", "output"}  # what a sweep keeps beside its trials
+SWEEP = {"sweep.db", "sweep.lock", "output", "analysis", "analysis.html"}  # what a sweep keeps beside its trials
 
 
 def choose(names: Sequence[str], root: str | Path) -> list[Run]:

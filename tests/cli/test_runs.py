@@ -103,7 +103,8 @@ def test_what_is_named_is_removed_and_nothing_else(tmp_path: Path, capsys: pytes
 def test_a_name_means_all_of_its_runs_and_a_sweep_with_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for version in range(2):
         make(tmp_path, f"sweep/version_{version}", 2.0)
-    (tmp_path / "lightning_logs" / "sweep" / "sweep.db").write_bytes(b"")
+    for name in ("sweep.db", "analysis.html"):
+        (tmp_path / "lightning_logs" / "sweep" / name).write_bytes(b"")
     other = make(tmp_path, "sweep-2/version_0", 2.0)
     (other.parent / "notes.txt").write_text("mine")
     listed(capsys, f"--root={tmp_path}", "--yes", "--remove", "sweep")
