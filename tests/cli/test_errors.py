@@ -64,7 +64,7 @@ def test_cuda_where_there_is_none(accelerator: str, corpus_folder: Path, tmp_pat
     ("arguments", "said"),
     [
         (["fitt"], "there is no command fitt, did you mean fit?"),
-        (["dance"], "there is no command dance (commands: fit, validate"),
+        (["juggle"], "there is no command juggle (commands: fit, validate"),
         (["--config", "configs/tiny.yaml"], "the command comes first"),
         (["validate", "--ckpt_path="], "validate needs a checkpoint"),
     ],
