@@ -23,7 +23,15 @@ READING_COMPILED = 5.0  # seconds until a model that was compiled before is read
 CLEARLY_WORSE = 1.01  # a depth whose forecast is that much above the best one ends the search
 TIMING_SECONDS = 40.0  # after so long, no larger size is timed
 
+TRIES = 3  # where two timings cannot both be right, as when another program had the processor during one of them
+RATIO = (0.9, 2.0)  # of the time of a step with the largest timed vocabulary to that with the smallest
+
 TimeIt = Callable[[Candidate, str, str, bool], Timing | None]
+
+
+def plausible(smaller: Timing, larger: Timing) -> bool:
+    """Whether a step with a larger vocabulary takes about as much longer as it must, and neither was disturbed."""
+    return RATIO[0] <= larger.step_seconds / smaller.step_seconds <= RATIO[1] and not (smaller.busy or larger.busy)
 
 
 @dataclass(frozen=True)
@@ -109,14 +117,19 @@ class Planner:
 
     def _at_depth(self, depth: int, field: Field) -> list[Proposal]:
         sizes = [Candidate(depth, v, field.step, field.row_length) for v in field.vocabularies]
+        low, high = field.timed
+        ends = {c.vocab_size: c for c in sizes if c.vocab_size in field.timed}
         timings: dict[int, Timing] = {}
-        for vocab_size in field.timed:
-            candidate = next(c for c in sizes if c.vocab_size == vocab_size)
-            timing = self._timed(candidate)
+        for vocab_size in (low, high) * TRIES:
+            timing = self._timed(ends[vocab_size])
             if timing is None:
                 return []
-            timings[vocab_size] = timing
-        low, high = field.timed
+            before = timings.get(vocab_size, timing)
+            timings[vocab_size] = min(timing, before, key=lambda t: t.step_seconds)
+            if len(timings) == 2 and plausible(timings[low], timings[high]):
+                break
+        else:
+            self.busy = True
         times = [between(c.vocab_size, (low, timings[low]), (high, timings[high])) for c in sizes]
         return [p for c, t in zip(sizes, times, strict=True) if (p := self.propose(c, t)) is not None]
 

@@ -98,3 +98,28 @@ def test_the_file_is_a_configuration_of_fit(tmp_path: Path) -> None:
     assert content["trainer"] == {"accelerator": "cuda", "devices": 1}
     assert f"--trainer.max_steps={proposal.steps}" in text
     assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_a_disturbed_timing_is_taken_again() -> None:
+    asked: list[Candidate] = []
+
+    def disturbed(candidate: Candidate, accelerator: str, precision: str, compiled: bool) -> Timing:
+        asked.append(candidate)
+        timing = made_up(candidate, accelerator, precision, compiled)
+        late = candidate.vocab_size == 2048 and asked.count(candidate) == 1  # ten times too long, at first
+        return timing._replace(step_seconds=timing.step_seconds * 10) if late else timing
+
+    quiet, noisy = planner(5), planner(5, time_it=disturbed)
+    assert noisy.search(ON_CPU)[0].candidate == quiet.search(ON_CPU)[0].candidate
+    assert asked.count(Candidate(2, 2048)) == 2
+    assert not noisy.busy
+
+
+def test_a_machine_that_is_never_quiet_is_said_to_be_busy() -> None:
+    def wild(candidate: Candidate, accelerator: str, precision: str, compiled: bool) -> Timing:
+        timing = made_up(candidate, accelerator, precision, compiled)
+        return timing._replace(busy=True)
+
+    made = planner(5, time_it=wild)
+    made.search(ON_CPU)
+    assert made.busy
