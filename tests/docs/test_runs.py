@@ -17,7 +17,7 @@ import yaml
 from nanochat.cli import main
 from tests.docs.pages import DOCS, ROOT, Line, commands, lines, ours
 
-SHORT = {"val_tokens": 500, "batch_size": 2, "tokens_per_step": 256, "validations": 1}
+SHORT = {"val_tokens": 500, "batch_size": 2, "tokens_per_step": 256, "validations": 1, "validate_all": False}
 STEPS = {"precision": "32-true", "max_steps": 4, "log_every_n_steps": 1}
 
 
@@ -28,7 +28,7 @@ def shrink(folder: Path, corpus: str, tasks: dict[str, int]) -> None:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         model, data = content.get("model", {}), content.get("data", {})
         if "depth" in model:  # a tier
-            content["model"] = {**model, "depth": 1, "compile": False}
+            content["model"] = {**model, "depth": 1, "ngram_slots": 64, "compile": False}
             content["data"] = {**data, **SHORT, "corpus": corpus, "vocab_size": 300, "context": 64, "row_length": 64}
             content["trainer"] = {**content.get("trainer", {}), **STEPS}
         elif path.stem == "chat":
