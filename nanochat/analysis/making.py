@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,7 +63,11 @@ def make(recipes: Sequence[Recipe], folder: Path, say: Say) -> Made:
             seconds = f"{time.perf_counter() - started:.1f} s"
             say(f"  {recipe.name:<{width}}{_cut(recipe.title, WIDTH - width - 11):<{WIDTH - width - 10}}{seconds:>8}")
             continue
-        say(f"  {recipe.name:<{width}}{_cut('not shown: ' + missing[-1][1], WIDTH - width - 2)}")
+        indent = " " * (2 + width)
+        reason = textwrap.wrap(f"not shown: {missing[-1][1]}", WIDTH - len(indent)) or [""]
+        say(f"  {recipe.name:<{width}}{reason[0]}")
+        for line in reason[1:]:
+            say(indent + line)
     return Made(written, missing)
 
 

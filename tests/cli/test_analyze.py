@@ -48,7 +48,7 @@ def test_a_run_is_found_by_name_label_and_folder(root: Path, words: list[str]) -
 
 def test_every_version_of_a_name_is_compared(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert analyze(root, "a", "--all", "--figures=runs,scores") == 0
-    assert "2 runs in 1 groups" in capsys.readouterr().out
+    assert "2 runs that differ by their seed alone" in capsys.readouterr().out
     assert (root / "lightning_logs" / "analysis-a" / "analysis.html").is_file()
 
 

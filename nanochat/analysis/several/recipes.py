@@ -110,6 +110,8 @@ def _some(labels: Sequence[str], most: int = 6) -> str:
 def lede(histories: Sequence[History], groups: Sequence[Group]) -> str:
     """What is compared, in a sentence."""
     seeds = [len(group.histories) for group in groups]
+    if len(groups) == 1:
+        return f"{len(histories)} runs that differ by their seed alone."
     if max(seeds) > 1:
         return f"{len(histories)} runs in {len(groups)} groups; the runs of a group differ by their seed alone."
     return f"{len(histories)} runs, side by side."
