@@ -107,7 +107,7 @@ def figure(subject: Subject) -> Figure:
         for place in range(len(listed))
     ]
     reading = (
-        "Each dot is a token; two that lie near each other mean much the same to the model, as far as two dimensions "
+        "Each dot is a token; two that lie near each other are alike to the model, as far as two dimensions "
         f"can show: these hold {float(shares.sum()):.1%} of the variance of {vectors.size(1)}. The table has nearest "
         "neighbours in all dimensions, by the cosine of the angle (1: the same direction). Tokens that come in "
         f"{subject.extent}: of {tokenizer.vocab_size:,} in the vocabulary, the {len(tokens):,} most frequent."

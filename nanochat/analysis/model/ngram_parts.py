@@ -84,8 +84,8 @@ def figure(subject: Subject) -> Figure:
     cells: list[list[Cell]] = [[name, round(loss, 4), round(loss - whole, 4)] for name, loss in losses.items()]
     reading = (
         "The mean loss on held-out text if some of the vectors that are added to a token's own were 0. The longer a "
-        "bar, the more the rest of the model relies on what is left out; it has not learned to do without, so a model "
-        f"that was trained without would be better than that. {chosen.predictions:,} tokens of {subject.text.words}; "
+        "bar, the more the rest of the model relies on what is left out; it has not learned to do without, so one "
+        f"trained without them would probably do better. {chosen.predictions:,} tokens of {subject.text.words}; "
         f"training has touched {used:.0%} of the table's {len(gpt.ngrams.table):,} rows."
     )
     table = Table(["", "loss (nats/token)", "more than the whole"], cells)

@@ -1,0 +1,110 @@
+"""The spectrum of known matrices, and what a run began with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nanochat.analysis.figure import Options
+from nanochat.analysis.model import model_figures, samples, spectrum
+from nanochat.analysis.model.subject import Subject
+from nanochat.runs import read_run
+from tests.cli.tools import tiny_options, train
+
+
+def test_singular_values_are_those_of_the_decomposition() -> None:
+    torch.manual_seed(0)
+    for size in ((5, 9), (9, 5)):
+        matrix = torch.randn(size)
+        assert torch.allclose(spectrum.singular_values(matrix), torch.linalg.svdvals(matrix).double(), atol=1e-5)
+    assert spectrum.singular_values(torch.diag(torch.tensor([1.0, -3, 2]))).tolist() == pytest.approx([3, 2, 1])
+
+
+def test_ranks_of_known_matrices() -> None:
+    one = torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 4))
+    for values, stable, effective in (
+        (spectrum.singular_values(torch.eye(4)), 4.0, 4.0),
+        (spectrum.singular_values(one), 1.0, 1.0),
+        (torch.tensor([2.0, 1, 1]), 6 / 4, 2 ** (0.5 + 0.25 * 2 * 2)),  # entropy of 1/2, 1/4, 1/4: 1.5 bits
+        (torch.zeros(3), 0.0, 0.0),
+    ):
+        assert spectrum.stable_rank(values) == pytest.approx(stable, abs=1e-4)
+        assert spectrum.effective_rank(values) == pytest.approx(effective, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def still(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose weights never move."""
+    root = tmp_path_factory.mktemp("still")
+    rates = [f"--model.{name}_lr=0" for name in ("matrix", "embedding", "head", "ngram")]
+    return train(tiny_options(corpus_folder, root), root, "--model.ngrams=2", "--model.ngram_slots=64", *rates)
+
+
+def test_the_weights_that_a_run_began_with_are_drawn_again(still: Path) -> None:
+    subject = Subject(read_run(still), Options())
+    drawn, state = spectrum.initial_weights(subject), torch.get_rng_state()
+    assert drawn is not None
+    kept = subject.gpt.state_dict()
+    assert all(torch.equal(drawn[name], weight) for name, weight in kept.items())
+    assert torch.equal(torch.get_rng_state(), state)
+    names = [(moment.name, moment.step) for moment in spectrum.moments(subject)]
+    assert names[0] == ("start", 0)
+    assert names[-1] == ("last", 4)
+
+
+def test_a_run_that_began_with_other_weights_does_not_pretend(still: Path) -> None:
+    subject = Subject(read_run(still), Options())
+    for change in ({"start_from": "tiny"}, {"ckpt_path": "exports/some.ckpt"}, {"seed_everything": 43}):
+        kept = dict(subject.run.config)
+        subject.run.config.update(change)
+        assert spectrum.initial_weights(subject) is None
+        subject.run.config.clear()
+        subject.run.config.update(kept)
+    assert spectrum.initial_weights(subject) is not None
+
+
+def test_the_texts_of_a_run_come_with_their_scores(still: Path) -> None:
+    run = read_run(still)
+    found = samples.with_scores(run, samples.read_samples(run.folder))
+    assert [sample.step for sample in found] == [2, 4]
+    assert all(sample.text.startswith("Return a list of") for sample in found)
+    assert [sample.bpb for sample in found] == run.curve("val/bpb")[1]
+
+
+def test_every_figure_of_a_run_is_made_from_its_own_held_out_text(still: Path) -> None:
+    made = {recipe.name: recipe.make() for recipe in model_figures(read_run(still), Options())}
+    assert len(made) == 12
+    for name, figure in made.items():
+        assert figure.name == name
+        assert figure.reading.endswith(".")
+        assert "not the run's own" not in figure.reading
+        if figure.draw is not None:
+            figure.draw()
+    assert "predictions" in made["loss_by_position"].table.columns  # type: ignore[union-attr]
+
+
+def test_a_corpus_that_is_gone_is_said(still: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nanochat.analysis.model import held_out
+
+    subject = Subject(read_run(still), Options())
+    assert subject.text.remark == ""
+    monkeypatch.setattr(held_out, "kept_held_out", lambda *_: None)
+    again = held_out.held_out_text(subject.checkpoint, subject.model.tokenizer, 64)
+    assert again.remark == ""  # the corpus itself is still there
+    elsewhere = {**subject.checkpoint["datamodule_hyper_parameters"], "corpus": str(tmp_path / "gone")}
+    monkeypatch.setattr(held_out, "EMBEDDED", subject.checkpoint["datamodule_hyper_parameters"]["corpus"])
+    for corpus, why in ((elsewhere["corpus"], "gone"), ("climbmix", "nothing is fetched for this")):
+        changed = {**subject.checkpoint, "datamodule_hyper_parameters": {**elsewhere, "corpus": corpus}}
+        text = held_out.held_out_text(changed, subject.model.tokenizer, 64)
+        assert text.remark.startswith("These are not the run's own held-out text: ")
+        assert why in text.remark
+    other = {**subject.checkpoint, "TextDataModule": {**subject.checkpoint["TextDataModule"], "corpus": "0" * 16}}
+    assert "not what it was" in held_out.held_out_text(other, subject.model.tokenizer, 64).remark
+
+
+def test_line_ends_of_texts_are_kept_and_markup_is_escaped() -> None:
+    assert "&lt;b&gt;" in samples.as_html([samples.Sample(3, "a\n<b>", None)])
+    assert samples.wrapped("abcd\n\nef\ngh", 3, 3) == ["abc", "d", "..."]
+    assert samples.wrapped("\n", 3, 3) == ["(nothing)"]
