@@ -127,7 +127,7 @@ def test_tensorboard_shows_each_figure_once_however_often_it_is_made(tmp_path: P
     run = read_run(write_run(tmp_path))
     (run.folder / "events.out.tfevents.1700000000.host.1.0").write_bytes(b"")  # the run's own
     for _ in range(2):
-        analyze_run(run, QUICK, silent)
+        analyze_run(run, Wanted(Options(), only=["loss"], quick=True), silent)
     assert len(list((run.folder / "analysis").glob("events.*"))) == 1
     assert len(list(run.folder.glob("events.*"))) == 1
     events = EventAccumulator(str(run.folder / "analysis"), size_guidance={"images": 0})
@@ -207,7 +207,7 @@ def test_a_comparison_says_what_differs_and_is_careful(tmp_path: Path) -> None:
     runs = [read_run(write_run(tmp_path, version=n, model__depth=n + 2)) for n in range(2)]
     runs.append(read_run(write_run(tmp_path, "other", summary={"corpus_fingerprint": "bbbb"})))
     lines: list[str] = []
-    page = analyze_runs(runs, QUICK, lines.append, tmp_path / "out")
+    page = analyze_runs(runs, Wanted(Options(), only=["runs", "scores"]), lines.append, tmp_path / "out")
     assert any("different texts" in line for line in lines)
     text = page.read_text()
     assert "different texts" in text
