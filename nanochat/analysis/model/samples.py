@@ -91,7 +91,7 @@ def figure(subject: Subject) -> Figure:
     asked = settings.get("prompt") or settings.get("question")
     quoted = f' ("{asked}")' if asked else ""
     reading = (
-        f"After each validation the model was given {what.split(',')[0]}{quoted}, and drew with the same seed: what "
+        f"After each validation the model was given {what.split(',')[0]}{quoted}, with the same seed: what "
         "changes from line to line is what it has learned. Beside it the bits per byte of the same moment."
     )
     if every > 1:

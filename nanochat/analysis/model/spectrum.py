@@ -189,6 +189,8 @@ def ranks(subject: Subject) -> Figure:
     found = moments(subject)
     if len(found) < 2:
         raise ValueError("the run has kept its weights at one step only")
+    if found[-1].step - found[0].step < found[-1].step / 10:
+        raise ValueError("the run has kept its weights near its end only, and what it began with is not known")
     layers = sorted({layer for _, layer in found[0].values})
 
     def draw() -> Picture:
