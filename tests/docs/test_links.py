@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import re
 from functools import cache
 from pathlib import Path
@@ -103,6 +104,21 @@ def test_every_part_of_the_package_is_on_the_map() -> None:
     rows = table_rows(DOCS / "architecture.md", "The map")
     on_it = {folder for row in rows for folder in re.findall(r"`(nanochat/\w+)/`", row[0])}
     assert on_it == {f"nanochat/{path.parent.name}" for path in (ROOT / "nanochat").glob("*/*.py")}
+
+
+# ------------------------------------------------------------------------------------------------------------ figures
+
+
+def test_sizes_that_are_compared_are_the_measured_ones() -> None:
+    """Seconds, tokens/s and val/bpb are those of the runs that `plan` forecasts by."""
+    with open(ROOT / "nanochat" / "planning" / "measured.csv", newline="", encoding="utf-8") as file:
+        runs = {(run["depth"], run["vocab_size"], run["seconds"]): run for run in csv.DictReader(file)}
+    rows = table_rows(DOCS / "comparison.md", "Sizes, vocabularies, amounts of text")
+    assert len(rows) >= 10
+    for depth, vocabulary, _, seconds, speed, score in rows:
+        run = runs[depth, vocabulary.replace(",", ""), seconds]
+        assert float(speed.replace(",", "")) == round(float(run["tokens_per_second"]))
+        assert score == f"{float(run['val_bpb']):.3f}"
 
 
 # ---------------------------------------------------------------------------------------------------- troubleshooting
