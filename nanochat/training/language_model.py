@@ -268,14 +268,14 @@ class LanguageModel(LightningModule):
         rule = default_learning_rates(self.gpt.shape.width, self._tokens_per_step(), self.total_steps, every)
         return dict(zip(GROUPS, self.learning_rates.or_else(rule), strict=True))  # type: ignore[arg-type]  # all are set
 
-    def plan_for(self, steps: int) -> None:
-        """Takes note, before the first step, of how many there are going to be: learning rates depend on it."""
+    def plan_for(self, steps: int, done: int = 0) -> None:
+        """Takes note of how many steps there are going to be, and how many are done: learning rates depend on it."""
         self.total_steps = steps
         rates = self._learning_rates()
         (config,) = self.trainer.lr_scheduler_configs
         for index, group in enumerate(self.trainer.optimizers[0].param_groups):
             group["initial_lr"] = config.scheduler.base_lrs[index] = rates[group["name"]]
-            group["lr"] = group["initial_lr"] * self.learning_rate_factor(0, steps)
+            group["lr"] = group["initial_lr"] * self.learning_rate_factor(done, steps)
 
     def learning_rate_factor(self, step: int, total_steps: float) -> float:
         """What the learning rates are multiplied by after so many steps of a run of ``total_steps``."""

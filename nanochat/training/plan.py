@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from nanochat.training.steps import ends_step, find_callback, validations_left
 from nanochat.training.throughput import Throughput
 
 TIMED_SECONDS = 0.5  # micro-steps are timed for about this long
+SLOW = 2.0  # seconds; what takes longer is timed twice, all else three times or more
 AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoints, takes so much of a timed one's time
 ENDING_SECONDS = 2.5  # between the last step and the end: the checkpoint, the samples, what Python clears away
 VALIDATING = 0.04  # of the time given may be spent in validations on the way; but one there is always
@@ -97,8 +99,8 @@ class Plan(Callback):
     ) -> None:
         """Now and then a better plan, by the real speed.
 
-        Until the learning rates begin to fall, they are those of any plan; from then on, a small change of the plan
-        is one of the rates.
+        Until the learning rates begin to fall, they become those of the better plan, as the rule has other ones for a
+        run of other steps; from then on they only fall a little faster or slower.
         """
         assert isinstance(pl_module, LanguageModel)
         done = trainer.global_step
@@ -116,6 +118,8 @@ class Plan(Callback):
         )
         if abs(total - trainer.max_steps) > WORTH_SAYING * trainer.max_steps:
             say(f"A step takes {1000 * step_seconds:.0f} ms, other than planned: {total:,} of them fit into the time.")
+        if done <= (1 - pl_module.warmdown) * trainer.max_steps:
+            pl_module.plan_for(total, done)
         trainer.fit_loop.epoch_loop.max_steps = pl_module.total_steps = total
         data.space_validations(total, done, left)
 
@@ -259,13 +263,15 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
         work()
         synchronize(device)
         once = time.perf_counter() - start
-        # all devices as often as the first one says, because they may have to wait for each other
-        times = trainer.strategy.broadcast(int(least / once))
-        start = time.perf_counter()
-        for _ in range(times):
+        # All devices as often as the first one says, because they may have to wait for each other. Never once alone: if
+        # something else had the processor just then, a whole run would be planned by it.
+        samples = [once]
+        for _ in range(trainer.strategy.broadcast(max(2 if once < SLOW else 1, int(least / once)))):
+            start = time.perf_counter()
             work()
-        synchronize(device)
-        return (once + time.perf_counter() - start) / (1 + times)
+            synchronize(device)
+            samples.append(time.perf_counter() - start)
+        return statistics.median_low(samples)
 
     if module.gpt.compiled_trunk is not None:
         compile_now(module, last_micro_step)

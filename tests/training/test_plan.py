@@ -1,10 +1,15 @@
 """What a run is planned with, where it is given minutes instead of steps."""
 
+import time
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from nanochat.training.plan import Plan
+from nanochat.training.language_model import LanguageModel
+from nanochat.training.plan import Plan, time_step
+from tests.cli.tools import tiny_options, train
 
 
 @pytest.mark.parametrize(("minutes", "expected"), [(0.5, 1), (1, 2), (1.7, 4), (60, 5)])
@@ -33,3 +38,49 @@ def test_a_short_run_has_fewer_validations(minutes: float, expected: int) -> Non
 )
 def test_a_better_plan_never_makes_the_learning_rates_leap(done: int, fitting: int, expected: int) -> None:
     assert Plan._better_plan(done, 1000, fitting, warmdown=0.4) == expected
+
+
+def test_learning_rates_follow_a_plan_that_changes() -> None:
+    """The rule has rates for matrices, embedding and head that fall as steps ** -0.4; those of n-grams stay."""
+    module = LanguageModel(depth=1, ngrams=2, ngram_slots=8, warmdown=0.5)
+    scheduler = SimpleNamespace(base_lrs=[0.0] * 4)
+    groups = [{"name": name} for name in ("embedding", "ngrams", "matrices", "head")]
+    module._trainer = SimpleNamespace(  # type: ignore[assignment]
+        datamodule=SimpleNamespace(tokens_per_step=lambda world_size: 2048),
+        world_size=1,
+        lr_scheduler_configs=[SimpleNamespace(scheduler=scheduler)],
+        optimizers=[SimpleNamespace(param_groups=groups)],
+    )
+    module.plan_for(1000)
+    before = [group["lr"] for group in groups]
+    module.plan_for(4000, done=300)
+    for group, rate in zip(groups, before, strict=True):
+        assert group["lr"] == pytest.approx(rate * (1 if group["name"] == "ngrams" else 4**-0.4))
+    assert scheduler.base_lrs == [group["initial_lr"] for group in groups]
+    module.plan_for(400, done=300)  # halfway through the warm-down
+    assert groups[1]["lr"] == pytest.approx(0.5 * groups[1]["initial_lr"])
+
+
+def test_one_slow_moment_does_not_plan_a_run(
+    corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first timed step takes long because something else has the processor; those after it do not."""
+    timed: list[float] = []
+
+    def once_slow(self: LanguageModel, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:  # the one before it only warms up
+            time.sleep(3)
+        return step(self, *arguments)
+
+    def keep(trainer: Any, module: Any) -> tuple[float, float]:
+        seconds = time_step(trainer, module)
+        timed.append(seconds[0])
+        return seconds
+
+    calls: list[int] = []
+    step = LanguageModel.training_step
+    monkeypatch.setattr(LanguageModel, "training_step", once_slow)
+    monkeypatch.setattr("nanochat.training.plan.time_step", keep)
+    train(tiny_options(corpus_folder, tmp_path), tmp_path)
+    assert timed[0] < 1
