@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import zlib
@@ -73,11 +74,12 @@ def checksum_of(path: Path) -> int:
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file so that a reader finds either the old or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, work = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    # not by tempfile, whose files nobody else may read: these are results, which one shares
+    work = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with open(work, "x", encoding="utf-8") as file:
             file.write(text)
         os.replace(work, path)
     except BaseException:
-        Path(work).unlink(missing_ok=True)
+        work.unlink(missing_ok=True)
         raise
