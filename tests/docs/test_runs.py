@@ -168,7 +168,8 @@ def test_the_whole_way_of_start_here(project: Path) -> None:
 def test_the_whole_way_of_quickstart(project: Path) -> None:
     (project / "texts").mkdir()
     (project / "texts" / "mine.txt").write_text("\n\n".join(f"{n} lines of text, and more. " * 20 for n in range(400)))
-    needs_more = ("make setup", "source", "pip", "python cli.py evaluate")  # an installation, the hub
+    # an installation, the hub, a minute's timing
+    needs_more = ("make setup", "source", "pip", "python cli.py evaluate", "python cli.py plan")
     needs_more += ("python cli.py fit --config configs/tiny.yaml --trainer.accelerator=cuda",)
     done = follow(DOCS / "quickstart.md", project, (*NEVER_ENDING, *needs_more))
     assert len(done) >= 7
