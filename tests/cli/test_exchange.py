@@ -12,14 +12,12 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nanochat.cli import main
-from nanochat.cli.exchange import new_parser
 from nanochat.exchange import write_folder
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.model_files import read_model
 from tests.cli.test_errors import error_of
 from tests.cli.tools import metrics, tiny_options, train
 from tests.exchange.samples import random_model
-from tests.test_layout import written_commands
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +129,6 @@ def test_another_tokenizer_is_kept_and_no_other_run_is_touched(
     assert main(["export", "--ckpt_path=best", "--name=run", f"--root={tmp_path}", f"--out={again}"]) == 0
     text = "the model 42"
     assert AutoTokenizer.from_pretrained(again)(text).input_ids == tokenizer.encode(text)
-
-
-def test_the_readmes_options_exist() -> None:
-    lines = [line.split()[2:] for line in written_commands() if re.match(r"python cli\.py (export|import) ", line)]
-    assert {command for command, *_ in lines} == {"export", "import"}
-    for command, *options in lines:
-        assert new_parser(command).parse_args(options).out.startswith("exports/")
 
 
 OPTIONS = {"export": ("ckpt_path", "out", "format", "name", "root"), "import": ("folder", "out")}
