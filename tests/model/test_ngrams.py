@@ -36,7 +36,7 @@ def test_pairs_are_spread_evenly() -> None:
 
 def test_each_predecessor_reads_a_row_of_its_own() -> None:
     rows = NgramEmbedding(3, 10, 4, predecessors=2, vocab_size=8).rows(torch.tensor([[5, 6, 7, 6]]))[0]
-    # behind the 20 rows of pairs and triples: 9 rows for the token before (the first for none), 9 for the one before that
+    # behind the 20 rows of pairs and triples: 9 for the token before (the first for none), 9 for the one before that
     assert rows[:, 2].tolist() == [20, 20 + 1 + 5, 20 + 1 + 6, 20 + 1 + 7]
     assert rows[:, 3].tolist() == [29, 29, 29 + 1 + 5, 29 + 1 + 6]
     assert NgramEmbedding(3, 10, 4, predecessors=2, vocab_size=8).table.shape == (38, 4)
