@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,20 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 WORDS = "the a model reads text and learns to guess what comes next in a row of tokens one after other".split()
+
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and so would be every program that is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Puts handlers back: Lightning ignores Ctrl-C once there was one, and the next test's programs would inherit it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,7 @@ from nanochat.reporting.published import beside
 from nanochat.reporting.schema import FORMAT, Card, Compression, Missing, Sample, Score
 from nanochat.reporting.scores import score_of
 from nanochat.reporting.stage import describe, moment, totals
-from nanochat.reporting.writing import compression_of, samples_of, vocabularies
+from nanochat.reporting.writing import compression_of, samples_of
 from nanochat.training.provenance import code, machine, versions
 
 
@@ -85,7 +85,7 @@ def _tokenizer(life: Life, program: str, missing: list[Missing], say: Callable[[
         else:
             if found["absent"]:
                 command = f"{program} tokenizer evaluate --ckpt_path={shlex.quote(str(path.parent.parent))}"
-                what = f"compression of {vocabularies(found['absent'])}"
+                what = f"compression of {' and '.join(found['absent'])}"
                 why = "not on this machine, and no network to fetch them by: with one, this fetches them"
                 missing.append({"what": what, "why": why, "command": command})
             return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from nanochat.inference.engine import Engine
@@ -10,7 +9,7 @@ from nanochat.inference.sampling import Sampling
 from nanochat.reporting.schema import Compression, Sample
 from nanochat.serving.model import Model, load
 from nanochat.tokenizer import Tokenizer, render_prompt
-from nanochat.tokenizer.compression import OTHERS, TEXTS, bytes_per_token, others
+from nanochat.tokenizer.compression import TEXTS, bytes_per_token, others
 from nanochat.training.checkpoint_files import data_state, load_checkpoint
 
 # The same for every model and for all time, so that reports can be laid side by side.
@@ -74,8 +73,3 @@ def compression_of(checkpoint: Path) -> Compression:
     found, absent = others(TEXTS)
     mine = bytes_per_token(tokenizer.encode, TEXTS)
     return {"vocab_size": tokenizer.vocab_size, "bytes_per_token": {MINE: mine, **found}, "absent": absent}
-
-
-def vocabularies(names: Sequence[str]) -> str:
-    """ "GPT-2 and GPT-4" """
-    return " and ".join(name for name in OTHERS if name in names)

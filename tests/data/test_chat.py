@@ -47,7 +47,7 @@ def test_everything_is_packed_once_and_fits(sizes: list[int]) -> None:
 
 def test_each_task_has_its_share_and_items_come_in_order() -> None:
     mixed = mixture()
-    drawn = [item for number in range(5) for item in mixed.items(0, number)]
+    drawn = [item for number in range(5) for _, item in mixed.items(0, number)]
     counts = Counter("python" in str(item.messages[-1]["content"]) for item in drawn)
     assert counts == {True: 5 * ROUND * 3 // 4, False: 5 * ROUND // 4}
     identity = Identity()
