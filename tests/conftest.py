@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Puts handlers back: Lightning ignores Ctrl-C once there was one, and the next test's programs would inherit it."""
+    """Puts handlers back: Lightning ignores Ctrl-C once there was one, and the programs of later tests would, too."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
