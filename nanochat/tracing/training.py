@@ -102,7 +102,7 @@ def training_part(model: Model, prompt: str, text: str | None) -> Part:
 def material(model: Model, prompt: str, text: str | None) -> tuple[Tensor, Tensor, str]:
     """Ids, targets, both (time,), and what they are in words. A target of ``IGNORE`` is not learned."""
     if model.is_chat:
-        answer = text if text is not None else model.chat(prompt, temperature=0.0, max_tokens=model.context // 4)
+        answer = text if text is not None else _own_answer(model, prompt)
         messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
         all_ids, mask = render(model.tokenizer, messages)
         what = f"an answer to the prompt: {'its own' if text is None else 'the one in --text'}"
@@ -118,6 +118,13 @@ def material(model: Model, prompt: str, text: str | None) -> tuple[Tensor, Tenso
     if not (targets != IGNORE).any():
         raise ValueError("there is nothing to learn in that: a step of training needs a token to be predicted")
     return ids, targets, what
+
+
+def _own_answer(model: Model, prompt: str) -> list[dict[str, str]]:
+    """What the model says, in parts: the text, its calls of the calculator, and what that told it."""
+    answer = model.start([{"role": "user", "content": prompt}], temperature=0.0, max_tokens=model.context // 4)
+    model.engine.run([answer])
+    return answer.parts or [{"type": "text", "text": ""}]
 
 
 def _copy_of(model: Model) -> LanguageModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -182,3 +183,17 @@ def test_gradients_are_those_of_the_plain_loss(checkpoint: Path) -> None:
     table = next(step for step in part.steps if step.title == "Gradients").figures[0]
     assert isinstance(table, Table)
     assert {row[0]: row[1] for row in table.rows}["head"] == head
+
+
+def test_a_chat_model_learns_its_calls_and_not_what_the_calculator_told_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nanochat.model import IGNORE
+    from nanochat.tracing.training import material
+
+    model = attentive_model(True)
+    parts = [("python", "12*34"), ("python_output", "408"), ("text", "It is 408.")]
+    answer = SimpleNamespace(finished="stop", parts=[{"type": kind, "text": text} for kind, text in parts])
+    monkeypatch.setattr(Model, "start", lambda *arguments, **options: answer)
+    _, targets, _ = material(model, "What is 12 * 34?", None)
+    learned = model.tokenizer.decode(targets[targets != IGNORE].tolist())
+    assert "12*34" in learned
+    assert learned.count("408") == 1  # of the two, the one that it says
