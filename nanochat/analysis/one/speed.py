@@ -76,7 +76,7 @@ def run_time(history: History) -> Figure:
     """
     summary = history.run.summary
     whole, training = summary.get("seconds"), summary.get("training_seconds")
-    if not whole or not training:
+    if not whole or training is None:  # a run of few steps may take 0.0 seconds
         raise ValueError("the run has no summary yet: it is written after the last step")
     waited = (summary.get("data_wait") or 0.0) * training
     parts = [("training steps", training - waited), ("waiting for text", waited), ("around training", whole - training)]
