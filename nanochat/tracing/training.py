@@ -14,6 +14,7 @@ from torch import Tensor
 from nanochat.model import IGNORE
 from nanochat.serving.model import Model
 from nanochat.tokenizer import render
+from nanochat.tokenizer.conversation import Message
 from nanochat.tracing.lesson import afterwards_step, changes_step, gradients_step, loss_step
 from nanochat.tracing.one_row import OneRow
 from nanochat.tracing.story import Part
@@ -103,7 +104,7 @@ def material(model: Model, prompt: str, text: str | None) -> tuple[Tensor, Tenso
     """Ids, targets, both (time,), and what they are in words. A target of ``IGNORE`` is not learned."""
     if model.is_chat:
         answer = text if text is not None else _own_answer(model, prompt)
-        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        messages: list[Message] = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
         all_ids, mask = render(model.tokenizer, messages)
         what = f"an answer to the prompt: {'its own' if text is None else 'the one in --text'}"
     else:
