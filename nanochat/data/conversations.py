@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from nanochat.data.batches import Batch
 from nanochat.data.mixture import Mixture, Turns
+from nanochat.data.packing import HeldOut
 from nanochat.data.shuffle import shuffled
 from nanochat.model import IGNORE
 from nanochat.tasks.task import Item
@@ -161,7 +162,7 @@ class ConversationBatches(IterableDataset[Batch]):
             batch += step
 
 
-class HeldOutConversations:
+class HeldOutConversations(HeldOut):
     """Held-out conversations, each in a row of its own.
 
     Args:
@@ -176,17 +177,6 @@ class HeldOutConversations:
         cut = (Rendered(r.ids[: length + 1], r.mask[: length + 1]) for r in rendered)
         self._rows = [r for r in cut if any(r.mask)]
         self.sizes = np.array([len(r.ids) - 1 for r in self._rows], np.int64)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def predictions(self) -> int:
-        return int(self.sizes.sum())
-
-    def first(self, predictions: int) -> int:
-        """How many of the first rows hold at least that many predictions, or all rows if they hold fewer."""
-        return min(int(np.searchsorted(np.cumsum(self.sizes), predictions)) + 1, len(self))
 
     def example(self, index: int) -> Batch:
         """Ids and targets of a row, both (time,)."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ class TokenStream:
         return self.read(index * length, length)
 
 
-class HeldOut(Protocol):
+class HeldOut(ABC):
     """Rows to score a model on.
 
     Attributes:
@@ -109,19 +110,25 @@ class HeldOut(Protocol):
     """
 
     length: int
-    sizes: Any
+    sizes: NDArray[Any]
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.sizes)
 
     @property
-    def predictions(self) -> int: ...
+    def predictions(self) -> int:
+        return int(self.sizes.sum())
 
-    def first(self, predictions: int) -> int: ...
+    def first(self, predictions: int) -> int:
+        """How many of the first rows hold at least that many predictions, or all rows if they hold fewer."""
+        return min(int(np.searchsorted(np.cumsum(self.sizes), predictions)) + 1, len(self))
 
-    def example(self, index: int) -> tuple[Tensor, Tensor]: ...
+    @abstractmethod
+    def example(self, index: int) -> tuple[Tensor, Tensor]:
+        """Ids and targets of a row, both (time,)."""
 
 
-class HeldOutRows:
+class HeldOutRows(HeldOut):
     """The held-out documents in rows of at most ``length`` predictions, each document alone.
 
     A document of n tokens (``<|bos|>`` included) asks for n - 1 predictions: each token but the first is predicted
@@ -144,17 +151,6 @@ class HeldOutRows:
         ends = np.minimum(begins + length, file.starts[document + 1] - 1)
         order = shuffled(len(document), 0, 0)
         self.begins, self.sizes = begins[order], (ends - begins)[order]
-
-    def __len__(self) -> int:
-        return len(self.begins)
-
-    @property
-    def predictions(self) -> int:
-        return int(self.sizes.sum())
-
-    def first(self, predictions: int) -> int:
-        """How many of the first rows hold at least that many predictions, or all rows if they hold fewer."""
-        return min(int(np.searchsorted(np.cumsum(self.sizes), predictions)) + 1, len(self))
 
     def row(self, index: int) -> NDArray[np.int64]:
         """Inputs and targets of a row: token i of it is an input, token i + 1 its target."""

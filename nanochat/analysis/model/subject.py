@@ -153,22 +153,12 @@ class Subject:
         return targets[-1:] if targets[-1] != IGNORE else inputs[:0]
 
 
-class Chosen:
+class Chosen(HeldOut):
     """Some of the held-out rows, as rows of their own."""
 
     def __init__(self, rows: HeldOut, chosen: Sequence[int]) -> None:
         self.rows, self.chosen, self.length = rows, chosen, rows.length
         self.sizes = rows.sizes[np.array(chosen, np.int64)]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    @property
-    def predictions(self) -> int:
-        return int(self.sizes.sum())
-
-    def first(self, predictions: int) -> int:
-        return min(int(np.searchsorted(np.cumsum(self.sizes), predictions)) + 1, len(self))
 
     def example(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self.rows.example(self.chosen[index])

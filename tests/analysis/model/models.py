@@ -12,29 +12,20 @@ import torch
 from nanochat.analysis.figure import Options
 from nanochat.analysis.model.held_out import HeldOutText
 from nanochat.analysis.model.subject import Subject
+from nanochat.data.packing import HeldOut
 from nanochat.model import GPT, IGNORE
 from nanochat.runs import Run
 from nanochat.serving.model import Model
 from tests.inference.models import byte_tokenizer
 
 
-class Rows:
+class Rows(HeldOut):
     """Rows of ids, of which each predicts the next one; a target in ``given`` is not asked for."""
 
     def __init__(self, rows: Sequence[Sequence[int]], given: Sequence[int] = ()) -> None:
         self.rows, self.given = rows, given
         self.sizes = np.array([len(row) - 1 for row in rows])
         self.length = int(self.sizes.max())
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def predictions(self) -> int:
-        return int(self.sizes.sum())
-
-    def first(self, predictions: int) -> int:
-        return min(int(np.searchsorted(np.cumsum(self.sizes), predictions)) + 1, len(self))
 
     def example(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         row = torch.tensor(self.rows[index])
