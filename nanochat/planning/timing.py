@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -14,8 +11,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from nanochat.data.batches import VAL_BATCH_TOKENS
-from nanochat.data.module import VAL_ROW, RowsDataModule
+from nanochat.data.made_up import MadeUpRows
+from nanochat.data.module import VAL_ROW
 from nanochat.planning.candidates import Candidate
+from nanochat.training.bare import fit_bare
 from nanochat.training.hardware import synchronize
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.plan import expected_memory, time_step
@@ -48,7 +47,7 @@ class Timing(NamedTuple):
     busy: bool = False
 
 
-class RandomRows(RowsDataModule):
+class RandomRows(MadeUpRows):
     """The same rows of random tokens over and over, which are as much work as text."""
 
     def __init__(self, candidate: Candidate) -> None:
@@ -56,37 +55,9 @@ class RandomRows(RowsDataModule):
         super().__init__(**sizes, val_tokens=1, validations=1, validate_all=False, num_workers=0, seed=0)
         self.held_out = SimpleNamespace(length=min(VAL_ROW, self.context))  # type: ignore[assignment]
 
-    def prepare_data(self) -> None:
-        """There is nothing to prepare."""
-
-    def _prepare_rows(self) -> None:
-        pass
-
     @property
     def tokenizer(self) -> Any:
         return SimpleNamespace(token_bytes=[1] * self.vocab_size, bos=0)
-
-    @property
-    def source(self) -> str:
-        return "random tokens"
-
-    @property
-    def extent(self) -> str:
-        return "no end"
-
-    @property
-    def fingerprint(self) -> str:
-        return ""
-
-    def prompt(self, text: str) -> list[int]:
-        return []
-
-    @property
-    def stop_ids(self) -> Sequence[int]:
-        return []
-
-    def _go_on(self, state_dict: dict[str, Any]) -> None:
-        pass
 
     def train_dataloader(self) -> DataLoader[Any]:
         tokens = torch.randint(self.vocab_size, (self.batch_size, self.row_length + 1))
@@ -157,25 +128,9 @@ def time_candidate(candidate: Candidate, accelerator: str, precision: str, compi
         precision: as the Trainer takes it.
         compiled: whether to compile it first.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     data, clock = RandomRows(candidate), _Clock()
     module = LanguageModel(**candidate.model, vocab_size=data.vocab_size, context=data.context, compile=compiled)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a step is short, and that nothing is logged
-        trainer = Trainer(
-            accelerator=accelerator,
-            devices=1,
-            precision=precision,  # type: ignore[arg-type]
-            max_epochs=-1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            callbacks=[clock],
-        )
-        trainer.fit(module, datamodule=data)
+    fit_bare(module, data, accelerator=accelerator, precision=precision, max_epochs=-1, callbacks=[clock])
     return None if compiled and not clock.compiled else clock.timing
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from nanochat.tokenizer.conversation import Message
 from nanochat.tracing.lesson import afterwards_step, changes_step, gradients_step, loss_step
 from nanochat.tracing.one_row import OneRow
 from nanochat.tracing.story import Part
+from nanochat.training.bare import fit_bare
 from nanochat.training.checkpoint_files import load_checkpoint
 from nanochat.training.language_model import LanguageModel
 
@@ -143,20 +142,5 @@ def _optimizer_state(model: Model) -> dict[str, Any] | None:
 
 def _one_step(module: LanguageModel, model: Model, ids: Tensor, targets: Tensor, watch: Watch) -> None:
     """Lightning's own loop, for one step on one row, without logs and files."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that one row is few, and that nothing is logged
-        trainer = Trainer(
-            accelerator="cpu",
-            devices=1,
-            precision="32-true",
-            max_steps=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            callbacks=[watch],
-        )
-        trainer.fit(module, datamodule=OneRow(ids, targets, model.tokenizer))
+    data = OneRow(ids, targets, model.tokenizer)
+    fit_bare(module, data, accelerator="cpu", precision="32-true", max_steps=1, callbacks=[watch])

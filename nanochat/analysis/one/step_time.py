@@ -7,9 +7,7 @@ are as much work as real ones, under a profiler of Lightning's kind. Nothing of 
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +21,7 @@ from nanochat.analysis.history import History
 from nanochat.analysis.one.bars import stacked
 from nanochat.data.batches import Batch
 from nanochat.tokenizer import Tokenizer
+from nanochat.training.bare import fit_bare
 from nanochat.training.console import duration, size
 from nanochat.training.hardware import (
     available_memory,
@@ -141,23 +140,17 @@ def measure(history: History, device: torch.device) -> tuple[dict[str, float], i
     rows = RandomRows(gpt.vocab_size, row_length, batch_size, micro_steps)
     every = history.setting("trainer", "log_every_n_steps")
     clock, steps = Clock(device), Steps()
-    with _quietly():
-        trainer = Trainer(
-            accelerator=device.type,
-            devices=1,
-            precision=precision,  # type: ignore[arg-type]
-            max_steps=WARM_UP + MOST + 1,
-            accumulate_grad_batches=micro_steps,
-            profiler=clock,
-            callbacks=[steps],
-            log_every_n_steps=every if isinstance(every, int) else 10,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        trainer.fit(module, datamodule=rows)
+    fit_bare(
+        module,
+        rows,
+        accelerator=device.type,
+        precision=precision,
+        max_steps=WARM_UP + MOST + 1,
+        accumulate_grad_batches=micro_steps,
+        profiler=clock,
+        callbacks=[steps],
+        log_every_n_steps=every if isinstance(every, int) else 10,
+    )
     timed = len(steps.began) - 1 - WARM_UP
     return _parts(clock, steps.began[WARM_UP:], micro_steps, timed), timed, precision
 
@@ -171,23 +164,6 @@ def _parts(clock: Clock, began: list[float], micro_steps: int, timed: int) -> di
     parts = {"forward": sum(forward), "backward": sum(backward), "optimizer": sum(whole) - within}
     rest = began[-1] - began[0] - sum(parts.values())
     return {name: seconds / timed for name, seconds in {**parts, "around them": rest}.items()}
-
-
-class _quietly(warnings.catch_warnings):  # noqa: N801
-    """Keeps back what Lightning says about a Trainer."""
-
-    def __enter__(self) -> Any:
-        result = super().__enter__()
-        warnings.simplefilter("ignore")
-        self._levels = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")}
-        for name in self._levels:
-            logging.getLogger(name).setLevel(logging.WARNING)
-        return result
-
-    def __exit__(self, *exception: Any) -> None:
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)
-        super().__exit__(*exception)
 
 
 def step_time(history: History, device: str) -> Figure:
