@@ -118,15 +118,20 @@ class Plan(Callback):
         )
         if abs(total - trainer.max_steps) > WORTH_SAYING * trainer.max_steps:
             say(f"A step takes {1000 * step_seconds:.0f} ms, other than planned: {total:,} of them fit into the time.")
-        if done <= (1 - pl_module.warmdown) * trainer.max_steps:
+        if self._rates_are_full(done, trainer.max_steps, pl_module.warmdown):
             pl_module.plan_for(total, done)
         trainer.fit_loop.epoch_loop.max_steps = pl_module.total_steps = total
         data.space_validations(total, done, left)
 
     @staticmethod
+    def _rates_are_full(done: int, planned: int, warmdown: float) -> bool:
+        """Whether the learning rates of a run have not begun to fall."""
+        return done <= (1 - warmdown) * planned
+
+    @staticmethod
     def _better_plan(done: int, planned: int, fitting: int, warmdown: float) -> int:
         """As many steps as fit into the time, as far as the learning rates allow it after those that are done."""
-        if done <= (1 - warmdown) * planned:
+        if Plan._rates_are_full(done, planned, warmdown):
             return max(fitting, int(done / (1 - warmdown)) + 1)  # or else the rates would have to fall by now
         left = planned - done
         return done + max(1, min(max(fitting - done, round((1 - LATE) * left)), round((1 + LATE) * left)))
