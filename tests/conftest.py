@@ -46,6 +46,17 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     return [f"{n}. {' '.join(rng.choices(WORDS, k=rng.randint(5, 60)))}." for n in range(count)]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For models so small that threads would only wait for each other, on a busy machine for very long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """About 130 KB of text as one .jsonl file."""

@@ -11,6 +11,7 @@ import yaml
 
 from nanochat.cli import main
 from tests.cli.tools import command, metrics, tiny_options, train
+from tests.cli.tools import newest as newest_run
 
 CHAT = {
     "stage": "chat",
@@ -47,7 +48,7 @@ def options(root: Path, *more: str) -> list[str]:
 
 
 def newest(root: Path, name: str = "run-chat") -> Path:
-    return max((root / "lightning_logs" / name).glob("version_*"), key=lambda p: int(p.name.split("_")[1]))
+    return newest_run(root, name)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import yaml
 from nanochat.cli import main
 from nanochat.serving.find import find_model, is_chat
 from tests.cli.tools import command, metrics, tiny_options, train
+from tests.cli.tools import newest as newest_run
 
 WORDS = ("one", "two", "three")
 REINFORCE = {
@@ -77,7 +78,7 @@ def options(root: Path, *more: str) -> list[str]:
 
 
 def newest(root: Path, name: str = "run-reinforce") -> Path:
-    return max((root / "lightning_logs" / name).glob("version_*"), key=lambda p: int(p.name.split("_")[1]))
+    return newest_run(root, name)
 
 
 @pytest.fixture(scope="module")

@@ -40,9 +40,9 @@ def train(options: list[str], root: Path, *more: str) -> Path:
     return newest(root)
 
 
-def newest(root: Path) -> Path:
-    """The folder of the newest run below ``root``."""
-    return max((root / "lightning_logs" / "run").glob("version_*"), key=lambda p: int(p.name.split("_")[1]))
+def newest(root: Path, name: str = "run") -> Path:
+    """The folder of the newest run of a name below ``root``."""
+    return max((root / "lightning_logs" / name).glob("version_*"), key=lambda p: int(p.name.split("_")[1]))
 
 
 def metrics(run: Path, name: str) -> list[tuple[int, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -310,15 +310,6 @@ def fit(module: Reinforce, data: QuestionsDataModule, steps: int, root: Path, **
     )
     trainer.fit(module, datamodule=data)
     return trainer
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """So small a model is fastest on one, above all beside other programs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")
