@@ -113,7 +113,7 @@ class Summary(Callback):
                 logger.finalize("success")
         self.facts["complete"] = True
         self._write(trainer)
-        say(self._in_words(trainer, command, config))
+        say(self._in_words(trainer, command, config, of_all=val_bpb is not None))
 
     def _collect(self, trainer: Trainer, module: LanguageModel) -> dict[str, Any]:
         data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
@@ -134,7 +134,7 @@ class Summary(Callback):
             if throughput and throughput.seconds
             else None,
             "parameters": module.gpt.num_parameters,
-            "flops_per_token": module.gpt.flops_per_token(data.row_length),
+            "flops_per_token": module.gpt.flops_per_token(data.row_length) if module.counts_operations else None,
             "peak_memory_bytes": peak_memory(),
             "checkpoint": saver.best_model_path if saver is not None else None,
             "corpus": data.source,
@@ -162,12 +162,15 @@ class Summary(Callback):
         if trainer.is_global_zero and folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_atomically(Path(folder, NAME), json.dumps(self.facts, indent=2) + "\n")
 
-    def _in_words(self, trainer: Trainer, command: str, config: str) -> str:
+    def _in_words(self, trainer: Trainer, command: str, config: str, of_all: bool) -> str:
         facts = self.facts
         rows = {}
         if facts["val_bpb"] is not None:
-            best = f", {facts['best_val_bpb']:.4f} the best on the way" if facts["best_val_bpb"] is not None else ""
-            rows["val/bpb"] = f"{facts['val_bpb']:.4f} at the end{best}"
+            # Not to be compared: the part may be easier or harder than the whole.
+            of, best = ("on all held-out text", "on a part") if of_all else ("at the end", "the best")
+            rows["val/bpb"] = f"{facts['val_bpb']:.4f} {of}"
+            if facts["best_val_bpb"] is not None:
+                rows["val/bpb"] += f", {facts['best_val_bpb']:.4f} {best} on the way"
         rows |= {f"{name}": f"{share:.0%} of the answers right" for name, share in facts.get("tasks", {}).items()}
         if facts["tokens_per_second"]:
             mfu = f", {facts['mfu']:.0%} of the machine's peak" if facts["mfu"] else ""
