@@ -55,6 +55,7 @@ from nanochat.training.core_curve import CoreCurve
 from nanochat.training.hardware import default_accelerator, default_precision
 from nanochat.training.interrupt import GracefulStop, Interrupted
 from nanochat.training.progress import StepProgress
+from nanochat.training.ranks import WeightRanks
 from nanochat.training.resume import Resume
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.scores import Scores, in_words
@@ -277,7 +278,7 @@ class NanochatCLI(FromCheckpoint, LightningCLI):
         if trainer.enable_progress_bar in (None, True):
             callbacks.append(StepProgress())
         if fitting and kwargs.get("logger", trainer.logger):
-            callbacks.append(LearningRateMonitor("step"))
+            callbacks += [LearningRateMonitor("step"), WeightRanks()]
         kwargs["callbacks"] = callbacks if fitting else []
         if not fitting:
             self.save_config_callback = None

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
+from nanochat.analysis.amounts import thousands
 from nanochat.analysis.figure import Cell, Figure, Table
+from nanochat.analysis.history import History
 from nanochat.analysis.model.attention import spread
 from nanochat.analysis.model.subject import Subject
 from nanochat.analysis.style import canvas, color, theme
 from nanochat.model import GPT
 from nanochat.runs import Run
 from nanochat.training.checkpoint_files import data_state
-from nanochat.training.model_files import read_model
+from nanochat.training.ranks import KINDS, PREFIX, effective_ranks
 
 SECTION = "Inside the model"
 NAME, TITLE = "spectrum", "The spectrum of the weight matrices"
 RANKS, RANKS_TITLE = "ranks", "In how many directions the weights work, over training"
-KINDS = {  # of matrices in a block, by their names in the model
-    "query": "attention.query",
-    "key": "attention.key",
-    "value": "attention.value",
-    "output": "attention.output",
-    "MLP, in": "mlp.expand",
-    "MLP, out": "mlp.contract",
-}
 LAYERS = 8  # that are looked at, at most
 
 
@@ -43,64 +39,13 @@ def singular_values(matrix: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(wide @ wide.T).clamp(min=0).sqrt().flip(0)
 
 
-def stable_rank(values: Tensor) -> float:
-    """``sum(s^2) / max(s)^2`` (Rudelson and Vershynin, J. ACM 54, 2007); 0 for a matrix of zeros.
-
-    Args:
-        values: the singular values.
-    """
-    largest = values.max()
-    return float((values.square().sum() / largest.square()) if largest > 0 else 0.0)
-
-
-def effective_rank(values: Tensor) -> float:
-    """``exp`` of the entropy of the values' shares (Roy and Vetterli, EUSIPCO 2007); 0 for a matrix of zeros."""
-    total = values.sum()
-    if total <= 0:
-        return 0.0
-    shares = values / total
-    return float(torch.exp(-torch.special.xlogy(shares, shares).sum()))
-
-
-class Moment(NamedTuple):
-    """The matrices at a moment of training.
-
-    Attributes:
-        name: "last", "best", ...; "start" for what training began with.
-        step: how many steps had been taken.
-        values: singular values by kind of matrix and layer.
-    """
-
-    name: str
-    step: int
-    values: dict[tuple[str, int], Tensor]
-
-
 def spectra(weights: Mapping[str, Tensor], layers: list[int]) -> dict[tuple[str, int], Tensor]:
     """The singular values of the blocks' matrices, by kind and layer."""
     return {
-        (kind, layer): singular_values(weights[f"blocks.{layer}.{path}.weight"])
+        (kind, layer): singular_values(weights[f"blocks.{layer}.{path}.weight"].cpu())
         for kind, path in KINDS.items()
         for layer in layers
     }
-
-
-@lru_cache(maxsize=1)  # two figures need them
-def moments(subject: Subject) -> list[Moment]:
-    """Where the run has left its weights, in the order of steps; its start first, if that can be had exactly."""
-    layers = spread(subject.gpt.shape.depth, LAYERS)
-    found: dict[int, Moment] = {}
-    for name, path in subject.run.checkpoints.items():
-        try:
-            saved = read_model(path)
-        except ValueError:
-            continue  # a damaged one is said elsewhere
-        if saved.step not in found or name == "last":
-            found[saved.step] = Moment(name, saved.step, spectra(saved.weights, layers))
-    start = initial_weights(subject)
-    if start is not None and 0 not in found:
-        found[0] = Moment("start", 0, spectra(start, layers))
-    return [found[step] for step in sorted(found)]
 
 
 def initial_weights(subject: Subject) -> Mapping[str, Tensor] | None:
@@ -129,23 +74,19 @@ def _begins_fresh(run: Run) -> bool:
 
 def figure(subject: Subject) -> Figure:
     """Singular values of each kind of matrix, a line for each layer."""
-    found = moments(subject)
-    last = next((moment for moment in reversed(found) if moment.name == "last"), found[-1])
-    start = found[0] if found[0].name == "start" else None
-    layers = sorted({layer for _, layer in last.values})
+    depth, began_with = subject.gpt.shape.depth, initial_weights(subject)
+    layers = spread(depth, LAYERS)
+    last = spectra(subject.gpt.state_dict(), layers)
+    start = spectra(began_with, layers[:1]) if began_with is not None else {}
 
     def draw() -> Picture:
         picture, grid = canvas(2, 3, width=9.2, height=5.4, sharex=True)
         for axes, kind in zip(grid.flat, KINDS, strict=True):
             for place, layer in enumerate(layers):
-                values = last.values[kind, layer]
-                at = torch.linspace(0, 100, len(values))
                 shade = theme().from_nothing(0.35 + 0.6 * place / max(len(layers) - 1, 1))
-                axes.plot(at, values, color=shade, linewidth=1.7, label=f"layer {layer + 1}")
-            if start is not None and bool(start.values[kind, layers[0]].any()):
-                values = start.values[kind, layers[0]]
-                at = torch.linspace(0, 100, len(values))
-                axes.plot(at, values, "--", color=theme().muted, linewidth=1.3, label="at the start")
+                _line(axes, last[kind, layer], color=shade, linewidth=1.7, label=f"layer {layer + 1}")
+            if start and bool(start[kind, 0].any()):
+                _line(axes, start[kind, 0], linestyle="--", color=theme().muted, linewidth=1.3, label="at the start")
             axes.set_title(kind, fontsize=10.5)
             axes.set_ylim(bottom=0)
         for axes in grid[-1]:
@@ -156,72 +97,66 @@ def figure(subject: Subject) -> Figure:
         picture.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), fontsize=9)
         return picture
 
-    began = " Those of the output matrices were all 0 then." if start is not None else ""
     reading = (
         "How strongly each matrix of a block stretches its input, direction by direction, the strongest at the left. A "
-        "flat line uses all directions alike, as Muon's updates do; a steep one works in a few. "
-        + (f"Dashed: layer {layers[0] + 1} before the first step.{began} " if start is not None else "")
-        + f"After {last.step:,} steps."
-        + _few(subject, layers)
+        "flat line uses all directions alike, as Muon's updates do; a steep one works in a few."
     )
-    return Figure(NAME, TITLE, reading, draw, _table(found), section=SECTION)
+    if start:
+        reading += " Dashed: layer 1 before the first step; the output matrices were all 0 then."
+    if len(layers) < depth:
+        reading += f" Of {depth} layers, {len(layers)} evenly spread ones are shown."
+    return Figure(NAME, TITLE, reading, draw, _table(last), section=SECTION)
 
 
-def _few(subject: Subject, layers: list[int]) -> str:
-    depth = subject.gpt.shape.depth
-    return "" if len(layers) == depth else f" Of {depth} layers, {len(layers)} evenly spread ones are shown."
+def _line(axes: Axes, values: Tensor, **style: Any) -> None:
+    axes.plot(np.linspace(0, 100, len(values)), values.numpy(), **style)
 
 
-def _table(found: list[Moment]) -> Table:
-    columns = ["weights", "step", "matrix", "layer", "largest", "median", "smallest", "stable rank", "effective rank"]
+def _table(found: dict[tuple[str, int], Tensor]) -> Table:
     cells: list[list[Cell]] = []
-    for moment in found:
-        for (kind, layer), values in moment.values.items():
-            sizes = (values[0], values[len(values) // 2], values[-1])
-            ranks = (stable_rank(values), effective_rank(values))
-            numbers = [round(float(value), 3) for value in sizes] + [round(rank, 1) for rank in ranks]
-            cells.append([moment.name, moment.step, kind, layer + 1, *numbers])
-    return Table(columns, cells)
+    for (kind, layer), values in found.items():
+        sizes = (values[0], values[len(values) // 2], values[-1])
+        cells.append([kind, layer + 1, *(round(float(value), 3) for value in sizes)])
+    return Table(["matrix", "layer", "largest", "median", "smallest"], cells)
 
 
 def ranks(subject: Subject) -> Figure:
-    """Stable rank at each moment that is known: a line for each kind of matrix, its mean over the layers."""
-    found = moments(subject)
-    if len(found) < 2:
-        raise ValueError("the run has kept its weights at one step only")
-    if found[-1].step - found[0].step < found[-1].step / 10:
-        raise ValueError("the run has kept its weights near its end only, and what it began with is not known")
-    layers = sorted({layer for _, layer in found[0].values})
+    """The effective rank of each kind of matrix as the run has logged it, and what it began with if that is known.
+
+    Raises:
+        ValueError: if the run has logged none.
+    """
+    history, began_with = History(subject.run), initial_weights(subject)
+    logged = {kind: history.curve(PREFIX + path) for kind, path in KINDS.items()}
+    steps = next(iter(logged.values())).x
+    if not len(steps):
+        raise ValueError("the run has logged no ranks of its weights, which is done at each validation on the way")
+    values = np.stack([curve.y for curve in logged.values()])  # (kinds, validations)
+    if began_with is not None:
+        start = [[float(rank)] for rank in effective_ranks(began_with).values()]
+        steps, values = np.append(0, steps), np.hstack((start, values))
+    width = subject.gpt.shape.width
 
     def draw() -> Picture:
-        picture, (left, right) = canvas(1, 2, width=9.2, height=3.9, width_ratios=(1, 1.15))
-        names = list(KINDS)
-        for index, kind in enumerate(names):
-            for axes, rank in ((left, stable_rank), (right, effective_rank)):
-                means = [sum(rank(m.values[kind, layer]) for layer in layers) / len(layers) for m in found]
-                axes.plot([m.step for m in found], means, "o-", color=color(index), markersize=4, label=kind)
-        left.set_title("stable rank", fontsize=10.5)
-        right.set_title("effective rank", fontsize=10.5)
-        left.set_ylabel("directions, mean over layers")
-        for axes in (left, right):
-            axes.set_xlabel("step")
-            axes.set_ylim(bottom=0)
-            axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-        handles, labels = right.get_legend_handles_labels()
-        picture.legend(handles, labels, loc="outside right center")
+        picture, axes = canvas(width=8.0, height=4.2)
+        for index, (kind, line) in enumerate(zip(KINDS, values, strict=True)):
+            axes.plot(steps, line, "o-", color=color(index), markersize=5, label=kind)
+        axes.set_xlabel("step")
+        axes.set_ylabel("effective rank (directions)")
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+        picture.legend(loc="outside right center")
         return picture
 
-    steps = ", ".join(f"{moment.step:,} ({moment.name})" for moment in found)
     reading = (
-        "Two counts of the directions in which a matrix works. Stable rank compares all of its strength with that of "
-        "its strongest direction, so one strong direction makes it small; effective rank counts the weak ones as well. "
-        f"The weights are known at these steps: {steps}; the lines between only connect them. A run keeps its last "
-        "weights, the best, and those before."
-        + (
-            " Output matrices begin at 0, which has no directions."
-            if found[0].name == "start"
-            else " What it began with is not known exactly."
-        )
-        + _few(subject, layers)
+        "Over how many directions the strength of a matrix is spread, the mean over the layers: at most "
+        f"{width:,}, where it stretches all of them alike; a single strong one makes it small. It is the participation "
+        "ratio of the singular values s: (sum of s²)² / sum of s⁴. Each point is a validation."
     )
-    return Figure(RANKS, RANKS_TITLE, reading, draw, section=SECTION)
+    if began_with is not None:
+        reading += " The first is what the run began with; output matrices begin at 0, which has no direction."
+    cells: list[list[Cell]] = [
+        [int(step), *(round(float(rank), 2) for rank in column)] for step, column in zip(steps, values.T, strict=True)
+    ]
+    return Figure(RANKS, RANKS_TITLE, reading, draw, Table(["step", *KINDS], cells), section=SECTION)

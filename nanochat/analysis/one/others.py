@@ -17,6 +17,7 @@ from nanochat.analysis.one.bars import beside
 from nanochat.analysis.style import canvas, color, theme
 
 COVERED = {"train/loss", "train/bpb", *losses.LABELS, rates.NORM, speed.SPEED, speed.WAIT, speed.MFU}
+BEGIN = (rates.RATE, "rank/")  # the names of more curves that other figures show
 REINFORCE = "reinforce"  # the stage
 MANY = 40  # points from which on a running mean is drawn
 MOST = 24  # curves in one picture
@@ -59,10 +60,15 @@ REWARDED = {
 OTHER = Kind("Curves logged under {}/", "Faint: each logged value; strong: their running mean.")
 
 
+def is_covered(name: str) -> bool:
+    """Whether another figure shows that curve."""
+    return name in COVERED or name.startswith(BEGIN)
+
+
 def others(history: History) -> list[Recipe]:
     """A figure for each group of curves that no other figure shows, by what their names begin with."""
-    covered = COVERED - {"train/loss"} if history.run.stage == REINFORCE else COVERED
-    names = [n for n in history.names if n not in covered and not n.startswith(rates.RATE) and len(history.curve(n).x)]
+    own = {"train/loss"} if history.run.stage == REINFORCE else set()
+    names = [n for n in history.names if (n in own or not is_covered(n)) and len(history.curve(n).x)]
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.split("/")[0] if "/" in name else "", []).append(name)

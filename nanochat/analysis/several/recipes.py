@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from nanochat.analysis.figure import Recipe
 from nanochat.analysis.history import History
-from nanochat.analysis.one.others import COVERED
-from nanochat.analysis.one.rates import RATE
+from nanochat.analysis.one.others import is_covered
 from nanochat.analysis.several import devices, outcomes, sizes
 from nanochat.analysis.several.groups import Group
 from nanochat.analysis.several.overlay import overlay
@@ -68,7 +67,7 @@ def _shared(histories: Sequence[History], column: str) -> bool:
 
 def _others(histories: Sequence[History]) -> list[str]:
     names = dict.fromkeys(name for history in histories for name in history.names)
-    return [n for n in names if n not in COVERED and not n.startswith(RATE) and _shared(histories, n)]
+    return [name for name in names if not is_covered(name) and _shared(histories, name)]
 
 
 def warnings(histories: Sequence[History]) -> list[str]:

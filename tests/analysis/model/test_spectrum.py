@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from nanochat.analysis.figure import Options
+from nanochat.analysis.history import History
 from nanochat.analysis.model import model_figures, samples, spectrum
 from nanochat.analysis.model.subject import Subject
+from nanochat.analysis.one.others import others
 from nanochat.runs import read_run
+from nanochat.training.ranks import KINDS, effective_rank
 from tests.cli.tools import tiny_options, train
 
 
@@ -23,15 +26,15 @@ def test_singular_values_are_those_of_the_decomposition() -> None:
 
 
 def test_ranks_of_known_matrices() -> None:
-    one = torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 4))
-    for values, stable, effective in (
-        (spectrum.singular_values(torch.eye(4)), 4.0, 4.0),
-        (spectrum.singular_values(one), 1.0, 1.0),
-        (torch.tensor([2.0, 1, 1]), 6 / 4, 2 ** (0.5 + 0.25 * 2 * 2)),  # entropy of 1/2, 1/4, 1/4: 1.5 bits
-        (torch.zeros(3), 0.0, 0.0),
+    orthogonal, _ = torch.linalg.qr(torch.randn(6, 4))
+    for matrix, expected in (
+        (torch.eye(4), 4.0),
+        (orthogonal, 4.0),
+        (torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 4)), 1.0),
+        (torch.diag(torch.tensor([2.0, -1, 1])), 6**2 / 18),  # squares 4, 1, 1; their squares add up to 18
+        (torch.zeros(3, 2), 0.0),
     ):
-        assert spectrum.stable_rank(values) == pytest.approx(stable, abs=1e-4)
-        assert spectrum.effective_rank(values) == pytest.approx(effective, abs=1e-3)
+        assert float(effective_rank(matrix)) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +52,19 @@ def test_the_weights_that_a_run_began_with_are_drawn_again(still: Path) -> None:
     kept = subject.gpt.state_dict()
     assert all(torch.equal(drawn[name], weight) for name, weight in kept.items())
     assert torch.equal(torch.get_rng_state(), state)
-    names = [(moment.name, moment.step) for moment in spectrum.moments(subject)]
-    assert names[0] == ("start", 0)
-    assert names[-1] == ("last", 4)
+
+
+def test_the_ranks_of_the_weights_are_logged_at_each_validation(still: Path) -> None:
+    subject = Subject(read_run(still), Options())
+    figure = spectrum.ranks(subject)
+    assert figure.table is not None
+    assert [row[0] for row in figure.table.rows] == [0, 2, 4]  # the beginning, and the validations
+    for column, path in enumerate(KINDS.values(), 1):
+        values = torch.linalg.svdvals(subject.gpt.get_submodule(f"blocks.0.{path}").weight)
+        expected = float(values.square().sum() ** 2 / values.pow(4).sum()) if values.any() else 0.0
+        assert [row[column] for row in figure.table.rows] == pytest.approx([expected] * 3, abs=0.01)
+    assert figure.table.rows[0][1] > 10  # type: ignore[operator]  # queries begin with all directions alike
+    assert not [recipe.name for recipe in others(History(subject.run))]  # no other figure shows them as well
 
 
 def test_a_run_that_began_with_other_weights_does_not_pretend(still: Path) -> None:
