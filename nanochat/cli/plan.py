@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from nanochat.planning.planner import Planner, Proposal
 
 SHOWN = 8  # proposals in the table
+WIDTH = 80  # columns
 
 
 def plan(
@@ -57,8 +59,12 @@ def plan(
     check_device(chosen)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("nanochat").setLevel(logging.INFO)
-    say(f"What can be trained in {minutes:g} minutes on {_machine(chosen)}?")
-    say("A few steps of each size are timed:")
+
+    def tell(text: str) -> None:
+        say(textwrap.fill(text, WIDTH, break_on_hyphens=False))
+
+    tell(f"What can be trained in {minutes:g} minutes on {_machine(chosen)}?")
+    tell("A few steps of each size are timed:")
     points, known_text = measured_points()
     text = open_corpus(corpus)
     size = (1 - HELD_OUT) * text.survey.bytes if isinstance(text, Corpus) else float("inf")
@@ -66,15 +72,15 @@ def plan(
     points += own
     law = fit_law([p.size for p in points], [p.score for p in points])
     precision, compiled = default_precision(chosen), compiling.pays(chosen, minutes)
-    planner = Planner(minutes, law, points, size, chosen, precision, compiled, say)
+    planner = Planner(minutes, law, points, size, chosen, precision, compiled, tell)
     proposals = planner.search(ON_CPU if chosen == "cpu" else ON_GPU)
     best = proposals[0]
-    say("\n" + table(proposals[:SHOWN]))
-    say(f"\nThe choice is the first: {in_words(best, planner)}")
+    say(f"\n{table(proposals[:SHOWN])}\n")
+    tell(f"The choice is the first: {in_words(best, planner)}")
     taken = 60 * minutes + best.final_seconds
-    say(f"It takes {duration(taken)}, {duration(best.final_seconds)} of them for the score on all held-out text.")
+    tell(f"It takes {duration(taken)}, {duration(best.final_seconds)} of them for the score on all held-out text.")
     for line in sureness(best, planner, len(own), text.fingerprint == known_text):
-        say(line)
+        tell(line)
     if write is None:
         say(f"\nTo train it:\n  {program_name()} plan --minutes={minutes:g} --write=configs/mine.yaml")
         return
@@ -108,17 +114,18 @@ def _machine(accelerator: str) -> str:
 
 def table(proposals: Sequence[Proposal]) -> str:
     """The proposals, a line each, in 80 columns."""
-    from nanochat.training.console import count, size
+    from nanochat.training.console import count, grid, size
 
-    lines = ["depth  width  vocab  step    params    steps  tokens  memory  val/bpb    (90 %)"]
-    for proposal in proposals:
-        c, score = proposal.candidate, proposal.score
-        lines.append(
-            f"{c.depth:>5}  {c.width:>5}  {c.vocab_size:>5,} {c.tokens_per_step:>5,}  "
-            f"{count(proposal.timing.matmul_parameters):>8}  {proposal.steps:>7,}  {count(proposal.tokens):>6}  "
-            f"{size(proposal.timing.memory):>6}  {score.value:>7.3f}  {score.low:.2f}-{score.high:.2f}"
-        )
-    return "\n".join(lines)
+    head = ["depth", "width", "vocab", "step", "params", "steps", "tokens", "memory", "val/bpb", "(90 %)"]
+    rows = [
+        [
+            *(f"{n:,}" for n in (p.candidate.depth, p.candidate.width, p.candidate.vocab_size)),
+            *(f"{p.candidate.tokens_per_step:,}", count(p.timing.matmul_parameters), f"{p.steps:,}", count(p.tokens)),
+            *(size(p.timing.memory), f"{p.score.value:.3f}", f"{p.score.low:.2f}-{p.score.high:.2f}"),
+        ]
+        for p in proposals
+    ]
+    return grid([head, *rows], right=range(len(head)))
 
 
 def in_words(best: Proposal, planner: Planner) -> str:
@@ -128,7 +135,7 @@ def in_words(best: Proposal, planner: Planner) -> str:
     c = best.candidate
     compiled = ", compiled" if planner.compiled else ""
     return (
-        f"depth {c.depth}, a vocabulary of {c.vocab_size:,},\nabout {best.steps:,} steps of {c.tokens_per_step:,} "
+        f"depth {c.depth}, a vocabulary of {c.vocab_size:,}, about {best.steps:,} steps of {c.tokens_per_step:,} "
         f"tokens ({count(best.tokens)}) at {c.tokens_per_step / best.timing.step_seconds:,.0f} tokens/s, "
         f"{planner.precision}{compiled}."
     )
@@ -142,10 +149,9 @@ def sureness(best: Proposal, planner: Planner, own: int, same_text: bool) -> lis
     law_text = f"{floor:.2f} + {by_size:.2g} / N^{a:.2g} + {by_text:.2g} / T^{b:.2g}"
     yours = f", {own} of them your own" if own else ""
     lines = [
-        f"val/bpb is forecast to be {score.value:.3f}, in nine of ten cases {score.low:.3f} to {score.high:.3f}: by",
-        f"{law_text} (N million parameters in the blocks,",
-        f"T megabytes of text), fitted to {law.count} finished runs{yours}. It misses a run",
-        f"that it does not know by {law.error:.1%}.",
+        f"val/bpb is forecast to be {score.value:.3f}, in nine of ten cases {score.low:.3f} to {score.high:.3f}: by "
+        f"{law_text} (N million parameters in the blocks, T megabytes of text), fitted to {law.count} finished "
+        f"runs{yours}. It misses a run that it does not know by {law.error:.1%}.",
     ]
     if planner.busy:
         lines.append("Something else was using this machine: the speeds are those of its quiet moments.")

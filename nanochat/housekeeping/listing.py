@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from nanochat.runs import EVENTS, SUMMARY, Run
-from nanochat.training.console import clock, count, size
+from nanochat.training.console import clock, count, grid, size
 
 WIDTH_PER_DEPTH = 64  # of a model whose width is not given
 AFTER_SECONDS = 2.0  # the summary is written last: what is newer by this was written by another process
@@ -19,7 +19,6 @@ STILL_SECONDS = 600.0  # a run on another machine that wrote something so lately
 DONE, STOPPED, TRAINING = "complete", "stopped", "training"
 MARKS = {DONE: " ", STOPPED: "*", TRAINING: ">"}
 LEGEND = {STOPPED: "* stopped before its end: --ckpt_path=last goes on", TRAINING: "> in training"}
-GAP = "  "
 SORTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "date": lambda row: row["updated"],
     "name": lambda row: (row["name"], row["version"]),
@@ -89,22 +88,17 @@ def facts(run: Run) -> dict[str, Any]:
 
 def table(rows: Sequence[dict[str, Any]], width: int = 80) -> str:
     """A line for each run, no longer than ``width`` (names are shortened in their middle), and what the marks mean."""
-    head = ["", "run", "model", "stage", "date", "val/bpb", "time", "disk"]
-    cells = [head, *map(_cells, rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    too_long = sum(widths) + len(GAP) * (len(widths) - 1) - 1 - width  # one: there is a single space after the mark
-    widths[1] = max(12, widths[1] - max(0, too_long))
-    lines = [_line(row, widths) for row in cells]
+    head = ["  run", "model", "stage", "date", "val/bpb", "time", "disk"]
+    lines = grid([head, *map(_cells, rows)], right=(4, 5, 6), narrow=(0,), width=width)
     marks = [text for state, text in LEGEND.items() if any(row["state"] == state for row in rows)]
     total = f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}, {size(sum(row['size_bytes'] for row in rows))}"
-    return "\n".join([*lines, "", *marks, total])
+    return "\n".join([lines, "", *marks, total])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     shape = f"{row['depth']}x{row['width']}" if row["depth"] else count(row["parameters"]) if row["parameters"] else "-"
     return [
-        MARKS[row["state"]],
-        row["run"],
+        f"{MARKS[row['state']]} {row['run']}",
         shape,
         row["stage"],
         date(row["updated"]),
@@ -119,19 +113,3 @@ def date(seconds: float) -> str:
     when = time.localtime(seconds)
     this_year = when.tm_year == time.localtime().tm_year
     return time.strftime("%m-%d %H:%M" if this_year else "%Y-%m-%d", when)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    mark, run, *rest = cells
-    shown = [f"{mark:<{widths[0]}} {shorten(run, widths[1]):<{widths[1]}}"]
-    for place, cell in enumerate(rest, 2):
-        shown.append(f"{cell:>{widths[place]}}" if place >= 5 else f"{cell:<{widths[place]}}")
-    return GAP.join(shown).rstrip()
-
-
-def shorten(text: str, width: int) -> str:
-    """The text in so many columns, its middle left out where it is longer."""
-    if len(text) <= width:
-        return text
-    end = (width - 1) * 2 // 3
-    return f"{text[: width - 1 - end]}…{text[-end:]}"

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from nanochat.sweeping.noise import Result, noise, results
 from nanochat.sweeping.space import in_words, short_names
 from nanochat.sweeping.trials import DONE, FAILED, Trial
-from nanochat.training.console import clock
+from nanochat.training.console import clock, grid
 
 WIDTH = 80  # columns, where the terminal does not say
-LEAST = 3  # of a column of values
-SHORTENED = "…"
-GAP = "  "
 
 
 def table(trials: Sequence[Trial], width: int = WIDTH) -> str:
@@ -33,19 +30,9 @@ def table(trials: Sequence[Trial], width: int = WIDTH) -> str:
     ]
     head = ["trials" if several else "trial", *head]
     rows = [[_numbers(result.trials), *row] for result, row in zip(found, rows, strict=True)]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     varied = range(1, 1 + len(options))
-    while sum(widths) + len(GAP) * (len(widths) - 1) > width and max(widths[i] for i in varied) > LEAST:
-        widest = max(varied, key=lambda i: widths[i])
-        widths[widest] -= 1
-    right = set(range(1 + len(options), len(head) - 1))  # numbers below each other
-    return "\n".join(_line(row, widths, right) for row in (head, *rows))
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], right: set[int]) -> str:
-    fitted = [c if len(c) <= w else c[: w - 1] + SHORTENED for c, w in zip(cells, widths, strict=True)]
-    padded = [f"{c:>{w}}" if i in right else f"{c:<{w}}" for i, (c, w) in enumerate(zip(fitted, widths, strict=True))]
-    return GAP.join(padded).rstrip()
+    numbers = range(1 + len(options), len(head) - 1)
+    return grid([head, *rows], right=numbers, narrow=varied, width=width)
 
 
 def _numbers(trials: Sequence[Trial]) -> str:
