@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,16 @@ from typing import Any
 def cache_root() -> Path:
     """``~/.cache/nanochat``, or where the environment variable NANOCHAT_CACHE points."""
     return Path(os.environ.get("NANOCHAT_CACHE") or Path.home() / ".cache" / "nanochat").expanduser()
+
+
+def file_sizes(folder: Path) -> list[int]:
+    """The bytes of every file below a folder, whatever goes away meanwhile. What a link leads to is not counted."""
+    found = []
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                found.append(os.lstat(os.path.join(above, name)).st_size)
+    return found
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from nanochat.cache import file_sizes
+
 # The files of a run, which nanochat/training/ writes and nanochat/evaluation/ adds to. (A test compares the names.)
 RUNS = "lightning_logs"
 SUMMARY, CONFIG, METRICS, EVALUATION = "summary.json", "config.yaml", "metrics.csv", "evaluation.json"
@@ -79,7 +81,7 @@ class Run:
     @property
     def size_bytes(self) -> int:
         """Of everything in its folder."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        return sum(file_sizes(self.folder))
 
     @property
     def checkpoints(self) -> dict[str, Path]:

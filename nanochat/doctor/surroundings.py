@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from nanochat.cache import cache_root
+from nanochat.cache import cache_root, file_sizes
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, amount
 
 HUB = "https://huggingface.co"
@@ -97,7 +97,7 @@ def cache() -> Check:
     except OSError as error:
         said = f"{folder} cannot be written to ({error.strerror})"
         return Check("cache", PROBLEM, said, "set NANOCHAT_CACHE to a folder of yours", facts)
-    size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    size = sum(file_sizes(folder))
     facts["size_bytes"] = size
     return Check("cache", OK, f"{amount(size)} in {folder} (`runs --caches` lists it)", facts=facts)
 

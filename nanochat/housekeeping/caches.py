@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nanochat.cache import cache_root
+from nanochat.cache import cache_root, file_sizes
 from nanochat.housekeeping.removal import remove_folder
-from nanochat.training.console import size
+from nanochat.training.console import grid, size
 
 CACHES = {  # below the cache's folder: nothing else there is ever removed
     "tokens": "texts as tokens",
@@ -46,8 +46,8 @@ def find_caches() -> list[Cache]:
     for name, what in CACHES.items():
         folder = cache_root() / name
         if folder.is_dir() and not folder.is_symlink():
-            files = [path for path in folder.rglob("*") if path.is_file()]
-            found.append(Cache(name, what, folder, sum(path.lstat().st_size for path in files), len(files)))
+            sizes = file_sizes(folder)
+            found.append(Cache(name, what, folder, sum(sizes), len(sizes)))
     return sorted(found, key=lambda cache: cache.size_bytes)
 
 
@@ -73,7 +73,5 @@ def clear(caches: Sequence[Cache]) -> int:
 def table(caches: Sequence[Cache]) -> str:
     """A line for each."""
     rows = [(cache.name, size(cache.size_bytes), f"{cache.files:,} files", cache.what) for cache in caches]
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
-    lines = [f"{n:<{widths[0]}}  {s:>{widths[1]}}  {f:>{widths[2]}}  {w}" for n, s, f, w in rows]
-    total = sum(cache.size_bytes for cache in caches)
-    return "\n".join([*lines, *([""] if lines else []), f"{size(total)} in {cache_root()}"])
+    total = f"{size(sum(cache.size_bytes for cache in caches))} in {cache_root()}"
+    return f"{grid(rows, right=(1, 2))}\n\n{total}" if rows else total
