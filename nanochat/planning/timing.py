@@ -10,15 +10,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from nanochat.data.batches import VAL_BATCH_TOKENS
 from nanochat.data.made_up import MadeUpRows
 from nanochat.data.module import VAL_ROW
 from nanochat.planning.candidates import Candidate
 from nanochat.training.bare import fit_bare
 from nanochat.training.hardware import synchronize
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import expected_memory, time_step
+from nanochat.training.plan import expected_memory
 from nanochat.training.steps import ends_step
+from nanochat.training.timing import time_scoring, time_step
 
 MOST_STEPS = 10_000
 SECONDS = 1.2  # that steps are timed for
@@ -98,25 +98,8 @@ class _Clock(Callback):
         times = (marks.diff() / self._period).sort().values
         step, usual = (float(times.quantile(q)) for q in (QUIET, 0.5))
         gpt = pl_module.gpt
-        memory = expected_memory(trainer, pl_module)
-        token = _scoring_seconds(trainer, pl_module)
+        token, memory = time_scoring(trainer, pl_module), expected_memory(trainer, pl_module)
         self.timing = Timing(step, token, memory, gpt.num_parameters, gpt.num_matmul_parameters, usual > BUSY * step)
-
-
-def _scoring_seconds(trainer: Trainer, module: LanguageModel) -> float:
-    """Seconds to score a held-out token: the quickest of three batches."""
-    length = min(VAL_ROW, module.gpt.context)
-    rows = max(1, VAL_BATCH_TOKENS // 4 // length)
-    ids = torch.randint(module.gpt.vocab_size, (rows, length), device=module.device)
-    best = float("inf")
-    for _ in range(3):
-        synchronize(module.device)
-        started = time.perf_counter()
-        with torch.no_grad(), trainer.precision_plugin.val_step_context():
-            module.gpt.losses(ids, ids)
-        synchronize(module.device)
-        best = min(best, time.perf_counter() - started)
-    return best / ids.numel()
 
 
 def time_candidate(candidate: Candidate, accelerator: str, precision: str, compiled: bool = False) -> Timing | None:

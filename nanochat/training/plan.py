@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import psutil
@@ -14,21 +10,17 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
 
-from nanochat.data.batches import VAL_BATCH_TOKENS
 from nanochat.data.module import RowsDataModule
-from nanochat.training.compiling import compile_now
 from nanochat.training.console import count, duration, say, size, table
-from nanochat.training.hardware import available_memory, describe, synchronize
-from nanochat.training.language_model import LanguageModel, random_batch
+from nanochat.training.hardware import available_memory, describe
+from nanochat.training.language_model import LanguageModel
 from nanochat.training.memory import COMPILER, PROCESS, WORKSPACE, training_memory
-from nanochat.training.sharding import FullyShardedStrategy, let_go
+from nanochat.training.sharding import FullyShardedStrategy
 from nanochat.training.steps import ends_step, find_callback, validations_left
 from nanochat.training.throughput import Throughput
+from nanochat.training.timing import time_step
 
-TIMED_SECONDS = 0.5  # micro-steps are timed for about this long
-SLOW = 2.0  # seconds; what takes longer is timed twice, all else three times or more
 AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoints, takes so much of a timed one's time
 ENDING_SECONDS = 2.5  # between the last step and the end: the checkpoint, the samples, what Python clears away
 VALIDATING = 0.04  # of the time given may be spent in validations on the way; but one there is always
@@ -235,77 +227,3 @@ def check_memory(trainer: Trainer, module: LanguageModel) -> None:
             "available: "
             "lower --data.batch_size (the result stays the same) or --model.depth"
         )
-
-
-def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
-    """Seconds to train one step and to score one held-out token, from a few real steps that leave no trace.
-
-    The optimizer runs with a learning rate of zero and a state of its own, so weights and state stay what they are.
-    """
-    data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
-    device = trainer.strategy.root_device
-    optimizer = trainer.strategy.optimizers[0]
-    averages = module.training_averages()
-    batch = module.example_batch()
-    length = data.held_out.length
-    held_out = random_batch(data.vocab_size, max(1, VAL_BATCH_TOKENS // 4 // length), length, device)
-
-    def last_micro_step() -> None:
-        loss = trainer.strategy.training_step(batch, 0)
-        assert isinstance(loss, Tensor)
-        loss.backward()  # under DDP, gradients travel meanwhile
-
-    def micro_step() -> None:
-        with block_gradients():
-            last_micro_step()
-
-    block_gradients = getattr(trainer.strategy, "block_backward_sync", nullcontext)  # Lightning's, where there are many
-
-    def seconds(work: Callable[[], object], least: float) -> float:
-        work()  # the first time is slow: memory is taken, kernels are chosen
-        synchronize(device)
-        start = time.perf_counter()
-        work()
-        synchronize(device)
-        once = time.perf_counter() - start
-        # All devices as often as the first one says, because they may have to wait for each other. Never once alone: if
-        # something else had the processor just then, a whole run would be planned by it.
-        samples = [once]
-        for _ in range(trainer.strategy.broadcast(max(2 if once < SLOW else 1, int(least / once)))):
-            start = time.perf_counter()
-            work()
-            synchronize(device)
-            samples.append(time.perf_counter() - start)
-        return statistics.median_low(samples)
-
-    if module.gpt.compiled_trunk is not None:
-        compile_now(module, last_micro_step)
-    micro = last = seconds(last_micro_step, TIMED_SECONDS)
-    if trainer.world_size > 1 and trainer.accumulate_grad_batches > 1:
-        micro = seconds(micro_step, TIMED_SECONDS)
-
-    state, rates = optimizer.state, [group["lr"] for group in optimizer.param_groups]
-    optimizer.state = defaultdict(dict)
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
-    period = max(group["every"] for group in optimizer.param_groups)  # steps until all parameters have moved
-
-    def update_all() -> None:
-        for _ in range(period):
-            optimizer.step()
-
-    update = seconds(update_all, 0.1) / period
-    optimizer.state = state
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
-    optimizer.zero_grad()
-
-    def validate() -> None:
-        with torch.no_grad(), trainer.precision_plugin.val_step_context():
-            module.gpt.losses(*held_out)
-
-    forward = seconds(validate, 0.1)
-    let_go(module.gpt)
-    module.take_training_averages(averages)
-    scored_token = forward / held_out[0].numel() / trainer.world_size
-    return micro * (trainer.accumulate_grad_batches - 1) + last + update, scored_token

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import Plan, time_step
+from nanochat.training.plan import Plan
+from nanochat.training.timing import time_step
 from tests.cli.tools import tiny_options, train
 
 

@@ -1,0 +1,101 @@
+"""How long a step and a score take: a few real ones that leave no trace."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from nanochat.data.batches import VAL_BATCH_TOKENS
+from nanochat.data.module import RowsDataModule
+from nanochat.training.compiling import compile_now
+from nanochat.training.hardware import synchronize
+from nanochat.training.language_model import LanguageModel, random_batch
+from nanochat.training.sharding import let_go
+
+STEP_SECONDS, SHORT_SECONDS = 0.5, 0.1  # micro-steps, and all else, are timed for about this long
+SLOW = 2.0  # seconds; what takes longer is timed twice, all else three times or more
+
+
+def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
+    """Seconds to train one step and to score one held-out token, from a few real steps that leave no trace.
+
+    The optimizer runs with a learning rate of zero and a state of its own, so weights and state stay what they are.
+    """
+    optimizer = trainer.strategy.optimizers[0]
+    averages = module.training_averages()
+    batch = module.example_batch()
+
+    def last_micro_step() -> None:
+        loss = trainer.strategy.training_step(batch, 0)
+        assert isinstance(loss, Tensor)
+        loss.backward()  # under DDP, gradients travel meanwhile
+
+    def micro_step() -> None:
+        with block_gradients():
+            last_micro_step()
+
+    block_gradients = getattr(trainer.strategy, "block_backward_sync", nullcontext)  # Lightning's, where there are many
+    if module.gpt.compiled_trunk is not None:
+        compile_now(module, last_micro_step)
+    micro = last = _usual_seconds(trainer, last_micro_step, STEP_SECONDS)
+    if trainer.world_size > 1 and trainer.accumulate_grad_batches > 1:
+        micro = _usual_seconds(trainer, micro_step, STEP_SECONDS)
+
+    state, rates = optimizer.state, [group["lr"] for group in optimizer.param_groups]
+    optimizer.state = defaultdict(dict)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    period = max(group["every"] for group in optimizer.param_groups)  # steps until all parameters have moved
+
+    def update_all() -> None:
+        for _ in range(period):
+            optimizer.step()
+
+    update = _usual_seconds(trainer, update_all, SHORT_SECONDS) / period
+    optimizer.state = state
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    optimizer.zero_grad()
+    scored_token = time_scoring(trainer, module) / trainer.world_size
+    module.take_training_averages(averages)
+    return micro * (trainer.accumulate_grad_batches - 1) + last + update, scored_token
+
+
+def time_scoring(trainer: Trainer, module: LanguageModel) -> float:
+    """Seconds in which one device scores a held-out token."""
+    data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    length = data.held_out.length
+    rows = random_batch(data.vocab_size, max(1, VAL_BATCH_TOKENS // 4 // length), length, trainer.strategy.root_device)
+
+    def score() -> None:
+        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+            module.gpt.losses(*rows)
+
+    seconds = _usual_seconds(trainer, score, SHORT_SECONDS)
+    let_go(module.gpt)
+    return seconds / rows[0].numel()
+
+
+def _usual_seconds(trainer: Trainer, work: Callable[[], object], least: float) -> float:
+    """The median of several times, over about so many seconds or more."""
+    device = trainer.strategy.root_device
+
+    def once() -> float:
+        started = time.perf_counter()
+        work()
+        synchronize(device)
+        return time.perf_counter() - started
+
+    once()  # the first time is slow: memory is taken, kernels are chosen
+    first = once()
+    # All devices as often as the first one says, because they may have to wait for each other. Never once alone: if
+    # something else had the processor just then, a whole run would be planned by it.
+    more = trainer.strategy.broadcast(max(2 if first < SLOW else 1, int(least / first)))
+    return statistics.median_low([first, *(once() for _ in range(more))])
