@@ -1,0 +1,30 @@
+"""The page on figures describes those that there are, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nanochat.analysis.figure import Options
+from nanochat.analysis.history import History
+from nanochat.analysis.one.recipes import recipes as of_one
+from nanochat.analysis.several.groups import groups
+from nanochat.analysis.several.recipes import recipes as of_several
+from nanochat.runs import read_run
+from tests.analysis.folders import write_run
+
+PAGE = Path(__file__).parents[2] / "docs" / "analysis.md"
+
+
+def test_every_figure_is_described(tmp_path: Path) -> None:
+    on_gpu = {"device": "NVIDIA H100", "tokens_per_second": 9000.0}
+    folders = [
+        write_run(tmp_path, version=depth, model__depth=depth, summary={"flops_per_token": 1000 * depth})
+        for depth in (1, 2, 3)
+    ]
+    folders.append(write_run(tmp_path, version=4, model__depth=3, summary=on_gpu))
+    histories = [History(read_run(folder)) for folder in folders]
+    found = [*of_one(histories[0], Options(), quick=False), *of_several(histories, groups(histories))]
+    rows = re.findall(r"^\| (`.*?) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    described = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(described) == sorted(recipe.name for recipe in found)
