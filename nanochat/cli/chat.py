@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -102,7 +101,4 @@ def _call(options: Sequence[str]) -> None:
     settings = parser.parse_args(list(options)).as_dict()
     if not settings["prompt"].strip() and any(word.split("=")[0] == "--prompt" for word in options):
         raise UsageError("there is no question in --prompt")
-    try:
-        chat(**settings)
-    except BrokenPipeError:  # whoever reads has read enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left need go nowhere
+    chat(**settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from nanochat.cli.parser import OneLineErrors
 
 KEY = "NANOCHAT_API_KEY"
 OWN = ("127.0.0.1", "localhost", "::1")  # where only this machine reaches the server
+HOST, ORIGIN = r"[\w.-]+", r"https?://[^\s/]+"
 
 
 def serve(
@@ -26,13 +28,14 @@ def serve(
     allow_hosts: str = "",
     allow_origins: str = "",
     root: str = ".",
+    device: str = "cpu",
 ) -> None:
     """Serves a model until Ctrl-C: the page to talk to it, and the API.
 
     Args:
-        ckpt_path: A checkpoint file, or the folder of a run; null takes the newest chat model, or if there is none the
-            newest model.
-        name: The name of the run, instead: of its newest one.
+        ckpt_path: The model: a file, a run's folder, or last or best of the newest run. null takes the newest chat
+            model, or the newest base model if none was fine-tuned.
+        name: Of the runs to take the newest from; "tiny" finds what was fine-tuned from it, tiny-chat, first.
         host: Who can reach it: 127.0.0.1 is this machine alone, 0.0.0.0 the network.
         port: The port; 0 takes a free one.
         api_key: A key that requests must bring. The variable NANOCHAT_API_KEY says it without showing it to other users
@@ -43,12 +46,13 @@ def serve(
         allow_hosts: Names that the server is reached by besides this machine's, with commas in between.
         allow_origins: Pages from elsewhere that may use it, such as http://localhost:3000, with commas in between.
         root: The folder that lightning_logs is in.
+        device: Where the model runs: cpu, cuda or mps. A small one is quickest on the CPU.
     """
-    if ckpt_path is not None and name is not None:
-        raise UsageError("--ckpt_path and --name both say which model: give one of them")
     for option, value, least in (("at_once", at_once, 1), ("waiting", waiting, 0), ("per_minute", per_minute, 0)):
         if value is not None and value < least:
             raise UsageError(f"--{option} must be at least {least}, not {value}")
+    hosts = _split(allow_hosts, HOST, "--allow_hosts takes names without a port, such as box.lan")
+    origins = _split(allow_origins, ORIGIN, "--allow_origins takes addresses such as http://localhost:3000")
     key = api_key if api_key is not None else os.environ.get(KEY) or None
     if key is not None and (not key or not key.isascii() or not key.isprintable() or key != key.strip()):
         raise UsageError("the API key must be letters, digits and signs of ASCII")
@@ -58,17 +62,17 @@ def serve(
     listener = bind(host, port)
     with listener:
         from nanochat.serving.app import new_app
+        from nanochat.serving.find import choose, only_completes
         from nanochat.serving.model import load
         from nanochat.serving.places import fitting_places
         from nanochat.serving.worker import Worker
 
-        model = load(ckpt_path or name, root, program=program_name())
+        model = load(choose(ckpt_path, name, root, program_name()), device=device)
         worker = Worker(model.engine, at_once or fitting_places(model.gpt), waiting)
-        app = new_app(model, worker, key, _split(allow_hosts), _split(allow_origins), per_minute)
+        app = new_app(model, worker, key, hosts, origins, per_minute)
         print(f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} ({model.path})")
         if not model.is_chat:
-            print("It is a base model: it goes on with any text, but answers no question. To make an assistant of it:")
-            print(f"  {program_name()} fit --config configs/tiny.yaml --config configs/chat.yaml")
+            print(only_completes(model.name, model.path, program_name()))
         if host not in OWN and key is None:
             print("Everybody on the network can use it: --api_key=... asks for a key.", file=sys.stderr)
         print(f"Serving at {address_of(listener, host)}  (Ctrl-C stops)", flush=True)
@@ -81,8 +85,13 @@ def serve(
             raise KeyboardInterrupt
 
 
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _split(text: str, form: str, wanted: str) -> list[str]:
+    """The parts between commas, as browsers write them: in small letters, with no slash at the end."""
+    parts = [part.strip().rstrip("/").lower() for part in text.split(",") if part.strip()]
+    for part in parts:
+        if not re.fullmatch(form, part):
+            raise UsageError(f"{wanted}, not {part}")
+    return parts
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -67,7 +67,7 @@ class Decoder:
                     f"context of {self.context}"
                 )
             if min(new) < 0 or max(new) >= self.vocab_size:
-                raise ValueError(f"there is no token {max(new)} in a vocabulary of {self.vocab_size}")
+                raise ValueError(f"tokens must be from 0 to {self.vocab_size - 1}, not from {min(new)} to {max(new)}")
         for stream, new in zip(streams, tokens, strict=True):
             stream.extend(new)
         return self.forward.read(list(streams), [len(new) for new in tokens])

@@ -8,6 +8,7 @@ the others.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 
 from nanochat.inference.decoder import Decoder
@@ -20,7 +21,7 @@ PROMPT_PIECE = 64  # tokens of a prompt read in a step: others need not wait lon
 
 
 class Engine:
-    """Writes texts with one model. Not for several threads at a time: whoever serves many people steps it from one.
+    """Writes texts with one model. Several threads may use it: a step, whoever takes it, goes on with the texts of all.
 
     Args:
         gpt: the model.
@@ -31,6 +32,7 @@ class Engine:
     def __init__(self, gpt: GPT, tokenizer: Tokenizer, build: bool = True) -> None:
         self.decoder, self.tokenizer = Decoder(gpt, build), tokenizer
         self.active: list[Generation] = []
+        self._lock = threading.RLock()  # one step at a time, and nobody takes in the middle of it what is written
 
     @property
     def context(self) -> int:
@@ -79,7 +81,8 @@ class Engine:
             for n in range(count)
         ]
         generations[0].siblings = generations[1:]  # they join when their common prompt has been read
-        self.active.append(generations[0])
+        with self._lock:
+            self.active.append(generations[0])
         return generations
 
     def step(self) -> list[Generation]:
@@ -88,35 +91,37 @@ class Engine:
         Returns:
             Those that have something new (:meth:`Generation.take`), or are finished.
         """
-        self.active = [g for g in self.active if g.finished is None or g.siblings]
-        if not self.active:
-            return []
-        pieces = [generation.pending[:PROMPT_PIECE] for generation in self.active]
-        logits = self.decoder.read([generation.stream for generation in self.active], pieces)
-        ready: list[tuple[Generation, int]] = []  # whose next token is to be chosen, and the row of its logits
-        for row, (generation, piece) in enumerate(zip(list(self.active), pieces, strict=True)):
-            del generation.pending[: len(piece)]
-            if not generation.pending:
-                for sibling in generation.siblings:
-                    if sibling.finished is None:
-                        sibling.begin_like(generation)
-                        self.active.append(sibling)
-                ready += [(one, row) for one in (generation, *generation.siblings) if one.finished is None]
-                generation.siblings = []
-        if ready:
-            generations = [generation for generation, _ in ready]
-            texts = [generation.stream.ids for generation in generations] if _penalizes(generations) else None
-            chosen = choose(logits[[row for _, row in ready]], [g.sampler for g in generations], texts)
-            for generation, token in zip(generations, chosen, strict=True):
-                generation.add(token)
-        self.active = [g for g in self.active if g.finished is None or g.siblings]
-        return [generation for generation, _ in ready]
+        with self._lock:
+            self.active = [g for g in self.active if g.finished is None or g.siblings]
+            if not self.active:
+                return []
+            pieces = [generation.pending[:PROMPT_PIECE] for generation in self.active]
+            logits = self.decoder.read([generation.stream for generation in self.active], pieces)
+            ready: list[tuple[Generation, int]] = []  # whose next token is to be chosen, and the row of its logits
+            for row, (generation, piece) in enumerate(zip(list(self.active), pieces, strict=True)):
+                del generation.pending[: len(piece)]
+                if not generation.pending:
+                    for sibling in generation.siblings:
+                        if sibling.finished is None:
+                            sibling.begin_like(generation)
+                            self.active.append(sibling)
+                    ready += [(one, row) for one in (generation, *generation.siblings) if one.finished is None]
+                    generation.siblings = []
+            if ready:
+                generations = [generation for generation, _ in ready]
+                texts = [generation.stream.ids for generation in generations] if _penalizes(generations) else None
+                chosen = choose(logits[[row for _, row in ready]], [g.sampler for g in generations], texts)
+                for generation, token in zip(generations, chosen, strict=True):
+                    generation.add(token)
+            self.active = [g for g in self.active if g.finished is None or g.siblings]
+            return [generation for generation, _ in ready]
 
     def cancel(self, generation: Generation) -> None:
         """Ends a text where it is; its place is free at once."""
-        if generation.finished is None:
-            generation.finish("cancelled")
-        self.active = [g for g in self.active if g.finished is None or g.siblings]
+        with self._lock:
+            if generation.finished is None:
+                generation.finish("cancelled")
+            self.active = [g for g in self.active if g.finished is None or g.siblings]
 
     def stream(self, generation: Generation) -> Iterator[tuple[str, str]]:
         """Works until a text is finished, and yields what comes: (kind, text) as of :meth:`Generation.take`.
@@ -125,8 +130,10 @@ class Engine:
         """
         try:
             while generation.finished is None:
-                self.step()
-                yield from generation.take()
+                with self._lock:
+                    self.step()
+                    new = generation.take()
+                yield from new
             yield from generation.take()
         finally:
             self.cancel(generation)

@@ -42,17 +42,23 @@ def new_app(
         worker: runs its engine.
         api_key: what requests must bring, if it is not None.
         allow_hosts: names that the server may be addressed by, besides this machine's.
-        allow_origins: origins of other pages that may use it.
+        allow_origins: origins of other pages that may use it, as browsers send them.
         per_minute: requests to write something, from each address; 0 for any number.
     """
     # FastAPI's own pages load scripts from elsewhere
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     install(app)
-    if allow_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(
         Guard, api_key=api_key, allow_hosts=allow_hosts, allow_origins=allow_origins, per_minute=per_minute
     )
+    if allow_origins:  # around the guard: such a page is to read its refusals, and when to come back
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=allow_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After"],
+        )
     usual = Sampling(temperature=model.temperature())
     about = {
         "id": model.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,10 @@ TUNED = ("{}-chat", "{}-reinforce")  # the names of the runs that make an assist
 TRAIN = (
     "train one with `{0} fit --config configs/tiny.yaml`, then make an assistant of it with "
     "`{0} fit --config configs/tiny.yaml --config configs/chat.yaml`"
+)
+ONLY_COMPLETES = (
+    "This is a base model: it goes on with what you write, but answers no question.\n"
+    "An assistant is made of it by\n  {} fit --config {} --config configs/chat.yaml"
 )
 
 
@@ -56,9 +61,11 @@ def choose(ckpt_path: str | None, name: str | None, root: str = ".", program: st
     """The checkpoint that --ckpt_path and --name ask for; the arguments of a command, left out where they are None.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or two are meant.
     """
     if ckpt_path not in (None, LAST, BEST):
+        if name is not None:
+            raise ValueError(f"--ckpt_path={ckpt_path} and --name={name} both say which model: give one of them")
         return find_model(ckpt_path, root, program)
     path = find_model(name, root, program)
     if ckpt_path != BEST:
@@ -94,3 +101,17 @@ def is_chat(path: Path) -> bool:
             return any(kind.encode() in content for kind in (CHAT, QUESTIONS))
     except (OSError, StopIteration, zipfile.BadZipFile):
         return False
+
+
+def only_completes(name: str, path: Path, program: str) -> str:
+    """What to say of a base model, with the command that makes an assistant of it.
+
+    Args:
+        name: of its run.
+        path: its checkpoint.
+        program: how the user calls the command line.
+    """
+    tier = Path("configs", f"{name}.yaml")
+    if tier.is_file():
+        return ONLY_COMPLETES.format(program, tier)
+    return ONLY_COMPLETES.format(program, "configs/tiny.yaml") + f" --start_from={shlex.quote(str(path))}"

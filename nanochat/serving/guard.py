@@ -67,7 +67,7 @@ class Guard:
         app: what is guarded.
         api_key: what requests to /v1 must bring; none if None.
         allow_hosts: names that this server may be addressed by, besides.
-        allow_origins: origins of other pages that may use the API, such as http://localhost:3000.
+        allow_origins: origins of other pages that may use the API, as browsers send them: http://localhost:3000.
         per_minute: requests to write something, from each address; 0 for any number.
     """
 
@@ -83,7 +83,7 @@ class Guard:
         self._key = api_key.encode() if api_key is not None else None
         name = socket.gethostname().lower()
         self._hosts = {"localhost", name, f"{name.split('.')[0]}.local", *map(str.lower, allow_hosts)}
-        self._origins = {origin.lower().rstrip("/") for origin in allow_origins}
+        self._origins = set(allow_origins)
         self._rate = Rate(per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,11 +112,11 @@ class Guard:
         if not self._knows(host):
             raise ApiError(403, "this server does not go by that name: start it with --allow_hosts", "host_not_allowed")
         origin = headers.get("origin")
-        if origin is not None and origin.lower() not in self._origins and not _same(origin, host):
+        if origin is not None and origin not in self._origins and not _same(origin, host):
             raise ApiError(
                 403, "pages from elsewhere may not use this server: start it with --allow_origins", "origin_not_allowed"
             )
-        if not scope["path"].startswith("/v1/") or scope["method"] == "OPTIONS":
+        if not scope["path"].startswith("/v1/"):
             return
         if self._key is not None:
             kind, _, given = headers.get("authorization", "").partition(" ")

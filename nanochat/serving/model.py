@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Model:
 
     def __init__(self, gpt: GPT, tokenizer: Tokenizer, path: Path, is_chat: bool) -> None:
         self.gpt, self.tokenizer, self.path, self.is_chat = gpt, tokenizer, path, is_chat
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()  # two threads that ask first must not make an engine each
         run = path.absolute().parent.parent
         self.name = run.parent.name if run.name.startswith("version_") else path.stem
 
@@ -49,10 +51,12 @@ class Model:
         """Tokens that it can take in and write, all together."""
         return self.gpt.context
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
         """What writes its texts; made, and compiled on this machine's first time, when it is first needed."""
-        return Engine(self.gpt, self.tokenizer)
+        with self._lock:
+            self._engine = self._engine or Engine(self.gpt, self.tokenizer)
+        return self._engine
 
     def generate(self, prompt: str, **options: Any) -> str:
         """What the model adds to a text.
@@ -160,16 +164,29 @@ def load(
             newest fine-tuned one is taken, or the newest ("tiny" finds tiny-chat as well); or None for the newest chat
             model of all, or the newest model if none was fine-tuned.
         root: the folder that lightning_logs is in.
-        device: where it runs. A small model is quickest on the CPU.
+        device: where it runs: "cpu", "cuda" or "mps". A small model is quickest on the CPU.
         program: how the user calls the command line, for what an error proposes.
 
     Raises:
-        ValueError: if there is no such model or its file is damaged, in one line that says what to do.
+        ValueError: if there is no such model or device, or the file is damaged, in one line that says what to do.
     """
+    place = usable_device(device)
     path = find_model(what, root, program)
     saved = read_model(path)
     gpt = saved.gpt
     # copied, as the file may be written anew while the model lives; and assigned, as nothing is there to copy them to
     gpt.load_state_dict({name: weight.float().clone() for name, weight in saved.weights.items()}, assign=True)
     gpt.cos, gpt.sin = rotation_table(gpt.context, gpt.shape.head_dim)  # no part of a checkpoint
-    return Model(gpt.to(torch.device(device)).eval().requires_grad_(False), saved.tokenizer, path, is_chat(path))
+    return Model(gpt.to(place).eval().requires_grad_(False), saved.tokenizer, path, is_chat(path))
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: if there is none that torch can use here.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter of a torch that was built without that kind
+        raise ValueError(f"there is no device {name} here that torch can use; cpu there always is") from error

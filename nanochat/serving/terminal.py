@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Protocol
 
 from nanochat.serving.commands import is_command, run_command
+from nanochat.serving.find import only_completes
 from nanochat.serving.keyboard import stoppable
-from nanochat.serving.model import Model
 from nanochat.serving.screen import PlainScreen, RichScreen
 from nanochat.serving.session import Session
 
 Screen = PlainScreen | RichScreen
-ONLY_COMPLETES = (
-    "This is a base model: it goes on with what you write, but answers no question. An assistant is made of it by\n"
-    "  {} fit --config {} --config configs/chat.yaml"
-)
 DROPPED = "The oldest {} messages no longer fit into the model's {:,} tokens: it has answered without them."
 
 
@@ -95,18 +90,13 @@ def answer_once(session: Session, question: str, screen: Screen, program: str) -
         ValueError: if the question leaves no room for an answer.
     """
     if not session.model.is_chat:
-        print(_only_completes(session.model, program), file=sys.stderr)
+        print(only_completes(session.model.name, session.model.path, program), file=sys.stderr)
     screen.show(session.ask(question), markdown=session.model.is_chat, before="" if session.model.is_chat else question)
-
-
-def _only_completes(model: Model, program: str) -> str:
-    tier = Path("configs", f"{model.name}.yaml")
-    return ONLY_COMPLETES.format(program, tier if tier.is_file() else "configs/tiny.yaml")
 
 
 def _greet(session: Session, screen: Screen, program: str) -> None:
     model = session.model
     lines = [f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} tokens"]
     if not model.is_chat:
-        lines.append(_only_completes(model, program))
+        lines.append(only_completes(model.name, model.path, program))
     screen.note("\n".join([*lines, "/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves."]))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.cli import main
+from nanochat.cli.errors import EXIT_UNHEARD
 from tests.cli.tools import ROOT
 from tests.serving.checkpoints import write_checkpoint, write_run
 
@@ -50,7 +51,7 @@ def test_a_reader_that_has_read_enough_is_no_error(root: Path) -> None:
     assert os.read(reading, 1)
     os.close(reading)
     assert chat.communicate(timeout=60)[1] == b""
-    assert chat.returncode == 0
+    assert chat.returncode == EXIT_UNHEARD
 
 
 def run(*options: str) -> int:
@@ -91,6 +92,8 @@ def test_a_base_model_completes_and_says_so_beside(root: Path, capsys: pytest.Ca
         (["--prompt=x", "--top_k=many"], "--top_k=many is not possible: expected a whole number"),
         (["--prompt=x", "--name=tony"], "there is no run tony below"),
         (["--prompt=x", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
+        (["--prompt=x", "--ckpt_path=nowhere.ckpt", "--name=tiny"], "both say which model: give one of them"),
+        (["--prompt=x", "--device=abacus"], "there is no device abacus here that torch can use"),
         (["--prompt=" + 300 * "x"], "the last message is too long"),
     ],
 )

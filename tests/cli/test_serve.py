@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from nanochat.cli.serve import ORIGIN, _split
 from nanochat.training.model_files import write_model
 from tests.cli.tools import ROOT, command
 from tests.serving.tools import random_model, running
@@ -57,7 +58,7 @@ def test_it_answers_and_ends_at_once(
 ) -> None:
     program, url, lines = started
     assert "babbler: 29,248 parameters" in lines[0]
-    assert "It is a base model" in "".join(lines)
+    assert "This is a base model" in "".join(lines)
     with httpx.stream("POST", f"{url}/v1/completions", json={"prompt": "a", "stream": True}) as answer:
         assert answer.status_code == 200
         program.send_signal(ending)
@@ -86,6 +87,9 @@ def test_a_port_that_is_taken_is_told_in_one_line(checkpoint: Path) -> None:
         (["--host=203.0.113.7"], "is no address of this machine"),
         (["--ckpt_path=a", "--name=b"], "give one of them"),
         (["--at_once=0"], "--at_once must be at least 1"),
+        (["--allow_hosts=box.lan:8000"], "--allow_hosts takes names without a port, such as box.lan, not box.lan:8000"),
+        (["--allow_origins=*"], "--allow_origins takes addresses such as http://localhost:3000, not *"),
+        (["--allow_origins=http://a.b/c"], "such as http://localhost:3000, not http://a.b/c"),
         (["--api_key=\u00e9"], "must be letters, digits and signs of ASCII"),
         (["--api_kye=1"], "there is no option --api_kye, did you mean --api_key?"),
         (["--name=nobody", "--port=0"], "there is no run nobody"),
@@ -101,3 +105,7 @@ def test_what_is_not_possible_is_told_in_one_line(
     assert error.startswith("nanochat: error: ")
     assert expected in error
     assert error.count("\n") == 1
+
+
+def test_origins_are_taken_as_browsers_write_them() -> None:
+    assert _split(" http://Localhost:3000/ ,https://a.b,", ORIGIN, "") == ["http://localhost:3000", "https://a.b"]

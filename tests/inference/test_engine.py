@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -24,11 +25,10 @@ def engine() -> Engine:
     return Engine(random_gpt(vocab_size=265, context=64), TOKENIZER)
 
 
-def script(monkeypatch: pytest.MonkeyPatch, *tokens: int) -> list[list[int]]:
-    """Makes the engine choose these tokens, whatever the model says; returns what the model gets to read."""
+def script(monkeypatch: pytest.MonkeyPatch, *tokens: int) -> None:
+    """Makes the engine choose these tokens, whatever the model says."""
     coming = itertools.chain(tokens, itertools.repeat(SPECIAL["<|assistant_end|>"]))
     monkeypatch.setattr(engine_module, "choose", lambda logits, samplers, texts: [next(coming) for _ in samplers])
-    return []
 
 
 def special(name: str) -> int:
@@ -61,6 +61,17 @@ def test_texts_that_come_and_go_are_as_if_alone(engine: Engine) -> None:
             engine.step()
     engine.run(together)
     assert [generation.tokens for generation in together] == alone
+    assert engine.active == []
+
+
+def test_threads_that_write_at_once_do_not_disturb_each_other(engine: Engine) -> None:
+    def write(n: int) -> str:
+        (generation,) = engine.start([TOKENIZER.bos, n], WARM, 40, seed=n)
+        return "".join(text for _, text in engine.stream(generation))
+
+    alone = [write(n) for n in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(write, [*range(4)] * 10)) == alone * 10
     assert engine.active == []
 
 

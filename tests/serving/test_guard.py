@@ -57,7 +57,22 @@ def test_pages_and_names_that_were_allowed_are_answered() -> None:
         refused = httpx.options(
             f"{server.url}/v1/completions", headers=headers | asks | {"Origin": "http://evil.example"}
         )
-        assert refused.status_code == 403
+        assert refused.status_code == 400
+        assert "access-control-allow-origin" not in refused.headers
+
+
+def test_a_page_that_was_allowed_can_read_why_it_is_refused() -> None:
+    with running(allow_origins=["http://localhost:3000"], api_key="secret", per_minute=4) as server:
+        url, origin = f"{server.url}/v1/completions", {"Origin": "http://localhost:3000"}
+        asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        assert httpx.options(url, headers=origin | asks).status_code == 200  # browsers ask without the key
+        without = httpx.post(url, json=BODY, headers=origin)
+        headers = origin | {"Authorization": "Bearer secret"}
+        often = [httpx.post(url, json=BODY, headers=headers) for _ in range(2)][-1]
+    for refused, status in ((without, 401), (often, 429)):
+        assert refused.status_code == status
+        assert refused.headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert often.headers["access-control-expose-headers"] == "Retry-After"
 
 
 def test_a_key_is_asked_for() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,8 @@ def test_last_and_best_are_words_of_the_command_line(runs: Path) -> None:
     best.write_bytes(path.read_bytes())
     assert choose("best", "tiny", str(runs)) == best
     best.unlink()
+    with pytest.raises(ValueError, match="both say which model: give one of them"):
+        choose(str(path), "tiny", str(runs))
 
 
 def test_no_checkpoint_is_read_to_find_the_newest(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,3 +215,11 @@ def test_importing_nanochat_imports_nothing_slow() -> None:
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         nanochat.lode  # noqa: B018
     assert {"load", "Model"} <= set(dir(nanochat))
+
+
+def test_threads_that_ask_first_share_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.serving.model.Engine", lambda *_: (time.sleep(0.1), object())[1])
+    model = attentive_model()
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: model.engine, range(2))
+    assert first is second
