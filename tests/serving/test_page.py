@@ -126,6 +126,47 @@ def test_a_reload_in_the_middle_keeps_what_had_come(page: Page, server: Running)
     assert page.locator(".its .text").inner_text()
 
 
+def test_two_tabs_have_a_conversation_each(page: Page, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    says("Yes.", monkeypatch)
+    other = opened(page.context.new_page(), server.url)
+    for tab, text in ((page, "One"), (other, "Two")):
+        ask(tab, text)
+        expect(tab.locator(".stats")).to_be_visible()
+    page.reload()
+    expect(page.locator(".mine .said")).to_have_text("One")
+    third = page.context.new_page()
+    third.goto(server.url)
+    expect(third.locator(".mine .said")).to_have_text("Two")  # what was said last
+    third.get_by_role("button", name="New chat").click()
+    third.reload()
+    expect(third.locator(".greeting")).to_be_visible()
+
+
+BROKEN = ("null", "{", '{"length": 3}', '[null, 7, {"role": "user", "content": 1}, {"role": "cook", "content": ""}]')
+
+
+def test_what_is_kept_may_be_broken(page: Page) -> None:
+    for kept in BROKEN:
+        fresh = page.context.new_page()
+        for name in ("messages", "previous", "settings", "draft", "theme"):
+            fresh.add_init_script(f"localStorage.setItem('nanochat.{name}', {kept!r})")
+        opened(fresh, page.url)
+        expect(fresh.get_by_role("button", name="Back to the last chat")).to_be_hidden()
+        ask(fresh, "Hello")
+        expect(fresh.locator(".stats")).to_be_visible()
+        assert fresh.complaints == []  # type: ignore[attr-defined]
+
+
+def test_a_conversation_goes_on_where_nothing_can_be_kept(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    says("Yes.", monkeypatch)
+    page.evaluate("localStorage.setItem('full', 'x'.repeat(5 * 2 ** 20 - 200))")
+    page.evaluate("sessionStorage.setItem('full', 'x'.repeat(5 * 2 ** 20 - 200))")
+    for number in range(3):
+        ask(page, "x" * 100)
+        expect(page.locator(".its .text")).to_have_text(["Yes."] * (number + 1))
+    assert page.complaints == []  # type: ignore[attr-defined]
+
+
 def test_an_answer_can_be_had_again_and_a_question_changed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(page, "One")
     expect(page.locator(".stats")).to_be_visible()

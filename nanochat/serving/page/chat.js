@@ -1,7 +1,7 @@
 // The conversation: what was said, and asking for what comes next. Knows nothing of how it looks.
 
 import { Refused, ServerGone, stream } from "./api.js";
-import { read, readMessages, write } from "./store.js";
+import { keepMessages, readMessages } from "./store.js";
 
 const KEEP_EVERY = 400; // milliseconds between two savings while an answer is coming
 
@@ -26,25 +26,25 @@ export class Chat extends EventTarget {
 
   keep() {
     this.keptAt = Date.now();
-    write("messages", this.messages.length ? this.messages : null);
+    keepMessages("messages", this.messages);
   }
 
   // Leaves the conversation, which can be fetched back once.
   begin() {
     this.stop();
-    if (this.messages.length) write("previous", this.messages);
+    if (this.messages.length) keepMessages("previous", this.messages);
     this.messages = [];
     this.keep();
     this.changed("list");
   }
 
   get hasPrevious() {
-    return read("previous", []).length > 0;
+    return readMessages("previous").length > 0;
   }
 
   restore() {
     this.messages = readMessages("previous");
-    write("previous", null);
+    keepMessages("previous", []);
     this.keep();
     this.changed("list");
   }

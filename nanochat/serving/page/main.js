@@ -171,8 +171,8 @@ $("latest").addEventListener("click", () => view.toEnd());
 // a page that is left loses its connections: that is no error to be shown when one comes back
 for (const kind of ["beforeunload", "pagehide"]) {
   addEventListener(kind, () => {
+    if (chat.busy) chat.keep();
     chat.stop();
-    chat.keep();
   });
 }
 

@@ -1,4 +1,5 @@
-// What stays when the page is reloaded: in this browser, and nowhere else.
+// What stays when the page is reloaded: in this browser, and nowhere else. Two tabs have a conversation each; one that
+// is opened anew goes on with what was last said in any of them.
 
 const PREFIX = "nanochat.";
 
@@ -20,11 +21,16 @@ export function write(name, value, storage = localStorage) {
   }
 }
 
+export function keepMessages(name, messages) {
+  write(name, messages, sessionStorage);
+  write(name, messages.length ? messages : null);
+}
+
 const isText = (value) => typeof value === "string";
 
 // The conversation as it was kept; whatever is not one any more is left out.
 export function readMessages(name) {
-  const kept = read(name, []);
+  const kept = read(name, null, sessionStorage) ?? read(name, []);
   if (!Array.isArray(kept)) return [];
   const good = (m) => m && (m.role === "user" || m.role === "assistant") && isText(m.content);
   return kept.filter(good).map((m) => ({

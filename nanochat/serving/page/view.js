@@ -41,9 +41,8 @@ async function copy(text, node) {
     area.remove();
     node.focus();
   }
-  const before = node.firstElementChild;
   node.replaceChildren(icon("done"));
-  setTimeout(() => node.replaceChildren(before), 1200);
+  setTimeout(() => node.replaceChildren(icon("copy")), 1200);
   say("Copied");
 }
 
@@ -83,7 +82,7 @@ export class View {
   // As often as the screen shows something new, not as often as something comes.
   drawSoon(message) {
     this.due.add(message);
-    if (this.due.size > 1 || this.frame) return;
+    if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
       const following = this.atEnd;
