@@ -88,19 +88,12 @@ class PromptsDataModule(LightningDataModule):
 
 
 def _ids(tokenizer: Tokenizer, record: dict[str, Any], is_chat: bool) -> list[int]:
+    if is_chat:
+        asked = record["messages"] if "messages" in record else [{"role": "user", "content": record["prompt"]}]
+        return render_prompt(tokenizer, asked)
     if "messages" in record:
-        if not is_chat:
-            raise ValueError('it has "messages", but this is a base model, which only goes on with a "prompt"')
-        return render_prompt(tokenizer, record["messages"])
-    text = record["prompt"]
-    return (
-        render_prompt(tokenizer, [{"role": "user", "content": text}])
-        if is_chat
-        else [
-            tokenizer.bos,
-            *tokenizer.encode(text),
-        ]
-    )
+        raise ValueError('it has "messages", but this is a base model, which only goes on with a "prompt"')
+    return [tokenizer.bos, *tokenizer.encode(record["prompt"])]
 
 
 def read_prompts(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -172,4 +172,7 @@ def _messages(session: Session) -> str:
 def _path(argument: str, command: str) -> Path:
     if not argument:
         raise ValueError(f"/{command} needs the name of a file: /{command} chat.json")
-    return Path(argument).expanduser()
+    try:
+        return Path(argument).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no user of the name in {argument}") from error

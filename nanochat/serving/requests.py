@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from nanochat.inference.sampling import Sampling
 from nanochat.serving.errors import ApiError
 
-PATIENCE = 20.0  # seconds in which a body has to arrive
+PATIENCE = 20.0  # seconds in which a request has to arrive: its head, and then its body
 MOST_MESSAGES = 1000
 MOST_TEXTS = 16  # that one request may ask for
 MOST_STOPS = 16

@@ -85,6 +85,8 @@ class RichScreen:
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             for kind, text in pieces:
                 if kind == TEXT:
+                    if call:
+                        call = self._print_call(call)
                     blocks, rest = whole_blocks(rest + text)
                     for block in blocks:
                         self._print_block(block)
@@ -101,7 +103,7 @@ class RichScreen:
                     drawn = time.monotonic()
             live.update(Text(), refresh=True)
         if call:
-            self._print_call(call, "no result")
+            self._print_call(call)
         self._print_block(rest)
         return None
 
@@ -110,7 +112,7 @@ class RichScreen:
             self.console.print(Block(block))
             self.console.print()
 
-    def _print_call(self, call: str, result: str) -> str:
+    def _print_call(self, call: str, result: str = "no result") -> str:
         """A line such as "12*34 = 408"; returns what is then left of the call: nothing."""
         self.console.print(Text(clean(f"{call} = {result}"), style="note"))
         return ""

@@ -1,7 +1,8 @@
-"""Runs the app with uvicorn: takes the port first, and stops without waiting for answers that are being written."""
+"""Runs the app with uvicorn: takes the port first, waits for nobody, and stops while answers are being written."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
@@ -10,7 +11,9 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from nanochat.serving.requests import PATIENCE
 from nanochat.serving.worker import Worker
 
 GRACE = 2  # seconds that open connections have to end when the server stops
@@ -55,6 +58,23 @@ def address_of(listener: socket.socket, host: str) -> str:
     return f"http://{name}:{listener.getsockname()[1]}"
 
 
+class Connection(H11Protocol):
+    """uvicorn's, which would let those who never finish a request keep as many connections as a process may have."""
+
+    _late: asyncio.TimerHandle  # closes it, unless a request is being answered
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._late = self.loop.call_later(PATIENCE, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._late.cancel()
+        elif self._late.cancelled():
+            self._late = self.loop.call_later(PATIENCE, self.transport.close)
+
+
 class Server(uvicorn.Server):
     """uvicorn, which would wait for the texts in work: here they end first, and their readers hear why."""
 
@@ -64,7 +84,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -11,7 +11,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from tests.serving.tools import Running, random_model, running
+from tests.serving.test_api import slow
+from tests.serving.tools import Running, random_model, running, until
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 JSON = {"Content-Type": "application/json"}
@@ -206,6 +207,33 @@ def test_a_body_that_grows_too_large_on_the_way_is_refused(server: Running) -> N
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, server: Running) -> None:
     monkeypatch.setattr("nanochat.serving.requests.PATIENCE", 0.2)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        connection.sendall(head + b"Content-Length: 50\r\n\r\n{")
+        connection.sendall(POST + b"Content-Length: 50\r\n\r\n{")
         assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /he", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_a_connection_on_which_no_whole_request_comes_is_closed(
+    first: bytes, monkeypatch: pytest.MonkeyPatch, server: Running
+) -> None:
+    monkeypatch.setattr("nanochat.serving.server.PATIENCE", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.05) as connection:
+        connection.sendall(first)
+        until(lambda: _dribbled(connection), 3)
+
+
+def _dribbled(connection: socket.socket) -> bool:
+    """Sends a byte, and takes what is answered; returns whether the connection is closed."""
+    try:
+        connection.sendall(b"x")
+        return connection.recv(10_000) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_an_answer_takes_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.serving.server.PATIENCE", 0.1)
+    with running() as server:
+        slow(server, 0.02)
+        assert httpx.post(f"{server.url}{TEXT}", json={"prompt": "x", "max_tokens": 20}).status_code == 200

@@ -199,6 +199,7 @@ def test_files_that_cannot_be_are_said_in_a_line(tmp_path: Path) -> None:
         ("/load", "/load needs the name of a file"),
         (f"/load {tmp_path / 'none.json'}", "cannot read .*none.json: No such file"),
         (f"/save {tmp_path / 'file' / 'x.json'}", "cannot write|exists"),
+        ("/save ~nobody-has-this-name/x.json", "there is no user of the name in ~nobody-has-this-name/x.json"),
     ):
         with pytest.raises(ValueError, match=message):
             run_command(session, line)

@@ -218,6 +218,14 @@ def _final(text: str) -> list[str]:
     return [*(line.rstrip() for line in lines), ""]
 
 
+def test_a_call_without_a_result_is_a_line_of_its_own_where_it_was_made() -> None:
+    console = Console(file=io.StringIO(), width=60, force_terminal=True, theme=THEME, highlight=False)
+    pieces = [("python", "1/"), ("python", "0"), ("text", "No."), ("python", "6*7"), ("python_output", "42")]
+    RichScreen(console).show([*pieces, ("text", "Yes.")])
+    shown = _final(console.file.getvalue())  # type: ignore[attr-defined]
+    assert shown == ["1/0 = no result", "No.", "", "6*7 = 42", "Yes.", ""]
+
+
 def test_plain_screens_show_the_text_alone() -> None:
     out, notes = io.StringIO(), io.StringIO()
     PlainScreen(out, notes).show([("python", "6*7"), ("python_output", "42"), ("text", "It is **42**.")])
