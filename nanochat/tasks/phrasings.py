@@ -31,7 +31,7 @@ class Phrasings(NamedTuple):
 
 def indirect(leads: Sequence[str], clauses: Sequence[str]) -> tuple[str, ...]:
     """Each lead with each clause, with a question mark where the lead asks."""
-    asks = ("Can", "Do", "Could", "What")
+    asks = ("Can", "Do", "Could", "Would", "What", "Which", "How")
     return tuple(f"{lead} {clause}{'?' if lead.startswith(asks) else '.'}" for lead in leads for clause in clauses)
 
 
@@ -208,9 +208,6 @@ SPELL = Phrasings(
         "Go through {w} letter by letter.",
         "What are the letters of {w}?",
         "What are the letters in the word {w}?",
-        "What letters does {w} have?",
-        "Which letters make up {w}?",
-        "Which letters does the word {w} have?",
         "Split {w} into letters.",
         "Take {w} apart into its letters.",
         "Break the word {w} into letters.",
@@ -218,12 +215,32 @@ SPELL = Phrasings(
         "{w}: how is it spelled?",
         "{w} spelled out",
         "Now spell {w}.",
-        "I want you to spell {w}.",
         "Try to spell {w}.",
+        *indirect(
+            ("What letters", "Which letters"),
+            (
+                *("does {w} have", "does the word {w} have", "does {w} consist of", "do I need for {w}", "make up {w}"),
+                *("are there in {w}", "does one need to write {w}", "come in the word {w}", "form the word {w}"),
+            ),
+        ),
+        *indirect(
+            ("Write", "Write out", "Write down", "Please write"),
+            ("{w} one letter at a time", "{w} as single letters", "the letters of {w}", "each letter of the word {w}"),
+        ),
+        *indirect(
+            ("I want you to", "I'd like you to", "Would you", "Could you", "You should"),
+            ("spell {w}", "spell out {w}", "say how {w} is spelled"),
+        ),
         *indirect(LEADS, ("how to spell {w}", "how {w} is spelled", "how the word {w} is written")),
         *indirect(GIVE, ("the spelling of {w}", "the letters of {w}", "the letters in the word {w}")),
     ),
-    ("I would like you to spell {w}.", "Write {w} letter by letter.", "Which letters are in the word {w}?"),
+    (
+        "I would like you to spell {w}.",
+        "Write {w} letter by letter.",
+        "Which letters are in the word {w}?",
+        "How would you spell {w}?",
+        "Say the letters of {w} one by one.",
+    ),
 )
 
 COUNT = Phrasings(
@@ -233,16 +250,15 @@ COUNT = Phrasings(
         'How many "{c}" are in "{w}"?',
         "How many {c}s are in {w}?",
         "How many {c}s in {w}?",
-        "How many times does {c} appear in {w}?",
         "How many times does {w} contain {c}?",
-        "How many times is {c} in the word {w}?",
-        "How many times do you see {c} in {w}?",
-        "How often does {c} occur in {w}?",
-        "How often does the letter {c} come in {w}?",
-        "How often is the letter {c} in {w}?",
-        "How often do you find {c} in {w}?",
-        "How often must I type {c} in {w}?",
-        "How often does one read {c} in {w}?",
+        *indirect(
+            ("How often", "How many times"),
+            (
+                *("does {c} appear in {w}", "is {c} in the word {w}", "do you see {c} in {w}", "does {w} show {c}"),
+                *("does the letter {c} come in {w}", "is the letter {c} in {w}", "must I type {c} in {w}"),
+                *("does one read {c} in {w}", "do we write the letter {c} in {w}", "do I need {c} to write {w}"),
+            ),
+        ),
         "Count the {c} in {w}.",
         "Count the letter {c} in the word {w}.",
         'Count the letter "{c}" in "{w}".',
@@ -296,6 +312,8 @@ COUNT = Phrasings(
         "What is the number of {c} in {w}?",
         "In {w}, how many {c} do you find?",
         "How often do I write {c} in {w}?",
+        "How many occurrences of {c} are in {w}?",
+        "Can you count the {c} in {w}?",
     ),
 )
 
