@@ -40,6 +40,25 @@ BAD = {
     "a fork bomb in C": ("import ctypes\nfor _ in range(8): ctypes.CDLL(None).fork()", "forbidden", "system call"),
     "another program": ("import subprocess\nsubprocess.run(['true'])", "forbidden", "processes"),
     "a shell": ("import os\nos.system('true')", "forbidden", "processes"),
+    "a link": ("import os\nos.symlink('/etc/passwd', 'link')\nprint(open('link').read())", "forbidden", "linking"),
+    "a link in C": (
+        "import ctypes\nassert ctypes.CDLL(None).symlink(b'/etc/passwd', b'link') == 0\nprint(open('link').read())",
+        "exception",
+        "FileNotFoundError",
+    ),
+    "shared memory": ("open('/dev/shm/x', 'w')", "forbidden", "writing /dev/shm/x"),
+    "a double fork in C": (
+        "import ctypes\nc = ctypes.CDLL(None)\nc.setsid()\nc.fork() or c.fork()",
+        "forbidden",
+        "system call",
+    ),
+    "closing all pipes": ("import os\nos.closerange(0, 64)\ndef f(x): return x + 1", "exited", "status 1"),
+    "a signal by a pipe, to the judge": (
+        "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, fcntl.F_SETOWN, 1)\nfcntl.fcntl(r, 10, 9)\n"  # F_SETSIG
+        "fcntl.fcntl(r, fcntl.F_SETFL, os.O_ASYNC)\nos.write(w, b'x')\nos._exit(0)",
+        "exited",
+        "status 0",
+    ),
     "becoming another program": (
         "import ctypes\nctypes.CDLL(None).execv(b'/usr/bin/true', None)",
         "forbidden",
@@ -246,6 +265,13 @@ def test_exceptions_of_the_program_arrive_in_the_tests() -> None:
         "try: f(1)\nexcept KeyError: pass\nelse: assert False\ntry: f(0)\nexcept Exception as e: assert str(e) == 'o'"
     )
     assert run_tests(program, "f", tests).passed
+
+
+@isolated
+def test_no_exception_of_the_program_ends_the_loops_of_the_tests() -> None:
+    tests = "assert all(map(lambda x: f(x) == x + 1, range(3)))"
+    assert run_tests(RIGHT, "f", tests).passed
+    assert run_tests("def f(x): raise StopIteration", "f", tests).kind == "exception"
 
 
 @isolated

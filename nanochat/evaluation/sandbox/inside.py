@@ -95,7 +95,6 @@ def _judged(job: dict[str, Any]) -> Verdict:
             os._exit(1)
     os.close(calls[0])
     os.close(answers[1])
-    os.dup2(os.dup(VERDICT), 9)
     filter_calls()
     rest = wire.receive(JOB)
     assert rest is not None

@@ -12,6 +12,7 @@ from nanochat.evaluation.sandbox import wire
 
 Verdict = tuple[str, str]  # a kind of outcome, and more about it in words
 ENDS = ("forbidden", "memory", "output", "exited", "file size")  # what the program may say of itself: never "passed"
+ENDS_LOOPS = (StopIteration, StopAsyncIteration)  # raised within a loop of the tests, they would look like its end
 
 
 class Over(BaseException):
@@ -94,7 +95,7 @@ class Candidate:
 def _exception(name: str, text: str) -> Exception:
     """An exception of the program's, as the tests may expect it."""
     kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ENDS_LOOPS):
         try:
             return kind(text)
         except TypeError:  # UnicodeError's want more
