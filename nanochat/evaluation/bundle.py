@@ -150,7 +150,7 @@ def open_bundle(folder: str | Path) -> Bundle:
 def _read_list(path: Path) -> Sequence[Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         raise ValueError(f"{path} is not YAML" + (f", line {mark.line + 1}" if mark is not None else "")) from error
     entries = content.get("icl_tasks") if isinstance(content, dict) else None
@@ -211,7 +211,7 @@ def read_lines(path: Path, kind: str) -> list[Mapping[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
         if (problem := _problem(row, kind)) is not None:
             raise ValueError(f"{path}, line {number}: {problem}")

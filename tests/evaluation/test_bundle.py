@@ -61,6 +61,7 @@ def test_the_bundle_beside_this_repository() -> None:
         (lambda f: (f / "eval_meta_data.csv").unlink(), "it has no eval_meta_data.csv"),
         (lambda f: (f / "some" / "piqa.jsonl").unlink(), "there is no .*piqa.jsonl, which .*core.yaml names for piqa"),
         (lambda f: (f / "core.yaml").write_text("a: [1"), "core.yaml is not YAML, line 1"),
+        (lambda f: (f / "core.yaml").write_text("[" * 5000), "core.yaml is not YAML"),
         (lambda f: (f / "core.yaml").write_text("a: 1"), "has no list icl_tasks"),
         (lambda f: (f / "core.yaml").write_text("icl_tasks: [{label: mine}]"), "names none of the 22 tasks"),
         (lambda f: (f / "core.yaml").write_text("icl_tasks: [3]"), "entry 1 of icl_tasks has no label"),
@@ -89,6 +90,7 @@ def replace(path: Path, old: str, new: str) -> None:
     ("line", "message"),
     [
         ("{", "line 2 is not JSON"),
+        ("[" * 100_000, "line 2 is not JSON"),
         ("[]", "line 2: not an object"),
         ('{"query": 3, "choices": ["a", "b"], "gold": 0}', "line 2: query is not a text"),
         ('{"query": "q", "choices": ["a"], "gold": 0}', "line 2: choices is not a list of at least two texts"),
