@@ -70,7 +70,8 @@ class Reinforce(LanguageModel):
         parts = self.trainer.accumulate_grad_batches
         size = max(self.data.batch_size, -(-len(self._rows) // parts))
         rows = self._rows[batch.number * size : (batch.number + 1) * size]
-        ids, targets, weights = (part.to(self.device) for part in to_tensors(rows, self.data.tokenizer.bos))
+        tensors = to_tensors(rows, self.data.tokenizer.bos, self.gpt.context)
+        ids, targets, weights = (part.to(self.device) for part in tensors)
         scale = parts * self.trainer.world_size / self._tokens[1]
         loss, losses = self.gpt.loss(ids, targets, weights * scale)
         self._add(loss=loss.item() / parts, nats=float(losses.sum()), learned=float((weights != 0).sum()))

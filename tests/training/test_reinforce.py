@@ -81,13 +81,19 @@ def test_groups_that_agree_are_left_out_and_long_answers_come_first() -> None:
 def test_tensors_of_two_rows() -> None:
     one = answer(2, [True, False, True], 1.0)  # ids 1 2 | 3 4 5, of which the calculator said 4
     two = answer(1, [True], 0.0, first=8)  # ids 8 | 9
-    ids, targets, weights = to_tensors([Row(one, 0.5), Row(two, -0.25)], fill=0)
-    assert ids.tolist() == [[1, 2, 3, 4], [8, 0, 0, 0]]
-    assert targets.tolist() == [[IGNORE, 3, IGNORE, 5], [9, IGNORE, IGNORE, IGNORE]]
-    assert weights.tolist() == [[0, 0.5, 0, 0.5], [-0.25, 0, 0, 0]]
-    for part in to_tensors([], fill=0):
-        assert part.shape == (1, 1)
-    assert to_tensors([], fill=0)[1].tolist() == [[IGNORE]]
+    ids, targets, weights = to_tensors([Row(one, 0.5), Row(two, -0.25)], 0, 40)
+    assert ids.tolist() == [[1, 2, 3, 4, *[0] * 12], [8, *[0] * 15]]
+    assert targets.tolist() == [[IGNORE, 3, IGNORE, 5, *[IGNORE] * 12], [9, *[IGNORE] * 15]]
+    assert weights.tolist() == [[0, 0.5, 0, 0.5, *[0] * 12], [-0.25, *[0] * 15]]
+    for part in to_tensors([], 0, 40):
+        assert part.shape == (1, 16)
+    assert to_tensors([], 0, 40)[1].tolist() == [[IGNORE] * 16]
+
+
+def test_rows_come_in_few_lengths() -> None:
+    """Or else the memory of a process grows from step to step."""
+    times = [to_tensors([Row(answer(2, [True] * n, 1.0), 1.0)], 0, 40)[0].size(1) for n in (14, 15, 16, 32)]
+    assert times == [16, 16, 32, 40]  # the last token is no input: 2 + 15 have 16; and 40 is the context
 
 
 def test_the_curves_of_three_groups() -> None:
@@ -134,7 +140,7 @@ def test_what_the_calculator_says_carries_no_loss() -> None:
     assert found.ids[-1] == tokenizer.special_tokens["<|assistant_end|>"]  # when to stop is learned, too
     assert found.reward == 1
     assert found.tokens == 7
-    _, targets, weights = to_tensors([Row(found, 1.0)], 0)
+    _, targets, weights = to_tensors([Row(found, 1.0)], 0, 40)
     assert (targets[0, 6:9] == IGNORE).all()
     assert (weights[0, 6:9] == 0).all()
     assert (weights[0, [1, 2, 3, 4, 5, 9, 10]] == 1).all()
