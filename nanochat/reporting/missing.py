@@ -106,4 +106,5 @@ def missing_scores(
             yield {"what": f"ChatCORE of {label}", "why": why, "command": command}
         elif score is not None and not score["whole"]:
             why = f"what was scored is {score['name']}"
-            yield {"what": f"ChatCORE of {label}, whole", "why": why, "command": f"{evaluate} --tasks=chat"}
+            command = f"{evaluate} --tasks=chat --allow_code_execution"  # as it was allowed before: HumanEval is there
+            yield {"what": f"ChatCORE of {label}, whole", "why": why, "command": command}
