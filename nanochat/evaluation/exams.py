@@ -13,7 +13,6 @@ from itertools import islice
 
 from nanochat.evaluation.answers import AT_ONCE, answer_all
 from nanochat.evaluation.letters import Letters, Question
-from nanochat.evaluation.numbers import final_number
 from nanochat.evaluation.programs import try_program
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
@@ -192,12 +191,7 @@ def in_order(name: str, rows: Sequence[Record], most: int | None) -> list[Record
 def gsm8k_exam(rows: Sequence[Record], most: int | None, engine: Engine, max_tokens: int) -> Exam:
     """GSM8K: worked with the calculator; right is whose final number is."""
     items = [_converted("gsm8k", records.gsm8k, row) for row in in_order("gsm8k", rows, most)]
-    return AnswerExam("gsm8k", items, same_number, engine, max_tokens)
-
-
-def same_number(item: Item, answer: str) -> bool:
-    """Whether an answer ends with the item's number."""
-    return final_number(answer) == Decimal(item.answer)
+    return AnswerExam("gsm8k", items, records.names_number, engine, max_tokens)
 
 
 def spelling_bee(spelling: Task, most: int | None, engine: Engine, max_tokens: int) -> Exam:

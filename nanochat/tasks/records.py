@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nanochat.tasks.numbers import final_number
 from nanochat.tasks.task import Item, Message, Parts, Task, asked, generator, nth
 
 Record = dict[str, Any]  # a row of a file
@@ -107,9 +108,9 @@ def gsm8k(record: Record) -> Item:
 
 
 def names_number(item: Item, answer: str) -> bool:
-    """The last number in the answer is the right one."""
-    numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
-    return bool(numbers) and float(numbers[-1]) == float(item.answer)
+    """The answer's number (:func:`~nanochat.tasks.numbers.final_number`) is the right one."""
+    number = final_number(answer)
+    return number is not None and number == final_number(item.answer)
 
 
 def share_held_out(records: Sequence[Record], share: int = 64) -> tuple[list[Record], list[Record]]:
