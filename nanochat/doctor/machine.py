@@ -112,25 +112,25 @@ def threads(torch_threads: int | None, cgroup: Path = CGROUP) -> Check:
     return Check("threads", OK, found, facts=facts)
 
 
-def disk(name: str, folder: Path) -> Check:
-    """The room below a folder, and whether it can be written to."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+def disk(name: str, folder: Path, elsewhere: str) -> Check:
+    """The room below a folder, and whether it can be written to.
+
+    Args:
+        name: of the check.
+        folder: where something is to be kept; it need not be there yet.
+        elsewhere: how one says another folder.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.access(path, os.F_OK))
     facts: dict[str, object] = {"folder": str(folder)}
     try:
         free = shutil.disk_usage(there).free
     except OSError as error:
-        return Check(name, PROBLEM, f"{folder}: {error.strerror}", "give another folder", facts)
+        return Check(name, PROBLEM, f"{folder}: {error.strerror}", elsewhere, facts)
     facts["free_bytes"] = free
     found = f"{amount(free)} free for {folder}"
     if not there.is_dir() or not os.access(there, os.W_OK):
-        return Check(name, PROBLEM, f"{folder} cannot be written to", _elsewhere(name), facts)
+        return Check(name, PROBLEM, f"{folder} cannot be written to", elsewhere, facts)
     if free < LEAST_DISK:
-        return Check(name, PROBLEM, found, f"a run of tiny takes 0.3 GB: free some space, or {_elsewhere(name)}", facts)
+        return Check(name, PROBLEM, found, f"a run of tiny takes 0.3 GB: free some space, or {elsewhere}", facts)
     status: Status = OK if free >= GOOD_DISK else NOTE
     return Check(name, status, found, "" if status == OK else "`runs` and `runs --caches` list what takes it", facts)
-
-
-def _elsewhere(name: str) -> str:
-    return (
-        "set NANOCHAT_CACHE to another folder" if name == "cache" else "give --trainer.default_root_dir another folder"
-    )

@@ -16,7 +16,7 @@ import pytest
 from nanochat.cli import main
 from nanochat.doctor import machine, packages, surroundings, torch_says
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check
-from nanochat.doctor.examination import in_words, verdict
+from nanochat.doctor.examination import examine, in_words, verdict
 from tests.cli.tools import ROOT, command
 
 FACTS = {
@@ -176,12 +176,21 @@ def test_threads_that_take_turns_and_cores_that_stay_idle(tmp_path: Path, monkey
 
 def test_a_full_disk_and_a_folder_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: _Usage(5e8))
-    assert machine.disk("disk", tmp_path / "not" / "yet").status == PROBLEM
+    check = machine.disk("disk", tmp_path / "not" / "yet", "go elsewhere")
+    assert (check.status, check.advice[-17:]) == (PROBLEM, ", or go elsewhere")
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: _Usage(5e10))
-    assert machine.disk("disk", tmp_path).status == OK
-    monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
-    check = machine.disk("cache", tmp_path)
-    assert (check.status, check.advice) == (PROBLEM, "set NANOCHAT_CACHE to another folder")
+    assert machine.disk("disk", tmp_path, "").status == OK
+
+
+def test_each_disk_says_how_its_own_folder_is_put_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = os.access
+    monkeypatch.setattr(machine.os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    monkeypatch.setattr(packages, "packages", lambda wanted: [])
+    monkeypatch.setattr(torch_says, "ask", dict)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    disks = {check.name: check for check in examine(tmp_path) if check.name.endswith("disk")}
+    assert (disks["disk"].status, disks["disk"].advice) == (PROBLEM, "give --trainer.default_root_dir another folder")
+    assert (disks["cache disk"].status, disks["cache disk"].advice) == (PROBLEM, "set NANOCHAT_CACHE to another folder")
 
 
 class _Usage:
