@@ -12,7 +12,7 @@ from tqdm import tqdm
 from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import OneLineErrors
-from nanochat.data.hub import KNOWN, HubShard, list_corpus, parse_address
+from nanochat.data.hub import KNOWN, list_corpus, parse_address
 from nanochat.training.console import size
 
 UNASKED_BYTES = 20_000_000_000  # a corpus larger than this is fetched only by number of shards
@@ -38,7 +38,7 @@ def download(corpus: str, shards: int | None = None, split: str = "train") -> No
             f"{corpus} has {len(listing.train):,} files of {size(all_bytes)} in all: say how many to fetch (--shards=8)"
         )
     files = (*listing.held_out[:1], *listing.train[:shards])
-    wanted = [HubShard(listing.repository, listing.commit, file) for file in files]
+    wanted = [listing.shard(file) for file in files]
     missing = [shard for shard in wanted if shard.local() is None]
     _check_disk(sum(shard.file.size or 0 for shard in missing))
     folder = wanted[0].fetch()[0].parent if wanted[0] not in missing else None

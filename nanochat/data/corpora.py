@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nanochat.cache import cache_root, read_checked, write_checked
-from nanochat.data.documents import SPAN_BYTES, LeftOut, Span, find_files, read_documents, spans
+from nanochat.data.documents import SPAN_BYTES, Span, find_files, read_documents, spans
 from nanochat.data.embedded import embedded_corpus
-from nanochat.data.hub import HubShard, list_corpus, parse_address
+from nanochat.data.fetching import HubShard
+from nanochat.data.hub import list_corpus, parse_address
+from nanochat.data.left_out import LeftOut
 
 log = logging.getLogger(__name__)
 
@@ -187,8 +189,8 @@ def open_corpus(
     address = parse_address(source)
     if address is not None:
         listing = list_corpus(address, split)
-        shards = [HubShard(listing.repository, listing.commit, file) for file in listing.train]
-        held_out = [HubShard(listing.repository, listing.commit, file) for file in listing.held_out[:1]]
+        shards = [listing.shard(file) for file in listing.train]
+        held_out = [listing.shard(file) for file in listing.held_out[:1]]
         if to_score and held_out:
             shards = held_out
         fingerprint = _hash([listing.repository, listing.commit, [file.name for file in listing.train]])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from nanochat.data.left_out import LeftOut, bad_text
 
 TEXT_SUFFIXES = {".txt", ".md", ".py"}
 SUFFIXES = TEXT_SUFFIXES | {".jsonl", ".parquet"}
@@ -40,39 +41,6 @@ class Span(NamedTuple):
     path: Path
     begin: int
     end: int
-
-
-@dataclass
-class LeftOut:
-    """Counts the records that were left out, and remembers the first of each file.
-
-    Attributes:
-        first: for each file, where its first bad record is and what is wrong with it.
-        counts: bad records of each file.
-    """
-
-    first: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, path: Path, place: str | Callable[[], str], why: str) -> None:
-        """Counts a bad record; its place may be a function, if finding it out takes time: only the first is asked."""
-        name = str(path)
-        if name not in self.first:
-            self.first[name] = f"{place if isinstance(place, str) else place()}: {why}"
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
-
-    def lines(self, most: int = 3) -> list[str]:
-        """What to tell the user: a line for each of the first few files, and one for the others."""
-        said = [
-            f"{name}: left out {count:,} bad record{'s' if count > 1 else ''}, the first: {self.first[name]}"
-            for name, count in list(self.counts.items())[:most]
-        ]
-        others = list(self.counts.values())[most:]
-        return said + ([f"... and {sum(others):,} bad records in {len(others):,} more files"] if others else [])
 
 
 def find_files(path: Path) -> list[Path]:
@@ -256,18 +224,3 @@ def _where(span: Span, place: int) -> str:
         return f"byte {place:,}"
     with open(span.path, "rb") as file:
         return f"line {file.read(place).count(10) + 1:,}"
-
-
-def bad_text(text: Any, column: str) -> str:
-    """What is wrong with a record's text; nothing if it is good."""
-    if text is None:
-        return f'no "{column}"'
-    if not isinstance(text, str):
-        return f'"{column}" does not hold text'
-    if not text or text.isspace():
-        return "an empty text"
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return "half of a surrogate pair, which is no character"
-    return ""

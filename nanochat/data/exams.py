@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nanochat.data.hub import Address, HubShard, list_corpus
 from nanochat.data.table import to_table
-from nanochat.data.task_sources import HUB
+from nanochat.data.task_sources import HUB, hub_table
 from nanochat.tasks.records import Record, Records
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -33,9 +32,9 @@ class Source(NamedTuple):
     columns: tuple[str, ...]
 
 
+LEARNED_FROM = ("arc-easy", "arc-challenge", "mmlu", "gsm8k")
 SOURCES = {
-    **{n: Source(HUB[n].repository, HUB[n].held_out[0], HUB[n].columns) for n in ("arc-easy", "arc-challenge", "mmlu")},
-    "gsm8k": Source(HUB["gsm8k"].repository, HUB["gsm8k"].held_out[0], HUB["gsm8k"].columns),
+    **{name: Source(HUB[name].repository, HUB[name].held_out[0], HUB[name].columns) for name in LEARNED_FROM},
     "humaneval": Source("openai/openai_humaneval", "openai_humaneval", ("prompt", "test", "entry_point")),
 }
 
@@ -63,10 +62,7 @@ def exam_records(name: str, folder: Path | None = None) -> Sequence[Record]:
     source = SOURCES[name]
     if folder is not None:
         return _local(name, source, folder.expanduser())
-    listing = list_corpus(Address(source.repository, folder=source.folder), TEST)
-    shards = [HubShard(listing.repository, listing.commit, file) for file in listing.train]
-    files = [path for shard in shards for path in shard.fetch()]
-    return to_table(files, source.columns, "".join(shard.key for shard in shards))
+    return hub_table(source.repository, source.folder, TEST, source.columns)
 
 
 def has_exam(name: str, folder: Path) -> bool:

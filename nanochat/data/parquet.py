@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow.parquet import ParquetFile
 
-from nanochat.data.documents import LeftOut, bad_text
+from nanochat.data.left_out import LeftOut, bad_text
 
 BATCH_ROWS = 256  # rows decoded at a time
 STRINGS = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_string_view)

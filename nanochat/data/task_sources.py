@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from nanochat.data.embedded import DOCUMENTS, Documented, embedded_corpus
-from nanochat.data.hub import Address, HubShard, list_corpus
+from nanochat.data.docstrings import Documented
+from nanochat.data.embedded import DOCUMENTS, embedded_corpus
+from nanochat.data.hub import Address, list_corpus
 from nanochat.data.table import Table, to_table
 from nanochat.tasks import records
 from nanochat.tasks.arithmetic import Arithmetic
@@ -116,16 +117,27 @@ def documents() -> list[Documented]:
 def hub_task(name: str) -> Records:
     """A task from the hub; what is not here is fetched."""
     source = HUB[name]
-    learned = _table(source, *source.learned)
-    held_out = _table(source, *source.held_out)
+    learned = hub_table(source.repository, *source.learned, source.columns)
+    held_out = hub_table(source.repository, *source.held_out, source.columns)
     return Records(name, learned, held_out, source.convert, source.check)
 
 
-def _table(source: HubTask, folder: str, split: str) -> Table:
-    listing = list_corpus(Address(source.repository, folder=folder), split)
-    shards = [HubShard(listing.repository, listing.commit, file) for file in listing.train]
+def hub_table(repository: str, folder: str, split: str, columns: Sequence[str]) -> Table:
+    """The rows of a data set on the hub; what is not here is fetched.
+
+    Args:
+        repository: owner/name.
+        folder: of the repository.
+        split: "train", "test", ...
+        columns: that are needed.
+
+    Raises:
+        ValueError: if it cannot be had, or a file lacks columns.
+    """
+    listing = list_corpus(Address(repository, folder=folder), split)
+    shards = [listing.shard(file) for file in listing.train]
     files = [path for shard in shards for path in shard.fetch()]
-    return to_table(files, source.columns, "".join(shard.key for shard in shards))
+    return to_table(files, columns, "".join(shard.key for shard in shards))
 
 
 def own_conversations(path: Path) -> Records:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from nanochat.data.documents import (
     PIECE_BYTES,
     RECORD_BYTES,
-    LeftOut,
     cut_at_paragraphs,
     find_files,
     read_documents,
     spans,
 )
+from nanochat.data.left_out import LeftOut
 
 
 @given(st.text(st.sampled_from("ab \n\té"), max_size=300).flatmap(lambda t: st.integers(1, 400).map(lambda n: t * n)))

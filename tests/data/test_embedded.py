@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.data.embedded import embedded_corpus, read_c_modules, read_module, read_topics, scan
+from nanochat.data.docstrings import read_c_modules, read_module, read_topics
+from nanochat.data.embedded import embedded_corpus, scan
 
 SOURCE = '''
 """What the module is."""

@@ -13,7 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from nanochat.data.documents import LeftOut, read_documents, spans
+from nanochat.data.documents import read_documents, spans
+from nanochat.data.left_out import LeftOut
 from tests.conftest import sentences
 from tests.data.test_documents import write_parquet
 from tests.fuzzing import Damaged, Reader, accidents, check_line, report

@@ -56,11 +56,12 @@ def sum_of(values: Any) -> tuple[int, int]:
 def embedded(cache: Path) -> list[str]:
     """The documents of the embedded corpus, whose scan finds the same few ones each time."""
     from nanochat.data import embedded
+    from nanochat.data.docstrings import Documented
     from nanochat.data.documents import read_documents
 
     logging.disable()
     os.environ["NANOCHAT_CACHE"] = str(cache)
-    embedded.scan = lambda: (embedded.Documented(f"name{n}", "", t) for n, t in enumerate(sentences(30)))
+    embedded.scan = lambda: (Documented(f"name{n}", "", t) for n, t in enumerate(sentences(30)))
     return list(read_documents(embedded.embedded_corpus() / "documents.jsonl"))
 
 

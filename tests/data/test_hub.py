@@ -15,7 +15,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from nanochat.data.hub import KNOWN, Address, HubFile, choose_split, parse_address
+from nanochat.data.fetching import HubFile
+from nanochat.data.hub import KNOWN, Address, choose_split, parse_address
 from tests.cli.tools import ROOT
 from tests.conftest import sentences
 from tests.data.hub_server import COMMIT, Hub, running_hub
@@ -23,12 +24,12 @@ from tests.data.hub_server import COMMIT, Hub, running_hub
 CLIMBMIX = KNOWN["climbmix"].repository
 FETCH = """
 import sys
-from nanochat.data.hub import HubShard, list_corpus, parse_address
+from nanochat.data.hub import list_corpus, parse_address
 try:
     listing = list_corpus(parse_address(sys.argv[1]), *sys.argv[2:] or ["train"])
     print(*(file.name for file in listing.train), "|", *(file.name for file in listing.held_out))
     for file in listing.train:
-        print(HubShard(listing.repository, listing.commit, file).fetch()[0])
+        print(listing.shard(file).fetch()[0])
 except ValueError as error:
     print("error:", error)
 """

@@ -1,0 +1,181 @@
+"""Reading docstrings without importing what they document: a module's source is parsed, not run.
+
+C modules have no source; a few of Python's own are asked for their docstrings.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+MAX_SIGNATURE = 200  # characters; a longer one is cut, it would drown the text
+# Functions written in C get their docstrings from calls of these: torch's and numpy's ways.
+DOCSTRING_CALLS = {"add_docstr", "add_newdoc"}
+# Modules written in C, by the name under which people know what is in them.
+C_MODULES = {
+    "builtins": "",
+    "math": "math",
+    "cmath": "cmath",
+    "itertools": "itertools",
+    "_collections": "collections",
+    "_functools": "functools",
+    "_operator": "operator",
+    "_datetime": "datetime",
+    "_random": "random",
+    "_struct": "struct",
+    "_heapq": "heapq",
+    "_bisect": "bisect",
+    "time": "time",
+    "sys": "sys",
+    "gc": "gc",
+    "array": "array",
+    "posix": "os",
+    "nt": "os",
+}
+
+
+class Documented(NamedTuple):
+    """Something that has a docstring."""
+
+    name: str  # as one would import it: "textwrap.dedent"
+    signature: str  # "(text)", or "" for modules and classes without a constructor
+    docstring: str
+
+    @property
+    def text(self) -> str:
+        """The document that a model reads."""
+        return f"{self.name}{self.signature}\n\n{self.docstring}\n"
+
+
+def read_module(path: Path, module: str) -> list[Documented]:
+    """The docstrings of a module, its classes, their methods, and its functions, from the file's text alone.
+
+    A file that cannot be read or parsed (templates, other versions' syntax) holds no documents.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return []
+    found: list[Documented] = []
+    if docstring := ast.get_docstring(tree):
+        found.append(Documented(module, "", docstring))
+    _visit(tree.body, module, found)
+    # the text of some files holds what UTF-8 cannot: half of a surrogate pair, written as an escape
+    return [d for d in found if d.text.isascii() or _is_unicode(d.text)]
+
+
+def _visit(body: Iterable[ast.stmt], prefix: str, found: list[Documented]) -> None:
+    for node in body:
+        match node:
+            case ast.ClassDef():
+                if docstring := ast.get_docstring(node):
+                    constructor = next(
+                        (n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None
+                    )
+                    found.append(Documented(f"{prefix}.{node.name}", _signature(constructor), docstring))
+                _visit(node.body, f"{prefix}.{node.name}", found)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                if docstring := ast.get_docstring(node):
+                    found.append(Documented(f"{prefix}.{node.name}", _signature(node), docstring))
+            case ast.If() | ast.Try():  # definitions that depend on the platform
+                _visit(node.body, prefix, found)
+                _visit(node.orelse, prefix, found)
+            case ast.Expr(value=ast.Call() as call):
+                if document := _docstring_call(call):
+                    found.append(document)
+
+
+def _signature(function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> str:
+    if function is None:
+        return ""
+    arguments = function.args
+    for named in (arguments.posonlyargs, arguments.args):
+        if named and named[0].arg in ("self", "cls"):
+            del named[0]  # the caller does not write it
+            break
+    text = f"({ast.unparse(arguments)})"
+    return text if len(text) <= MAX_SIGNATURE else f"{text[: MAX_SIGNATURE - 4]}...)"
+
+
+def _docstring_call(call: ast.Call) -> Documented | None:
+    """``add_docstr(torch.abs, "...")`` and ``add_newdoc("numpy", "array", "...")``."""
+    function = call.func
+    called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    if called not in DOCSTRING_CALLS or len(call.args) < 2:
+        return None
+    *names, docstring = call.args
+    text = _literal_text(docstring)
+    if text is None:
+        return None
+    words = [n.value if isinstance(n, ast.Constant) else ast.unparse(n) for n in names]
+    lines = [line for line in text.splitlines() if not re.fullmatch(r"\s*\{\w+\}\s*", line)]
+    return Documented(".".join(map(str, words)), "", inspect.cleandoc("\n".join(lines)))
+
+
+def _literal_text(node: ast.expr) -> str | None:
+    """The text of a string literal, of a sum of some, or of ``"...".format(**shared_texts)``."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.Call(func=ast.Attribute(value=inner, attr="format")):
+            return _literal_text(inner)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            texts = [_literal_text(left), _literal_text(right)]
+            return "".join(t for t in texts if t is not None) if any(texts) else None
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_topics() -> Iterator[Documented]:
+    """The Python manual's topics, which ``help()`` shows: statements, operators, the data model and the like."""
+    path = Path(sysconfig.get_path("stdlib"), "pydoc_data", "topics.py")
+    if not path.is_file():
+        return
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            for name, text in sorted(ast.literal_eval(node.value).items()):
+                yield Documented(name, "", text.strip())
+
+
+def read_c_modules() -> Iterator[Documented]:
+    """Docstrings of the functions, classes and methods of Python's own C modules."""
+    for module_name, known_as in C_MODULES.items():
+        if importlib.util.find_spec(module_name) is None:
+            continue  # posix or nt, whichever this is not
+        module = importlib.import_module(module_name)
+        for name, value in sorted(vars(module).items(), key=lambda pair: pair[0]):
+            if module is sys:  # a program may have put hooks of its own into their place
+                value = getattr(sys, f"__{name}__", value)
+            if name.startswith("_") or not (inspect.isroutine(value) or inspect.isclass(value)):
+                continue
+            full_name = f"{known_as}.{name}".lstrip(".")
+            if getattr(value, "__module__", None) not in (module_name, known_as):
+                continue  # it only passes through here
+            yield from _live(full_name, value)
+            if inspect.isclass(value) and not issubclass(value, BaseException):
+                for method, function in sorted(vars(value).items()):
+                    if not method.startswith("_") and inspect.isroutine(function):
+                        yield from _live(f"{full_name}.{method}", function)
+
+
+def _live(name: str, value: object) -> Iterator[Documented]:
+    docstring = inspect.getdoc(value)
+    if docstring:
+        signature = getattr(value, "__text_signature__", None) or ""
+        signature = re.sub(r"\$?(self|module|type)(, |(?=\)))", "", signature, count=1)
+        yield Documented(name, signature.replace("(/, ", "(").replace("(/)", "()"), docstring)

@@ -1,0 +1,156 @@
+"""A file of a corpus on the Hugging Face hub, and how it gets here: whole, or not at all.
+
+Fetching and its cache are huggingface_hub's: HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE do what they do
+everywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+PREFIX = "hf://"
+BUSY = (429, 500, 502, 503, 504)  # answers of a hub that may do better in a while
+BUSY_SECONDS = (1.0, 2.0, 4.0, 8.0)
+T = TypeVar("T")
+
+
+class HubFile(NamedTuple):
+    """A file of a repository, as the hub describes it; size and sha256 are None where it does not say."""
+
+    name: str
+    size: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class HubShard:
+    """A file of a corpus on the hub."""
+
+    repository: str
+    commit: str
+    file: HubFile
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def key(self) -> str:
+        """Changes with the file's content."""
+        return hashlib.sha256(json.dumps([self.repository, self.commit, self.name]).encode()).hexdigest()[:16]
+
+    def local(self) -> Path | None:
+        """The file, if it is here and has the right size; no request is made."""
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(self.repository, self.name, revision=self.commit, repo_type="dataset")
+        if not isinstance(path, str) or not Path(path).is_file():
+            return None
+        return Path(path) if self.file.size in (None, Path(path).stat().st_size) else None
+
+    def fetch(self) -> tuple[Path, ...]:
+        """Brings the file here, unless it is here.
+
+        A file that arrives with another size or checksum than the hub states is fetched once more, and never kept.
+
+        Raises:
+            ValueError: if it cannot be had, in one line.
+            OSError: if the disk is full.
+        """
+        if (path := self.local()) is not None:
+            return (path,)
+        what = f"{self.name} of {PREFIX}{self.repository}"
+        for _ in range(2):
+            path = explained(what, self._download)
+            if path is not None and self._is_whole(path):
+                return (path,)
+            if path is not None:
+                path.resolve().unlink()  # the link in the snapshot's folder then points nowhere: not there
+        raise ValueError(f"{what} arrived damaged twice: its size or checksum is not what the hub states; try again")
+
+    def _download(self) -> Path | None:
+        """The file as it arrives; None if the library notices that it is not whole."""
+        from huggingface_hub import hf_hub_download
+
+        try:
+            path = hf_hub_download(
+                self.repository, self.name, revision=self.commit, repo_type="dataset", force_download=True
+            )
+        except OSError as error:
+            if "Consistency check failed" in str(error):
+                return None
+            raise
+        return Path(path)
+
+    def _is_whole(self, path: Path) -> bool:
+        if self.file.size is not None and path.stat().st_size != self.file.size:
+            return False
+        if self.file.sha256 is None:
+            return True
+        with open(path, "rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest() == self.file.sha256
+
+
+class Unreachable(ValueError):
+    """The hub does not answer, or may not be asked."""
+
+
+def explained(what: str, ask: Callable[[], T]) -> T:
+    """Asks the hub, again after a while if it is only busy; its errors become one line each.
+
+    Args:
+        what: what is wanted, for the message.
+        ask: the request.
+    """
+    from huggingface_hub import errors
+
+    for wait in (*BUSY_SECONDS, None):
+        try:
+            return ask()
+        except errors.HfHubHTTPError as error:
+            status = error.response.status_code if error.response is not None else 0
+            if wait is None or status not in BUSY:
+                raise _in_one_line(what, error, status) from error
+            time.sleep(wait)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+                raise
+            raise _in_one_line(what, error) from error
+        except Exception as error:  # the HTTP library's own, another one in each version
+            raise _in_one_line(what, error) from error
+    raise AssertionError
+
+
+def _in_one_line(what: str, error: Exception, status: int = 0) -> ValueError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return ValueError(f"{what} is given only to those who agreed to its terms: do so, and set HF_TOKEN")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ValueError(f"there is no such revision of {what}")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return ValueError(f"there is no {what}, or it is private and needs HF_TOKEN")
+    if status == 404:
+        return ValueError(f"there is no {what}")
+    if status in (401, 403):
+        return ValueError(f"the hub refuses {what} ({status}): set HF_TOKEN to a token that may read it")
+    if status:
+        why = f"the hub answers {status}"
+    elif isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)):
+        why = "the hub cannot be reached"
+    else:
+        why = " ".join(str(error).split())[:120] or type(error).__name__
+    return Unreachable(
+        f"{what} is not on this machine and cannot be fetched ({why}): check the network, or fetch it with `download` "
+        "where there is one"
+    )
