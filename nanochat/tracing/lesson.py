@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +15,8 @@ from nanochat.optim.rows import step_rows
 from nanochat.serving.model import Model
 from nanochat.tracing.source import source_of
 from nanochat.tracing.story import Step, Table, number, percent, token_text
+from nanochat.tracing.watch import Watch
 from nanochat.training.language_model import LanguageModel
-
-if TYPE_CHECKING:
-    from nanochat.tracing.training import Watch
 
 ALGORITHMS = {"muon": "Muon", "adamw": "AdamW", "rows": "Adagrad by rows"}
 GUESSES = 6  # tokens that are named among the best and the worst guessed
