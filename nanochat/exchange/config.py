@@ -7,16 +7,16 @@ from typing import Any
 import torch
 
 from nanochat.model import GPT
+from nanochat.model.fused import EPS as NORM_EPS
 from nanochat.model.loss import SOFTCAP
+from nanochat.model.rotary import BASE as ROPE_BASE
 from nanochat.tokenizer import Tokenizer
 
 NAME = "config.json"
 GENERATION_NAME = "generation_config.json"
 MODEL_TYPE = "nanochat"
-ROPE_BASE = 10_000.0
-# What F.rms_norm adds where no epsilon is given. transformers' own default is 1e-6, although nanochat is trained with
-# this one too: so up to there it is no other model, and the logits differ in the fifth or sixth digit.
-NORM_EPS = torch.finfo(torch.float32).eps
+# transformers' own default, although nanochat is trained with our smaller one: so up to there it is no other model, and
+# the logits differ in the fifth or sixth digit.
 LARGEST_NORM_EPS = 1e-6
 
 # Settings that could be otherwise there, but not here.
@@ -36,7 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "num_hidden_layers": 12,
     "num_attention_heads": 6,
     "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
+    "rms_norm_eps": LARGEST_NORM_EPS,
 }
 
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+BASE = 10_000.0  # nanochat's; `export` writes it down
 
-def rotation_table(positions: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+
+def rotation_table(positions: int, head_dim: int, base: float = BASE) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the angle of every pair at every position.
 
     Pair ``i`` turns by ``base ** (-2 i / head_dim)`` radians a position: the first pair goes round in about
     six tokens, the last one in tens of thousands, so that near and far distances are both legible.
+
+    Args:
+        positions: how many, from 0 on: the context.
+        head_dim: numbers in a head, an even number: half as many pairs.
+        base: the larger, the slower the last pairs turn.
 
     Returns:
         Two float32 tensors of shape (positions, head_dim / 2), on the CPU also where a model is made on the meta
