@@ -39,7 +39,6 @@ class Theme:
         grid: of lines in the background.
         colors: for lines and bars, in the order in which they are taken.
         sequential: the ends of a colour map from nothing (near the background) to much.
-        diverging: the ends of a colour map with nothing in the middle.
     """
 
     name: str
@@ -49,17 +48,11 @@ class Theme:
     grid: str
     colors: tuple[str, ...]
     sequential: tuple[str, ...]
-    diverging: tuple[str, ...]
 
     @property
     def from_nothing(self) -> LinearSegmentedColormap:
         """The colour map for amounts: attention, losses, probabilities."""
         return LinearSegmentedColormap.from_list(f"{self.name}-sequential", self.sequential)
-
-    @property
-    def around_nothing(self) -> LinearSegmentedColormap:
-        """The colour map for what may be above or below 0: weights, differences, correlations."""
-        return LinearSegmentedColormap.from_list(f"{self.name}-diverging", self.diverging)
 
 
 LIGHT = Theme(
@@ -70,7 +63,6 @@ LIGHT = Theme(
     grid="#e6e9ee",
     colors=("#0b6cb8", "#d1560f", "#0a8f6c", "#b6549b", "#e0a100", "#45a9dd", "#5b6470"),
     sequential=("#ffffff", "#cfe3f3", "#7fb5de", "#2f7fc1", "#0b4f8f", "#062a52"),
-    diverging=("#0b4f8f", "#5ea3d6", "#f5f6f8", "#ec9a63", "#a63e06"),
 )
 DARK = Theme(
     name="dark",
@@ -80,7 +72,6 @@ DARK = Theme(
     grid="#2a323c",
     colors=("#4ea5e8", "#f08148", "#2fc39a", "#e18bc8", "#f2c14b", "#a5d8f7", "#a9b3bf"),
     sequential=("#14191f", "#173a5a", "#1f66a3", "#3f9be0", "#94cdf7", "#eef8ff"),
-    diverging=("#7cc4fa", "#2b6ea8", "#1d242c", "#b0571f", "#ffb27a"),
 )
 THEMES = (LIGHT, DARK)
 

@@ -50,16 +50,6 @@ class Stream:
         self._ids[self.position : self.position + len(ids)] = ids
         self.position += len(ids)
 
-    def rewind(self, position: int) -> None:
-        """Forgets all but the first tokens.
-
-        Raises:
-            ValueError: if fewer have been read.
-        """
-        if not 0 <= position <= self.position:
-            raise ValueError(f"cannot go back to token {position} of {self.position}")
-        self.position = position
-
     def fork(self) -> Stream:
         """A copy that goes its own way: a prompt read once serves several answers."""
         twin = Stream.__new__(Stream)

@@ -49,11 +49,6 @@ class Life:
         have = {LABELS.get(chapter.run.stage) for chapter in self.chapters}
         object.__setattr__(self, "missing", tuple(label for label in ALWAYS if label not in have))
 
-    @property
-    def tip(self) -> Run:
-        """The run of the last stage."""
-        return self.chapters[-1].run
-
     def of(self, label: str) -> Chapter | None:
         """The last chapter of a stage."""
         return next((c for c in reversed(self.chapters) if LABELS.get(c.run.stage) == label), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Mapping
@@ -40,9 +39,3 @@ def lives(owned_by: Mapping[str, Any] | None) -> bool:
     if owned_by.get("host") != platform.node():
         return time.time() - float(owned_by.get("seen", 0.0)) < SILENT_SECONDS
     return process_of(owned_by) is not None
-
-
-def is_this(owned_by: Mapping[str, Any] | None) -> bool:
-    """Whether it is the process that asks."""
-    process = process_of(owned_by)
-    return process is not None and process.pid == os.getpid()
