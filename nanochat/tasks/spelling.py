@@ -80,9 +80,8 @@ def _item(rng: random.Random, word: str, held_out: bool, ways: tuple[tuple[str, 
     way = pick(rng, ways[counts])
     way = way if held_out else vary(rng, way)
     if not counts:
-        return asked(
-            way.format(w=word), " ".join(word), word
-        )  # with the space before it, a letter is one token of most vocabularies
+        spelled = " ".join(word)  # with the space before it, a letter is one token of most vocabularies
+        return asked(way.format(w=word), spelled, word)
     letter = pick(rng, word) if rng.random() < 0.8 else pick(rng, LETTERS)
     number = word.count(letter)
     text = f"{number} time{'s' if number != 1 else ''}."
