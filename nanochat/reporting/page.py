@@ -134,7 +134,7 @@ def in_words(card: Card, width: int = 80) -> str:
         padded = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("   ".join([row[0].ljust(widths[0]), *padded]).rstrip().replace(DASH, "-"))
     if any(cell.endswith("*") for row in table.rows for cell in row):
-        lines.append("* not all of its tasks, or not all of their items")
+        lines.append("* only in part: not all of the tasks, of their items or of the stages")
     if card["missing"]:
         lines += ["", "Missing, and what would fill it in:"]
     for one in card["missing"]:

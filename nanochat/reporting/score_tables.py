@@ -62,7 +62,8 @@ def chat(card: Card) -> Table:
         return [title, *cells(columns, found, lambda task: f"{task['accuracy']:.1%} ({percents(task['interval'])})")]
 
     means = {label: score if score["value"] is not None else None for label, score in card["chat"].items()}
-    total = ["ChatCORE", *cells(columns, means, lambda score: "{1} ({0})".format(*_mean(score)))]
+    shown = cells(columns, means, lambda score: "{1} ({0})".format(*_mean(score)) + ("" if score["whole"] else "*"))
+    total = ["ChatCORE", *shown]
     beside = [row(name, name) for name in OFFLINE]
     asked = ["items of each", *cells(columns, card["chat"], _items)]
     return Table(

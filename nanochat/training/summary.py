@@ -120,6 +120,7 @@ class Summary(Callback):
         throughput = find_callback(trainer, Throughput)
         saver = find_callback(trainer, LastCheckpoint)
         speed = throughput.tokens / throughput.seconds if throughput is not None and throughput.seconds else None
+        mfu = throughput.mfu(trainer, speed) if throughput is not None and speed else None
         device = trainer.strategy.root_device
         facts: dict[str, Any] = {
             "val_bpb": self.last,
@@ -129,7 +130,7 @@ class Summary(Callback):
             "steps": trainer.global_step,
             "tokens": data.tokens_seen(trainer.global_step),
             "tokens_per_second": round(speed, 1) if speed else None,
-            "mfu": round(throughput.mfu(trainer, speed) or 0, 4) if throughput is not None and speed else None,
+            "mfu": round(mfu, 4) if mfu is not None else None,
             "data_wait": round(data.seconds_waited / throughput.seconds, 5)
             if throughput and throughput.seconds
             else None,

@@ -112,6 +112,7 @@ def test_what_it_leaves_behind(finished: tuple[Path, str]) -> None:
     assert len(metrics(run, "val/bpb")) == 2
     summary = json.loads((run / "summary.json").read_text())
     assert summary["complete"]
+    assert summary["flops_per_token"] is summary["mfu"] is None  # its tokens do not say how much work they were
     assert set(summary["tasks"]) == {"gsm8k"}
     assert summary["tokens"] == metrics(run, "tokens")[-1][1]
     assert 6 * 24 < summary["tokens"] <= 6 * 24 * 16

@@ -69,6 +69,7 @@ def test_a_sum_says_what_it_lacks(tmp_path: Path) -> None:
     assert card["totals"]["flops"] == 1e10
     assert card["not_in_totals"]["flops"] == ["CHAT"]
     assert ["FLOPs", "1e+10", "—", "—", "1e+10 without CHAT"] in tables.costs(card).rows
+    assert "* only in part: not all of the tasks, of their items or of the stages" in in_words(card)
     assert card["totals"]["dollars"] is None
     assert "--dollars_per_hour" in as_markdown(card)
 
@@ -211,6 +212,7 @@ def test_chat_scores_stand_in_columns(tmp_path: Path) -> None:
     assert [cell.split()[0] for cell in rows["mmlu"]] == ["—", "50.0%", "—"]
     assert rows["ChatCORE"][1].startswith("+0.2917 ")  # (1/4 + 1/3) / 2
     assert rows["ChatCORE"][2].startswith("+0.7500 ")
+    assert all(cell.endswith(")*") for cell in rows["ChatCORE"][1:])  # of one task, and of two: they do not compare
     assert score_tables.at_the_end(card).rows == [["identity", "—", "50.0%", "25.0%"]]
     assert "humaneval" in missing(card)["ChatCORE of RL"]
     gsm8k = [(row["label"], row["value"]) for row in card["published"] if row["name"] == "gsm8k"]
