@@ -80,11 +80,13 @@ def evaluate(
     label, mine = _tokenizer(tokenizer, ckpt_path, name, root)
     found, absent = others(texts)
     rows = {label: bytes_per_token(mine.encode, texts), **found}
-    width = max(map(len, rows)) + 2
+    width = max(map(len, rows))
+    widths = [max(len(name), len("12.34")) + 2 for name in texts]
     print("Bytes per token: the more, the shorter the rows that say the same")
-    print("".ljust(width) + "".join(name.rjust(COLUMN + 2) for name in texts))
+    print("".ljust(width) + "".join(map(str.rjust, texts, widths)))
     for who, figures in rows.items():
-        print(who.ljust(width) + "".join(f"{figure:.2f}".rjust(COLUMN + 2) for figure in figures.values()))
+        cells = (f"{figure:.2f}" for figure in figures.values())
+        print(who.ljust(width) + "".join(map(str.rjust, cells, widths)))
     if absent:
         print(f"Not compared with {' and '.join(absent)}: not on this machine, and there is no network to fetch it by")
 
