@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from nanochat.cli import main
+from tests.cli.tools import command
 
 
 @pytest.mark.parametrize(
@@ -22,3 +27,21 @@ def test_errors_are_one_line(options: list[str], message: str, capsys: pytest.Ca
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_planned_run_takes_the_time(corpus_folder: Path, tmp_path: Path) -> None:
+    """On text that the forecast does not know the score may be anything; steps and seconds must be as planned."""
+    path = tmp_path / "mine.yaml"
+    planned = command("plan", "--minutes=0.4", f"--write={path}", f"--corpus={corpus_folder}", f"--root={tmp_path}")
+    assert planned.returncode == 0, planned.stderr
+    said = [line for line in planned.stdout.splitlines() if str(path) not in line]
+    assert max(map(len, said)) <= 80
+    steps = re.search(r"--trainer\.max_steps=(\d+)", path.read_text())
+    assert steps is not None
+    fitted = command("fit", f"--config={path}", f"--trainer.default_root_dir={tmp_path}", steps[0])
+    assert fitted.returncode == 0, fitted.stderr
+    (summary,) = tmp_path.glob("lightning_logs/mine/version_0/summary.json")
+    facts = json.loads(summary.read_text())
+    assert facts["steps"] == int(steps[1])
+    assert 0.5 < facts["seconds"] / 24 < 1.5  # a machine with other work to do is never more exact
