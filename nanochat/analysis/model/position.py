@@ -115,7 +115,7 @@ def figure(subject: Subject) -> Figure:
                 fontsize=9,
             )
         axes.set_ylabel("loss (nats per token)")
-        axes.legend(loc="upper right")
+        picture.legend(loc="outside upper left", ncols=2)
         below.bar(edges[:-1], every.count, np.diff(edges), align="edge", color=theme().muted, alpha=0.55)
         below.set_yscale("log")
         below.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")

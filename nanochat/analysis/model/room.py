@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from nanochat.analysis.style import MONOSPACE, theme
@@ -47,6 +48,7 @@ class Room:
                     color=theme().text,
                     weight=weight,
                     va="bottom",
+                    path_effects=[withStroke(linewidth=2, foreground=theme().background)],  # dots may lie below it
                 )
                 return True
         return False

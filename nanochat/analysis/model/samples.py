@@ -18,7 +18,7 @@ NAME, TITLE, SECTION = "samples", "What it wrote, as training went on", "What it
 TAG = "sample/text_summary"  # what TensorBoard makes of the name that nanochat/training/samples.py gives
 INDENT = "    "  # of nanochat.training.console.as_markdown
 SHOWN = 10  # steps in the picture
-COLUMNS, LINES = 72, 4  # letters and lines of each in the picture
+COLUMNS, LINES = 96, 4  # letters and lines of each in the picture
 
 
 class Sample(NamedTuple):

@@ -99,7 +99,8 @@ def _panel(axes: Axes, history: History, axis: str, lines: Sequence[tuple[str, s
         curve = curves[name]
         x, y = thinned(curve.x / unit.size, curve.y)
         axes.plot(x, y, color=color(index), alpha=0.28, linewidth=0.8)
-        x, y = thinned(curve.x / unit.size, smooth(curve.x, curve.y), 300)
+        # by the count of values, not by time: after a pause a single value would stand alone
+        x, y = thinned(curve.x / unit.size, smooth(np.arange(len(curve.y)), curve.y), 300)
         axes.plot(x, y, color=color(index), label=label)
     for index, name in enumerate(dots, len(lines)):
         curve = curves[name]

@@ -52,7 +52,7 @@ class Band:
             self.low, self.high = values.min(0), values.max(0)
 
     def _level(self, curve: Curve) -> np.ndarray:
-        return curve.y if self.few else smooth(curve.x, curve.y)
+        return curve.y if self.few else smooth(np.arange(len(curve.y)), curve.y)
 
 
 def colors(count: int) -> list[str]:
