@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TextIO
 
 from nanochat.cli.errors import UsageError, reporting
 from nanochat.cli.main import COMMANDS, program_name
@@ -48,9 +49,10 @@ def chat(
         system: What to tell the model before the first question.
         device: Where the model runs: cpu, cuda or mps. A small one is quickest on the CPU.
     """
-    piped = not prompt and not sys.stdin.isatty()
+    stdin: TextIO | None = sys.stdin  # None where it was closed
+    piped = not prompt and not (stdin and stdin.isatty())
     if piped:
-        prompt = sys.stdin.read().rstrip("\n")
+        prompt = stdin.read().rstrip("\n") if stdin else ""
         if not prompt.strip():
             raise UsageError("there is no question on standard input")
     # not above: --help does not wait for torch

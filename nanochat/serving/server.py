@@ -88,6 +88,7 @@ class Server(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                log_level="error",  # not what a stranger sends that is no HTTP
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=GRACE,

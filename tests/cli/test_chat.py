@@ -114,6 +114,14 @@ def test_without_a_model_the_command_that_trains_one_is_said(
     assert notes.count("\n") == 1
 
 
+def test_a_closed_standard_input_has_no_question(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run() == 2
+    assert "there is no question on standard input" in capsys.readouterr().err
+
+
 # Makes the terminal that it is started in its own, so that Ctrl-C there reaches it; then becomes the program.
 OWN_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(1, termios.TIOCSCTTY, 0); "

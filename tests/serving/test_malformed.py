@@ -173,7 +173,7 @@ RAW = [
 
 
 @pytest.mark.parametrize("sent", RAW, ids=range(len(RAW)))
-def test_what_is_not_even_http_is_refused(server: Running, sent: bytes) -> None:
+def test_what_is_not_even_http_is_refused(server: Running, sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         try:
             connection.sendall(sent)
@@ -182,6 +182,7 @@ def test_what_is_not_even_http_is_refused(server: Running, sent: bytes) -> None:
         except ConnectionError:
             answer = b""  # closed at once
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
+    assert capfd.readouterr() == ("", "")  # nor does it fill the terminal of the server
 
 
 @pytest.fixture(scope="module")
