@@ -12,11 +12,13 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from nanochat.cli.choices import choose_hardware
 from nanochat.cli.errors import UsageError, reporting
 from nanochat.cli.from_checkpoint import SHAPE, SIZES, WITHOUT
 from nanochat.cli.parser import check_config_files, config_files
+from nanochat.cli.quiet import quieten
 from nanochat.cli.stages import PRETRAIN, STAGES, read_config, with_contents
-from nanochat.cli.training import NanochatCLI, as_list, quieten
+from nanochat.cli.training import NanochatCLI, as_list
 from nanochat.data.prompts import PromptsDataModule
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import BEST, FOLDER, LAST, TEXT, data_state, kind_of, load_whole_checkpoint
@@ -89,7 +91,7 @@ class PredictCLI(NanochatCLI):
             trainer.devices = 1
         if trainer.devices not in (1, "1") or trainer.num_nodes != 1:
             raise UsageError("predict writes with one device: leave out --trainer.devices and --trainer.num_nodes")
-        self._choose_hardware(trainer)
+        choose_hardware(trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         self.save_config_callback = None  # no new run comes of it

@@ -92,7 +92,8 @@ def _ask(options: list[str]) -> Base | str:
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from nanochat.cli.errors import one_line
-    from nanochat.cli.training import NanochatCLI, quieten
+    from nanochat.cli.quiet import quieten
+    from nanochat.cli.training import NanochatCLI
 
     class Unrun(NanochatCLI):
         """The command line with everything but the run."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from nanochat.cli.choices import choose_hardware, default_steps, usable_devices
 from nanochat.cli.errors import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -26,9 +25,10 @@ from nanochat.cli.errors import (
     report,
     reporting,
 )
-from nanochat.cli.from_checkpoint import SHAPE, FromCheckpoint
+from nanochat.cli.from_checkpoint import FromCheckpoint
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import OneLineErrors, check_config_files, config_files
+from nanochat.cli.quiet import quieten
 from nanochat.cli.stages import (
     PRETRAIN,
     REINFORCE,
@@ -42,8 +42,6 @@ from nanochat.cli.stages import (
     without_needless,
 )
 from nanochat.data.chat import ChatDataModule
-from nanochat.data.module import resolve_row_length
-from nanochat.model import GPT, resolve_shape
 from nanochat.training import compiling
 from nanochat.training.agreement import Agreement
 from nanochat.training.chat_curve import ChatCurve
@@ -52,7 +50,6 @@ from nanochat.training.checkpoint_io import SafeCheckpointIO
 from nanochat.training.checkpoints import LastCheckpoint, best_checkpoint
 from nanochat.training.console import as_markdown, say
 from nanochat.training.core_curve import CoreCurve
-from nanochat.training.hardware import default_accelerator, default_precision
 from nanochat.training.interrupt import GracefulStop, Interrupted
 from nanochat.training.progress import StepProgress
 from nanochat.training.ranks import WeightRanks
@@ -64,8 +61,7 @@ from nanochat.training.steps import find_callback
 from nanochat.training.summary import Summary, is_complete
 from nanochat.training.throughput import Throughput
 
-TOKENS_PER_PARAMETER = 10  # of the horizon, where neither steps nor time are given
-REINFORCE_STEPS = 300  # likewise
+REINFORCE_STEPS = 300  # where neither steps nor time are given
 
 CKPT_PATH = {
     "fit": "Where to go on from: a file; last or best, of the newest run of this --name; or auto, which is last if "
@@ -73,19 +69,6 @@ CKPT_PATH = {
     "validate": "What to score: a file, or last or best, of the newest run of this --name.",
     "predict": "The model: a file, or last or best, of the newest run of this --name and --stage.",
 }
-
-# Lightning's and torch's remarks that a user of this program can do nothing about, or that are wrong here.
-NEEDLESS_WARNINGS = (
-    r".*does not have many workers.*",  # the rows lie ready in a file: a worker would only take a core away
-    r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its folder
-    r".*The dirpath has changed from.*",
-    r".*callbacks used to create the checkpoint need to be provided.*",  # scoring needs none of them
-    r".*isinstance\(treespec, LeafSpec\).*",
-    r".*`IterableDataset` has `__len__` defined.*",
-    r".*Found \d+ module\(s\) in eval mode.*",
-    r".*FSDP2-wrapped module .* returned a view tensor.*",  # the losses, on which nothing works in place
-    r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\).*",
-)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -189,7 +172,7 @@ class NanochatCLI(FromCheckpoint, LightningCLI):
         trainer, data = config.trainer, config.data
         if data.seed is None:
             data.seed = int(config.seed_everything)
-        self._choose_hardware(trainer)
+        choose_hardware(trainer)
         if trainer.max_epochs not in (-1, None):
             raise UsageError("--trainer.max_epochs: the stream of text has no end; give --trainer.max_steps instead")
         if trainer.max_steps == -1 and trainer.max_time is None:
@@ -203,22 +186,7 @@ class NanochatCLI(FromCheckpoint, LightningCLI):
         if trainer.strategy == FSDP2:
             trainer.inference_mode = False  # a weight that was first gathered in that mode can never be trained
         if trainer.devices == "auto" and trainer.accelerator in ("cuda", "gpu"):
-            trainer.devices = self._usable_devices(torch.cuda.device_count(), trainer.num_nodes, data)
-
-    @staticmethod
-    def _choose_hardware(trainer: Any) -> None:
-        """The accelerator and the precision, where the user has not said them."""
-        if trainer.accelerator == "auto":
-            trainer.accelerator = default_accelerator()
-        if trainer.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
-            raise UsageError(
-                f"--trainer.accelerator={trainer.accelerator}: there is no NVIDIA GPU that torch can use; "
-                "leave the option out to train on the CPU"
-            )
-        if trainer.accelerator == "mps" and not torch.backends.mps.is_available():
-            raise UsageError("--trainer.accelerator=mps: this machine has no Apple GPU that torch can use")
-        if trainer.precision is None:
-            trainer.precision = default_precision(trainer.accelerator)
+            trainer.devices = usable_devices(torch.cuda.device_count(), trainer.num_nodes, data)
 
     def _compiles(self, config: Any) -> bool:
         """Whether to compile the model: as the run did before, or where it pays."""
@@ -237,27 +205,7 @@ class NanochatCLI(FromCheckpoint, LightningCLI):
             return -1
         if self._stage == REINFORCE:
             return REINFORCE_STEPS
-        return self._default_steps(config.model, config.data)
-
-    @staticmethod
-    def _default_steps(model: Any, data: Any) -> int:
-        """As many steps as serve a model of this size best, if nobody minds the time (Chinchilla, arXiv 2203.15556)."""
-        shape = resolve_shape(*(model[name] for name in SHAPE[:4]))
-        with torch.device("meta"):
-            gpt = GPT(shape.depth, data.vocab_size, data.context, shape.width, shape.heads, shape.kv_heads)
-        tokens_per_step = data.tokens_per_step or data.batch_size * resolve_row_length(data.row_length, data.context)
-        return max(1, TOKENS_PER_PARAMETER * gpt.num_matmul_parameters // tokens_per_step)
-
-    @staticmethod
-    def _usable_devices(count: int, nodes: int, data: Any) -> int:
-        """As many of a node's devices as one step's rows, or its questions, can be dealt out to evenly."""
-        if "questions_per_step" in data:
-            rows = data.questions_per_step
-            return max((n for n in range(1, count + 1) if rows % (n * nodes) == 0), default=count)
-        if data.tokens_per_step is None:
-            return count
-        rows = max(1, data.tokens_per_step // (data.batch_size * resolve_row_length(data.row_length, data.context)))
-        return max((n for n in range(1, count + 1) if rows % (n * nodes) == 0), default=count)
+        return default_steps(config.model, config.data)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
@@ -420,18 +368,3 @@ def _say_how_to_go_on(stop: Interrupted, arguments: Sequence[str]) -> int:
     if stop.requeued:
         return 0
     return 128 + stop.number if stop.number is not None else EXIT_INTERRUPTED
-
-
-def quieten() -> None:
-    """Shows this program's messages as plain lines, and keeps back those of others that help nobody."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    # says that a process of the run has ended, and that the others will be killed for it
-    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    ours = logging.getLogger("nanochat")
-    ours.handlers, ours.propagate = [handler], False
-    ours.setLevel(logging.INFO)
-    for message in NEEDLESS_WARNINGS:
-        warnings.filterwarnings("ignore", message)
