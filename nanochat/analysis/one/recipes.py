@@ -73,7 +73,7 @@ def facts(history: History) -> list[Fact]:
     """The numbers at the head of the page."""
     summary, found = history.run.summary, []
     if history.bpb is not None:
-        note = "on all held-out text" if history.run.complete else "on a part of the held-out text"
+        note = f"on {'all' if len(history.curve('val/bpb_all').x) else 'a part of the'} held-out text"
         found.append(Fact("bits per byte", f"{history.bpb:.4f}", note))
     if history.steps is not None:
         found.append(Fact("steps", f"{history.steps:,}"))

@@ -62,7 +62,7 @@ def scores(groups: Sequence[Group]) -> Figure:
         value, low, high = (None if math.isnan(v) else v for v in group.bpb)
         rows.append([group.label, len(group.scores), value, low, high])
     seeds = max(len(group.scores) for group in scored)
-    reading = "Each dot is a run's score on all of the held-out text; further left is better. " + (
+    reading = "Each dot is a run's final score on held-out text; further left is better. " + (
         "The lines are 95 % intervals of the mean over seeds (Student's t): two that overlap by much do not differ "
         "for certain."
         if seeds > 1
