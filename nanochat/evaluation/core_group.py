@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -135,9 +136,8 @@ def as_table(score: CoreScore, bundle: Bundle | None = None) -> str:
     ]
     if score.missing:
         where = "" if bundle is None or any(n not in bundle.missing for n in score.missing) else f" in {bundle.folder}"
-        lines.append(
-            f"Not CORE itself, which is the mean of {len(CORE_TASKS)}: missing{where} are {_listed(score.missing)}"
-        )
+        said = f"Not CORE itself, which is the mean of {len(CORE_TASKS)}: missing{where} are {_listed(score.missing)}"
+        lines += textwrap.wrap(said, 80, break_on_hyphens=False, break_long_words=False)
     return "\n".join(lines)
 
 

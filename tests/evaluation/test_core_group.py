@@ -27,6 +27,7 @@ def test_only_all_tasks_in_full_are_called_core() -> None:
     fewer = CoreScore(scored(list(CORE_TASKS[:18])))
     assert fewer.label == "CORE over 18 of 22 tasks"
     assert "Not CORE itself" in core_group.as_table(fewer)
+    assert max(map(len, core_group.as_table(fewer).splitlines())) <= 80
     assert "Not CORE itself" not in core_group.as_table(CoreScore(scored(list(CORE_TASKS))))
 
 
