@@ -13,8 +13,11 @@ from nanochat.model.shape import Shape
 
 
 def norm(x: Tensor) -> Tensor:
-    """RMSNorm (arXiv 1910.07467) over the last dimension, without learnable parameters."""
-    return fused.norm(x) if fused.applies(x) else F.rms_norm(x, (x.size(-1),))
+    """RMSNorm (arXiv 1910.07467) over the last dimension, without learnable parameters, in the dtype of ``x``."""
+    if fused.applies(x):
+        return fused.norm(x)
+    with torch.autocast(x.device.type, enabled=False):  # by which it would answer a GPU's bfloat16 in float32
+        return F.rms_norm(x, (x.size(-1),))
 
 
 def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -118,9 +118,10 @@ class LanguageModel(LightningModule):
 
     def setup(self, stage: str) -> None:
         token_bytes = self.trainer.datamodule.tokenizer.token_bytes  # type: ignore[attr-defined]
-        self.val_bpb = BitsPerByte(token_bytes).to(self.device)
-        self.train_bpb = BitsPerByte(token_bytes).to(self.device)
-        self._loss_sum = torch.zeros((), device=self.device)  # since the last time it was logged
+        device = self.trainer.strategy.root_device  # where Lightning is going to bring the module, after this
+        self.val_bpb = BitsPerByte(token_bytes).to(device)
+        self.train_bpb = BitsPerByte(token_bytes).to(device)
+        self._loss_sum = torch.zeros((), device=device)  # since the last time it was logged
         self._loss_count = 0
 
     def configure_model(self) -> None:
@@ -128,7 +129,7 @@ class LanguageModel(LightningModule):
         if self.device_mesh is not None:
             shard(self.gpt, self.device_mesh["data_parallel"], str(self.trainer.precision))
         if self.gpt.ngrams is not None:  # gradients that travel between devices, or are clipped, are whole tables
-            alone = self.trainer.world_size == 1 and self.device.type == "cpu"
+            alone = self.trainer.world_size == 1 and self.trainer.strategy.root_device.type == "cpu"
             self.gpt.ngrams.sparse = alone and not self.trainer.gradient_clip_val
         if self.compile_model and self.trainer.state.fn == "fit":
             self.gpt.compile_for_training()
