@@ -61,7 +61,8 @@ class TrainingBatches(IterableDataset[Batch]):
         while True:
             place = self.start + (batch * self.world_size + self.rank) * self.size
             tokens = torch.from_numpy(stream.read(place, self.size)).view(self.rows, self.row_length + 1)
-            yield tokens[:, :-1], tokens[:, 1:]
+            # whole, as a GPU's copy of a view with gaps would first be gathered in memory that is not pinned: a stop
+            yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
             batch += step
 
 

@@ -158,7 +158,8 @@ class ConversationBatches(IterableDataset[Batch]):
             first = self.start + (batch * self.world_size + self.rank) * self.rows
             rows = [self.stream.row(number) for number in range(first, first + self.rows)]
             ids, mask = (torch.from_numpy(np.stack(parts)) for parts in zip(*rows, strict=True))
-            yield to_targets(ids, mask)
+            ids, targets = to_targets(ids, mask)
+            yield ids.contiguous(), targets  # as in batches.TrainingBatches
             batch += step
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from nanochat.training.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS
 from nanochat.training.run_logger import RunLogger
-from nanochat.training.steps import any_rank, ends_step
+from nanochat.training.steps import AnyRank, ends_step
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -33,6 +33,7 @@ class LastCheckpoint(ModelCheckpoint):
         # Lightning's class would take only one of the two: here it decides on neither
         super().__init__(filename=LAST, every_n_train_steps=0, every_n_epochs=0, enable_version_counter=False)
         self._saved_at = time.monotonic()
+        self._late = AnyRank()
         self._due = False
         self._loops: dict[str, Any] | None = None  # where the loops stood when the last step ended
         self._saving = False
@@ -46,7 +47,7 @@ class LastCheckpoint(ModelCheckpoint):
         self._loops = trainer.fit_loop.state_dict()
         by_steps = self._steps is not None and trainer.global_step % self._steps == 0
         waited = time.monotonic() - self._saved_at
-        by_clock = self._minutes is not None and any_rank(trainer, waited >= 60 * self._minutes)
+        by_clock = self._minutes is not None and self._late.ask(trainer, waited >= 60 * self._minutes)
         self._due = by_steps or by_clock
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -73,7 +74,7 @@ class LastCheckpoint(ModelCheckpoint):
                 self._saving = False
             self._last_global_step_saved = trainer.global_step
             self.best_model_path = str(path)
-        self._due, self._saved_at = False, time.monotonic()
+        self._due, self._saved_at, self._late = False, time.monotonic(), AnyRank()
         return path
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nanochat.training.checkpoints import LastCheckpoint
 from nanochat.training.console import say
-from nanochat.training.steps import any_rank, ends_step, find_callback
+from nanochat.training.steps import AnyRank, any_rank, ends_step, find_callback
 
 
 class Interrupted(Exception):
@@ -44,6 +44,8 @@ class Interrupted(Exception):
 class GracefulStop(Callback):
     """Turns a signal into a stop after the current step, on all ranks together, whichever of them got it.
 
+    With several ranks it takes one step more: nobody waits for the others to say at once what they have got.
+
     A signal that were answered at once could strike in the middle of an optimizer's step, where half of the weights
     have moved. Ctrl-C once more stops at once. On a SLURM cluster the requeue signal (SIGUSR1, unless Lightning's
     SLURMEnvironment is given another) also puts the job into the queue again; before the first step and after the
@@ -53,6 +55,7 @@ class GracefulStop(Callback):
     def __init__(self) -> None:
         self.number: int | None = None  # of the signal
         self._stopping = False
+        self._stopped = AnyRank()
         self._training = False  # between the first step and the last checkpoint: answers come after the step
         self._listening = False
         self._first_step: int | None = None  # where training began, once it has
@@ -72,6 +75,8 @@ class GracefulStop(Callback):
         """Here Lightning has set up its own handlers, which act at once: these take their place."""
         self._training, self._first_step = True, trainer.global_step
         self._answer(signal.SIGINT, signal.SIGTERM)
+        # Before each micro-step Lightning asks the first device, and waits, whether it has noted a SIGTERM: never now
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
     def _answer(self, *numbers: int) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -114,7 +119,7 @@ class GracefulStop(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if ends_step(trainer, batch_idx):
-            self._stopping = any_rank(trainer, self.number is not None)
+            self._stopping = self._stopped.ask(trainer, self.number is not None)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The step before has been validated and logged by now."""

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from nanochat.training.console import clock, count, say
-from nanochat.training.steps import ends_step, find_callback, validations_left
+from nanochat.training.steps import ends_step, find_callback, logs_step, validations_left
 from nanochat.training.throughput import Throughput
 
 REFRESH_SECONDS = 0.5  # of the live line
@@ -32,6 +32,7 @@ class StepProgress(ProgressBar):
         super().__init__()
         self._enabled = True
         self._bar: tqdm | None = None
+        self._curves: list[str] = []  # as they were last logged
         self._shown = 0.0
         self._validation_seconds = 0.0  # of one
         self._validation_started = 0.0
@@ -59,6 +60,9 @@ class StepProgress(ProgressBar):
     ) -> None:
         if not self._enabled or not ends_step(trainer, batch_idx):
             return
+        if logs_step(trainer, trainer.global_step):  # only then: to ask a GPU for a number is to wait for it
+            metrics = trainer.callback_metrics
+            self._curves = [f"{word} {metrics[name].item():{form}}" for name, word, form in SHOWN if name in metrics]
         wait = REFRESH_SECONDS if self._bar is not None else LINE_SECONDS
         if time.monotonic() - self._shown < wait:
             return
@@ -66,8 +70,7 @@ class StepProgress(ProgressBar):
         self._show(trainer)
 
     def _show(self, trainer: Trainer) -> None:
-        metrics = trainer.callback_metrics
-        parts = [f"{word} {metrics[name].item():{form}}" for name, word, form in SHOWN if name in metrics]
+        parts = list(self._curves)
         throughput = find_callback(trainer, Throughput)
         speed = throughput.tokens_per_second if throughput is not None else None
         if speed:
