@@ -115,4 +115,4 @@ def test_every_tier_has_its_shape_and_leaves_the_width_to_the_dial(tier: str) ->
     assert (data.vocab_size, data.context) == (vocab_size, context)
     assert data.micro_steps(1) >= 1
     if tier == "full":
-        assert [data.micro_steps(gpus) for gpus in (1, 2, 4, 8)] == [8, 4, 2, 1]
+        assert [data.micro_steps(gpus) for gpus in (1, 2, 4, 8, 16)] == [16, 8, 4, 2, 1]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import torch
-from lightning.fabric.utilities.throughput import get_available_flops
+
+from nanochat.training.peaks import makers_peak
 
 MEASURE_SECONDS = 0.3
 
@@ -40,18 +41,22 @@ def cpu_multiplies_bf16() -> bool:
     )
 
 
+def product_dtype(precision: str) -> torch.dtype:
+    """What matrices are multiplied in, at a precision of the Trainer."""
+    return {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.split("-")[0], torch.float32)
+
+
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     """Floating-point operations a second that one device could reach, to measure MFU against.
 
-    For a GPU the maker's figure, as Lightning knows it. For a CPU no maker's figure says what its cores sustain, so
-    a large matrix product is timed here: the best that the machine's own library does.
+    For a GPU the maker's figure. For a CPU no maker's figure says what its cores sustain, so a large matrix product is
+    timed here: the best that the machine's own library does.
 
     Returns:
         FLOP/s, or None if it is not known.
     """
     if device.type == "cuda":
-        available = get_available_flops(device, dtype)
-        return float(available) if available else None
+        return makers_peak(torch.cuda.get_device_name(device), dtype)
     if device.type != "cpu":
         return None
     size = 1024

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from nanochat.model import GPT
+from nanochat.model.loss import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 
 PROCESS = 550_000_000  # Python with torch and Lightning imported, before there is a model
 COMPILER = 100_000_000  # what torch.compile adds to that (tiny: 674 to 740 MB instead of 638)
 WORKSPACE = 1.15  # what the allocator and the libraries take on top
 
 
-def training_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int, shards: int = 1) -> int:
+# Numbers kept for the backward pass, in widths per token and block. On a CPU: norms, q, k and v with their rotations,
+# attention's output, and the MLP's hidden layer (four widths wide) before and after ReLU and its square. On a GPU the
+# norm and attention keep only what they are given: 18 in the full tier, by what autograd saves as by what
+# torch.compile's partition hands to the backward pass, and attention's sums.
+KEPT, KEPT_ON_GPU = 26, 18.1
+
+
+def training_memory(
+    gpt: GPT, rows: int, row_length: int, activation_bytes: int, shards: int = 1, on_gpu: bool = False
+) -> int:
     """Bytes to train: weights, gradients, optimizer state, and activations of one micro-step.
 
     Args:
@@ -18,6 +28,7 @@ def training_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int,
         row_length: tokens in a row.
         activation_bytes: 4 in float32, 2 in bfloat16.
         shards: devices that share weights, gradients and the optimizer's state (FSDP).
+        on_gpu: whether the devices are GPUs, which keep less of a micro-step, but hold more logits at a time.
     """
     shape = gpt.shape
     blocks = sum(p.numel() for p in gpt.blocks.parameters())
@@ -30,8 +41,7 @@ def training_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int,
     if shards > 1:  # and gathered, with a gradient each: embedding and head, and the block that works with the next one
         gathered = 2 * (tables + 2 * blocks // shape.depth) * activation_bytes
         parameters = parameters // shards + gathered
-    # kept for the backward pass, in widths per token and block: norms, q, k and v with their rotations, attention's
-    # output, and the MLP's hidden layer (four widths wide) before and after ReLU and its square
-    per_token = shape.depth * (14 + 12) * shape.width * activation_bytes
-    logits = min(rows * row_length * gpt.vocab_size, 2**25) * 4 * 4  # the capped logits, their gradients and copies
+    per_token = shape.depth * (KEPT_ON_GPU if on_gpu else KEPT) * shape.width * activation_bytes
+    chunk = GPU_CHUNK_ELEMENTS if on_gpu else CHUNK_ELEMENTS
+    logits = min(rows * row_length * gpt.vocab_size, chunk) * 4 * 4  # the capped logits, their gradients and copies
     return int(rows * row_length * per_token + logits + parameters)

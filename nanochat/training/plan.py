@@ -198,7 +198,8 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
     activation_bytes = 2 if "bf16" in str(trainer.precision) or "16-" in str(trainer.precision) else 4
     shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
-    needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes, shards) * WORKSPACE
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes, shards, on_gpu) * WORKSPACE
     if isinstance(trainer.strategy, DDPStrategy):
         needed += 4 * module.gpt.num_parameters  # the buckets in which gradients travel
     if trainer.strategy.root_device.type == "cpu":

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nanochat.training.hardware import peak_flops, synchronize
+from nanochat.training.hardware import peak_flops, product_dtype, synchronize
 from nanochat.training.steps import ends_step, logs_step
 
 
@@ -40,8 +39,7 @@ class Throughput(Callback):
         self._waited = 0.0  # seconds waited for data until then
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        dtype = torch.bfloat16 if str(trainer.precision).startswith("bf16") else torch.float32
-        one = peak_flops(trainer.strategy.root_device, dtype)
+        one = peak_flops(trainer.strategy.root_device, product_dtype(str(trainer.precision)))
         self.peak = one * trainer.world_size if one is not None else None
 
     def mfu(self, trainer: Trainer, tokens_per_second: float) -> float | None:
