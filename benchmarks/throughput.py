@@ -1,12 +1,13 @@
 """How fast a tier trains, and where the time of a step goes.
 
     python benchmarks/throughput.py tiny medium --steps 40 --precision 32-true
+    python benchmarks/throughput.py full --steps 10  # on a GPU; --options=--data.corpus=embedded without a network
 
 trains each tier for some steps through the command line's own ``fit``, and times a matrix product of the machine's own
 library before every step, outside of the step's time: so both run under the same conditions. ``of it`` is the ratio of
 the operations that the model needs (6 for each parameter in a product and token, and causal attention) to the median of
-these products; on a GPU, to the maker's figure. ``outside`` is all of a step's time that is not forward, backward or
-optimizer: batches, hooks, logs, the progress bar.
+these products; on a GPU, to the maker's figure (MFU), and the parts are timed by its own clock. ``outside`` is all of a
+step's time that is not forward, backward or optimizer: batches, hooks, logs, the progress bar.
 """
 
 from __future__ import annotations
@@ -40,28 +41,43 @@ def main() -> None:
 
 
 class Clock:
-    """Adds up the time spent in functions, and when steps begin and end.
+    """Notes when functions begin and end: on a GPU, when it comes to what they gave it to do, without waiting for that.
 
-    On a GPU the time in a function is that of its launches only: there, look at tokens/s and the share of the peak.
+    Args:
+        cuda: whether the work is a GPU's.
     """
 
-    def __init__(self) -> None:
-        self.spent: dict[str, float] = defaultdict(float)
+    def __init__(self, cuda: bool) -> None:
+        self.cuda = cuda
+        self.calls: dict[str, list[tuple[Any, Any]]] = defaultdict(list)  # beginnings and ends
         self.running = False
+
+    def now(self) -> Any:
+        if not self.cuda:
+            return time.perf_counter()
+        import torch
+
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
     def around(self, owner: Any, method: str, name: str) -> None:
         """Lets the clock run in a method of a class or an object."""
         inner: Callable[..., Any] = getattr(owner, method)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
+            started = self.now()
             try:
                 return inner(*args, **kwargs)
             finally:
                 if self.running:
-                    self.spent[name] += time.perf_counter() - started
+                    self.calls[name].append((started, self.now()))
 
         setattr(owner, method, timed)
+
+    def seconds(self, name: str) -> float:
+        """Spent in a function, all calls together; on a GPU once that has done all."""
+        return sum(a.elapsed_time(b) / 1000 if self.cuda else b - a for a, b in self.calls[name])
 
 
 def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[str, Any]:
@@ -72,9 +88,8 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
     from nanochat.cli import main as command
     from nanochat.optim import MuonAdamW
     from nanochat.training import language_model
-    from nanochat.training.hardware import peak_flops, peak_memory, synchronize
+    from nanochat.training.hardware import peak_flops, peak_memory, product_dtype, synchronize
 
-    clock = Clock()
     result: dict[str, Any] = {}
 
     class Measure(Callback):
@@ -82,13 +97,16 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
         apart = 0.0  # seconds spent in them
 
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            device = trainer.strategy.root_device
+            self.clock = clock = Clock(device.type == "cuda")
+            if clock.cuda:
+                torch.cuda.reset_peak_memory_stats(device)
             clock.around(pl_module, "training_step", "forward")
             clock.around(trainer.strategy, "backward", "backward")
             optimizer = trainer.optimizers[0]
             assert isinstance(optimizer, MuonAdamW)
             clock.around(optimizer, "_update", "optimizer")
-            dtype = torch.bfloat16 if str(trainer.precision).startswith("bf16") else torch.float32
-            self.matrix = torch.ones(SIZE, SIZE, dtype=dtype)
+            self.matrix = torch.ones(SIZE, SIZE, dtype=product_dtype(str(trainer.precision)))
             self.result = torch.empty_like(self.matrix)
 
         def on_train_batch_start(
@@ -96,8 +114,8 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
         ) -> None:
             if trainer.global_step < steps or batch_idx % trainer.accumulate_grad_batches:
                 return
-            if not clock.running:
-                self.started, clock.running = self.now(trainer), True
+            if not self.clock.running:
+                self.started, self.clock.running = self.now(trainer), True
             if trainer.strategy.root_device.type == "cpu":
                 began = time.perf_counter()
                 torch.mm(self.matrix, self.matrix, out=self.result)
@@ -106,12 +124,14 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
                 self.apart += seconds
 
         def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            clock.running = False
+            self.clock.running = False
             seconds = self.now(trainer) - self.started - self.apart
             data, gpt = trainer.datamodule, pl_module.gpt  # type: ignore[attr-defined]
             tokens = steps * data.tokens_per_step(trainer.world_size)
             device = trainer.strategy.root_device
             product = statistics.median(self.products) if self.products else peak_flops(device, self.matrix.dtype) or 0
+            parts = {name: self.clock.seconds(name) / seconds for name in ("forward", "backward", "optimizer")}
+            peak = torch.cuda.max_memory_allocated(device) if self.clock.cuda else peak_memory()
             flops = gpt.flops_per_token(data.row_length) * tokens / seconds
             result.update(
                 {
@@ -123,9 +143,9 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
                     "GFLOP/s": flops / 1e9,
                     "product GFLOP/s": product / 1e9,
                     "of it": f"{flops / product:.1%}" if product else "",
-                    **{name: f"{clock.spent[name] / seconds:.1%}" for name in ("forward", "backward", "optimizer")},
-                    "outside": f"{1 - sum(clock.spent.values()) / seconds:.1%}",
-                    "peak MB": round(peak_memory() / 1e6),
+                    **{name: f"{share:.1%}" for name, share in parts.items()},
+                    "outside": f"{1 - sum(parts.values()):.1%}",
+                    "peak MB": round(peak / 1e6),
                 }
             )
 
@@ -141,11 +161,9 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
             status = command(
                 [
                     *("fit", "--config", str(ROOT / "configs" / f"{tier}.yaml"), f"--trainer.default_root_dir={root}"),
-                    *(f"--trainer.max_steps={2 * steps}", "--trainer.limit_val_batches=0"),
-                    *(
-                        "--trainer.enable_checkpointing=false",
-                        *([f"--trainer.precision={precision}"] if precision else []),
-                    ),
+                    *(f"--trainer.max_steps={2 * steps}", "--trainer.limit_val_batches=0", "--trainer.devices=1"),
+                    "--trainer.enable_checkpointing=false",
+                    *([f"--trainer.precision={precision}"] if precision else []),
                     *options,
                 ]
             )
