@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument(
         "--precision", nargs="+", default=[""], help="as --trainer.precision; the machine's own if left"
     )
-    parser.add_argument("--options", nargs="*", default=[], help="more options of fit, as --options=--data.corpus=...")
+    parser.add_argument(
+        "--options", nargs="*", action="extend", default=[], help="more options of fit, as --options=--data.corpus=..."
+    )
     arguments = parser.parse_args()
     rows = [
         measure(tier, p, arguments.steps, arguments.options) for tier in arguments.tiers for p in arguments.precision
