@@ -65,9 +65,11 @@ def analyze(
 
     from nanochat.analysis.analyze import Wanted, analyze_run, analyze_runs
     from nanochat.analysis.figure import Options
+    from nanochat.cli.choices import kind_of
     from nanochat.training.console import say
 
-    wanted = Wanted(Options(_check(device), seed, passage), only, quick)
+    kind_of(device)  # is refused now, if there is none, and not after half of the figures
+    wanted = Wanted(Options(device, seed, passage), only, quick)
     if len(found) == 1:
         say(f"{found[0].label}: {found[0].folder}")
         page = analyze_run(found[0], wanted, say, Path(out) if out is not None else None)
@@ -76,17 +78,6 @@ def analyze(
     say(f"\nThe page: {page}")
     if open:
         webbrowser.open(page.resolve().as_uri())
-
-
-def _check(device: str) -> str:
-    import torch
-
-    known = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device not in known:
-        raise UsageError(f"--device={device}: there is no such device: cpu, cuda or mps")
-    if not known[device]:
-        raise UsageError(f"--device={device}: there is none here that torch can use")
-    return device
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -19,15 +19,41 @@ def choose_hardware(trainer: Any) -> None:
     """The accelerator and the precision, where the user has not said them."""
     if trainer.accelerator == "auto":
         trainer.accelerator = default_accelerator()
-    if trainer.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
-        raise UsageError(
-            f"--trainer.accelerator={trainer.accelerator}: there is no NVIDIA GPU that torch can use; "
-            "leave the option out to train on the CPU"
-        )
-    if trainer.accelerator == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("--trainer.accelerator=mps: this machine has no Apple GPU that torch can use")
+    check_gpu(f"--trainer.accelerator={trainer.accelerator}", trainer.accelerator)
     if trainer.precision is None:
         trainer.precision = default_precision(trainer.accelerator)
+
+
+def check_gpu(option: str, kind: str) -> None:
+    """Refuses a GPU that torch cannot use.
+
+    Args:
+        option: as the user wrote it.
+        kind: of the device: cuda, mps or another, which is not looked at; Lightning calls the first one gpu as well.
+
+    Raises:
+        UsageError: if there is none of that kind.
+    """
+    if kind in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise UsageError(f"{option}: there is no NVIDIA GPU that torch can use; leave the option out to use the CPU")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"{option}: this machine has no Apple GPU that torch can use")
+
+
+def kind_of(device: str) -> str:
+    """cpu, cuda or mps: of what kind the device of ``--device`` is.
+
+    Raises:
+        UsageError: if torch knows no such device, or cannot use it here.
+    """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"--device={device}: there is no such device: cpu, cuda or mps")
+    check_gpu(f"--device={device}", kind)
+    return kind
 
 
 def default_steps(model: Any, data: Any) -> int:

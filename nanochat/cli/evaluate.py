@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nanochat.cli.errors import UsageError, end_beside_others, reporting
+from nanochat.cli.errors import end_beside_others, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import OneLineErrors
 
@@ -115,15 +115,10 @@ def processes(device: str | None) -> Iterator[str]:
     import torch
     import torch.distributed as dist
 
+    from nanochat.cli.choices import kind_of
+
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        kind = torch.device(chosen).type
-    except RuntimeError as error:
-        raise UsageError(f"--device={device}: there is no such device: cpu, cuda or mps") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device={device}: there is no NVIDIA GPU here that torch can use")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise UsageError(f"--device={device}: there is no GPU of Apple's here that torch can use")
+    kind = kind_of(chosen)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield chosen
         return

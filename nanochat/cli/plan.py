@@ -46,6 +46,7 @@ def plan(
         if Path(write).exists() and not overwrite:
             raise UsageError(f"there is already {write}: give another --write, or --overwrite to replace it")
     # not above: --help does not wait for torch
+    from nanochat.cli.choices import check_gpu
     from nanochat.data.corpora import Corpus, open_corpus
     from nanochat.planning.candidates import ON_CPU, ON_GPU
     from nanochat.planning.law import fit_law
@@ -56,7 +57,7 @@ def plan(
     from nanochat.training.hardware import default_accelerator, default_precision
 
     chosen = default_accelerator() if accelerator == "auto" else accelerator
-    check_device(chosen)
+    check_gpu(f"--accelerator={accelerator}", chosen)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("nanochat").setLevel(logging.INFO)
 
@@ -92,16 +93,6 @@ def plan(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     say(f"\nWritten to {write}. To train it:\n  {program_name()} fit --config {write}")
-
-
-def check_device(accelerator: str) -> None:
-    """Refuses one that is not there."""
-    import torch
-
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--accelerator=cuda: there is no NVIDIA GPU here that torch can use")
-    if accelerator == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("--accelerator=mps: there is no GPU of Apple's here that torch can use")
 
 
 def _machine(accelerator: str) -> str:

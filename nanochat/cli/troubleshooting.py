@@ -32,7 +32,7 @@ SECTIONS = (
         r"|the corpus is too small|has no column|it has no good record|is damaged or is not a parquet file"
         r"|a step of .* tokens does not divide|bad record|there is no task",
     ),
-    ("gpu", r"there is no NVIDIA GPU that torch can use|this machine has no Apple GPU"),
+    ("gpu", r"there is no NVIDIA GPU that torch can use|this machine has no Apple GPU|there is no device \S+ here"),
     (
         "processes",
         r"port .* of this machine is taken|the first process of this run|another process of this run has ended"

@@ -65,7 +65,7 @@ def lede(history: History) -> str:
         words.append(f"from {corpus}" if run.stage == "pretrain" else f"with {corpus}")
     if device := run.summary.get("device"):
         words.append(f"on {device} in {run.summary.get('precision')}")
-    date = time.strftime("%-d %B %Y", time.localtime(run.started)) if run.started else ""
+    date = time.strftime("%d %B %Y", time.localtime(run.started)).lstrip("0") if run.started else ""
     return " ".join(words) + (f", {date}." if date else ".")
 
 
