@@ -33,6 +33,7 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
     batch = module.example_batch()
 
     def last_micro_step() -> None:
+        optimizer.zero_grad()  # gradients of n-gram vectors are lists of rows: each time added up would be longer
         loss = trainer.strategy.training_step(batch, 0)
         assert isinstance(loss, Tensor)
         loss.backward()  # under DDP, gradients travel meanwhile
