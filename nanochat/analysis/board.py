@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from nanochat.analysis.figure import Table
 from nanochat.analysis.files import Written, as_markdown
-from nanochat.analysis.style import LIGHT
 
 TAG = "analysis"
 MOST_ROWS = 60  # of a table
@@ -35,8 +33,8 @@ def show(written: Sequence[Written], folder: Path, step: int) -> None:
     with SummaryWriter(str(folder)) as writer:
         for one in written:
             figure = one.figure
-            if one.png:
-                with Image.open(io.BytesIO(one.png[LIGHT.name])) as image:
+            if "png" in one.files:
+                with Image.open(one.files["png"]) as image:
                     writer.add_image(f"{TAG}/{figure.name}", np.asarray(image.convert("RGB")), step, dataformats="HWC")
             text = f"**{figure.title}**\n\n{figure.reading}\n"
             if figure.table is not None:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
+import numpy as np
+from matplotlib.figure import Figure as Picture
+from matplotlib.image import imread, imsave
 
 from nanochat.analysis.amounts import cell
 from nanochat.analysis.figure import Figure, Table
@@ -15,6 +18,7 @@ from nanochat.analysis.style import LIGHT, THEMES, drawing
 from nanochat.cache import write_atomically
 
 FOLDER = "analysis"  # of a run: what is written there is written anew by each analysis
+TITLE = 0.4  # inches that a picture by itself is higher, for its title
 
 
 class Written(NamedTuple):
@@ -23,7 +27,7 @@ class Written(NamedTuple):
     Attributes:
         figure: the figure.
         svg: the picture by the name of the theme; none where the figure has no picture.
-        png: the same as dots.
+        png: the same as dots. (The file has the title above, too.)
         files: all of them by their ending, such as "png" or "dark.svg".
     """
 
@@ -61,13 +65,27 @@ def write(figure: Figure, folder: Path) -> Written:
                 picture.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
                 picture.savefig(dots, format="png", metadata={"Software": None})
                 svg[chosen.name], png[chosen.name] = text.getvalue(), dots.getvalue()
-        keep("png", png[LIGHT.name])
+                if chosen is LIGHT:
+                    keep("png", _with_title(dots, figure.title))
         for name, content in svg.items():
             keep("svg" if name == LIGHT.name else f"{name}.svg", content)
     if figure.table is not None:
         keep("csv", as_csv(figure.table))
         keep("md", as_markdown(figure.table))
     return Written(figure, svg, png, files)
+
+
+def _with_title(png: io.BytesIO, title: str) -> bytes:
+    """A PNG with its title above it: on a slide and in TensorBoard no page stands around it."""
+    png.seek(0)
+    dots = imread(png)
+    per_inch = matplotlib.rcParams["savefig.dpi"]
+    strip, above, both = Picture(figsize=(dots.shape[1] / per_inch, TITLE)), io.BytesIO(), io.BytesIO()
+    strip.text(0.08 / strip.get_figwidth(), 0.3, title, weight="bold", size=13)
+    strip.savefig(above, format="png")
+    above.seek(0)
+    imsave(both, np.vstack([imread(above), dots]), format="png", metadata={"Software": ""})
+    return both.getvalue()
 
 
 def as_csv(table: Table) -> str:
