@@ -94,9 +94,9 @@ class History:
 
     @cached_property
     def flops_per_token(self) -> float | None:
-        """Operations to train on one token."""
+        """Operations to train on one token. None in reinforcement learning, where most of the work is to answer."""
         known = self.run.summary.get("flops_per_token")
-        if known or self.gpt is None:
+        if known or self.gpt is None or self.run.stage == "reinforce":
             return float(known) if known else None
         return float(self.gpt.flops_per_token(self.row_length))
 

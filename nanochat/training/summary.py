@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -180,9 +181,13 @@ class Summary(Callback):
         if (facts["data_wait"] or 0) >= WORTH_SAYING:
             rows["waited"] = f"{facts['data_wait']:.0%} of the time for text (more --data.num_workers?)"
         rows["memory"] = f"{size(facts['peak_memory_bytes'])} at the peak"
+        if "peak_gpu_memory_bytes" in facts:
+            rows["memory"] += f", and {size(facts['peak_gpu_memory_bytes'])} of the GPU's"
         if facts["checkpoint"]:
             rows["checkpoint"] = facts["checkpoint"]
-        following = ["", "Next", "  tensorboard --logdir lightning_logs"]
+        following = ["", "Next"]
+        if isinstance(trainer.logger, RunLogger):
+            following.append(f"  tensorboard --logdir {shlex.quote(str(Path(trainer.logger.root_dir).parent))}")
         following.append(f"  {command} validate {config}--ckpt_path=last")
         if "tasks" in facts:
             following.append(f"  {command} chat")
