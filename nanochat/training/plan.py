@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from nanochat.data.module import RowsDataModule
 from nanochat.training.console import count, duration, say, size, table
-from nanochat.training.hardware import available_memory, describe
+from nanochat.training.hardware import available_memory, describe, product_dtype
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.memory import COMPILER, PROCESS, WORKSPACE, training_memory
 from nanochat.training.sharding import FullyShardedStrategy
@@ -196,7 +196,7 @@ class Plan(Callback):
 def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     """Bytes that the run will take at its peak, all in all."""
     data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
-    activation_bytes = 2 if "bf16" in str(trainer.precision) or "16-" in str(trainer.precision) else 4
+    activation_bytes = product_dtype(str(trainer.precision)).itemsize
     shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
     on_gpu = trainer.strategy.root_device.type == "cuda"
     needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes, shards, on_gpu) * WORKSPACE

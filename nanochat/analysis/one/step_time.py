@@ -28,6 +28,7 @@ from nanochat.training.hardware import (
     default_precision,
     describe,
     peak_flops,
+    product_dtype,
     synchronize,
 )
 from nanochat.training.language_model import LanguageModel
@@ -126,7 +127,7 @@ def measure(history: History, device: torch.device) -> tuple[dict[str, float], i
     per_step = history.setting("data", "tokens_per_step")
     micro_steps = max(1, per_step // (batch_size * row_length)) if isinstance(per_step, int) else 1
     precision = default_precision(device.type)
-    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32
+    dtype = product_dtype(precision)
     needed = training_memory(gpt, batch_size, row_length, dtype.itemsize, on_gpu=device.type == "cuda")
     if needed > 0.8 * available_memory(device):
         raise ValueError(f"steps of this size need {size(needed)} of memory, more than is free here")
