@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from nanochat.data.batches import Batch
 from nanochat.data.module import RowsDataModule
 from nanochat.data.prompts import Prompt
 from nanochat.inference.engine import Engine
@@ -26,7 +27,6 @@ from nanochat.training.sharding import shard
 from nanochat.training.steps import logs_step
 
 GROUPS = ("matrices", "embedding", "head", "ngrams")  # of parameters, in the order of LearningRates
-Batch = tuple[Tensor, Tensor]  # ids and targets, both (rows, time), int64
 
 
 class LanguageModel(LightningModule):
