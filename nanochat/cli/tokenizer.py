@@ -73,6 +73,7 @@ def evaluate(
         text: A text file of your own to measure on as well.
     """
     from nanochat.tokenizer.compression import TEXTS, bytes_per_token, others
+    from nanochat.training.console import grid
 
     texts = dict(TEXTS)
     if text is not None:
@@ -80,13 +81,9 @@ def evaluate(
     label, mine = _tokenizer(tokenizer, ckpt_path, name, root)
     found, absent = others(texts)
     rows = {label: bytes_per_token(mine.encode, texts), **found}
-    width = max(map(len, rows))
-    widths = [max(len(name), len("12.34")) + 2 for name in texts]
+    cells = [[who, *(f"{figure:.2f}" for figure in figures.values())] for who, figures in rows.items()]
     print("Bytes per token: the more, the shorter the rows that say the same")
-    print("".ljust(width) + "".join(map(str.rjust, texts, widths)))
-    for who, figures in rows.items():
-        cells = (f"{figure:.2f}" for figure in figures.values())
-        print(who.ljust(width) + "".join(map(str.rjust, cells, widths)))
+    print(grid([["", *texts], *cells], right=range(1, 1 + len(texts))))
     if absent:
         print(f"Not compared with {' and '.join(absent)}: not on this machine, and there is no network to fetch it by")
 
