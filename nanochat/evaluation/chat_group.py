@@ -23,10 +23,11 @@ from nanochat.evaluation.groups import Asked, Report
 from nanochat.evaluation.letters import Letters
 from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.sandbox.run import require
+from nanochat.evaluation.table import columns, percents, wrapped
 from nanochat.inference.engine import Engine
 from nanochat.tasks.task import Task
 
-HEADER = ("task", "score", "chance", "centred", "95% interval", "items")
+HEADER = ("task", "score", "chance", "centred", "95% CI", "items")
 WORKED = 256  # tokens of an answer that is worked out, step by step
 PROGRAM = 512  # tokens of a program
 AT_ONCE = 512  # items that are marked between two looks at the clock
@@ -108,7 +109,7 @@ class Opener:
             if self.asked.tasks:
                 raise ValueError(f"{name}: {why}")
             if rank() == 0:
-                self.asked.say(f"{name} is left out: {why}")
+                self.asked.say("\n".join(wrapped(f"{name} is left out: {why}")))
         return exams
 
     def _left_out(self, name: str) -> str | None:
@@ -203,12 +204,7 @@ def as_facts(score: ChatScore) -> dict[str, object]:
 
 def as_table(score: ChatScore) -> str:
     """The tasks, a line each, and the figure."""
-    rows = [_row(result) for result in score.results]
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
-    lines = []
-    for row in (HEADER, *rows):
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+    lines = columns([HEADER, *(_row(result) for result in score.results)])
     for result in score.results:
         if result.samples > 1:
             shown = ", ".join(f"pass@{k} {result.pass_at(k):.1%}" for k in SHOWN_K if k <= result.samples)
@@ -217,11 +213,10 @@ def as_table(score: ChatScore) -> str:
             lines.append(f"{result.name}: {result.too_long:,} questions are longer than the model's context")
     if score.value is not None and score.interval is not None:
         low, high = score.interval
-        lines += ["", f"{score.label}: {score.value:.4f} (95% interval {low:.4f} to {high:.4f})"]
+        lines += ["", *wrapped(f"{score.label}: {score.value:.4f} (95% interval {low:.4f} to {high:.4f})")]
         if score.missing:
-            lines.append(
-                f"It is not ChatCORE: {', '.join(score.missing)} {'is' if len(score.missing) == 1 else 'are'} missing."
-            )
+            verb = "is" if len(score.missing) == 1 else "are"
+            lines += wrapped(f"It is not ChatCORE: {', '.join(score.missing)} {verb} missing.")
     return "\n".join(lines)
 
 
@@ -231,6 +226,6 @@ def _row(result: ChatResult) -> tuple[str, ...]:
         f"{result.accuracy:.1%}",
         f"{result.chance:.0%}",
         f"{result.centred:+.3f}" if result.name in CHAT_CORE else "beside it",
-        "{:.1%} - {:.1%}".format(*result.interval),
+        percents(result.interval),
         f"{result.items:,}",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -18,8 +17,9 @@ from nanochat.evaluation.groups import Asked, Report
 from nanochat.evaluation.published import find_bundle
 from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.scoring import Judge
+from nanochat.evaluation.table import columns, percents, wrapped
 
-HEADER = ("task", "accuracy", "chance", "centred", "95% interval", "items")
+HEADER = ("task", "score", "chance", "centred", "95% CI", "items")
 
 
 def evaluate(asked: Asked) -> Report:
@@ -113,31 +113,26 @@ def as_facts(score: CoreScore) -> dict[str, object]:
 
 
 def as_table(score: CoreScore, bundle: Bundle | None = None) -> str:
-    """The tasks, a line each, and the figure."""
+    """The tasks, a line each, and the figure; no line is longer than a terminal's 80 columns."""
     rows = [
         (
             task.name,
             f"{task.accuracy:.1%}",
             f"{task.baseline:.1%}",
             f"{task.centred:+.3f}",
-            "{:.1%} - {:.1%}".format(*task.interval),
+            percents(task.interval),
             f"{task.items:,}",
         )
         for task in score.tasks
     ]
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
-    lines = []
-    for row in (HEADER, *rows):
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
-    lines += [
-        "",
-        f"{score.label}: {score.value:.4f} (95% interval {score.interval.low:.4f} to {score.interval.high:.4f})",
-    ]
+    low, high = score.interval
+    lines = [*columns([HEADER, *rows]), ""]
+    lines += wrapped(f"{score.label}: {score.value:.4f} (95% interval {low:.4f} to {high:.4f})")
     if score.missing:
         where = "" if bundle is None or any(n not in bundle.missing for n in score.missing) else f" in {bundle.folder}"
-        said = f"Not CORE itself, which is the mean of {len(CORE_TASKS)}: missing{where} are {_listed(score.missing)}"
-        lines += textwrap.wrap(said, 80, break_on_hyphens=False, break_long_words=False)
+        verb = "is" if len(score.missing) == 1 else "are"
+        mean = f"Not CORE itself, which is the mean of {len(CORE_TASKS)}"
+        lines += wrapped(f"{mean}: missing{where} {verb} {_listed(score.missing)}")
     return "\n".join(lines)
 
 

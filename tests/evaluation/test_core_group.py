@@ -31,6 +31,20 @@ def test_only_all_tasks_in_full_are_called_core() -> None:
     assert "Not CORE itself" not in core_group.as_table(CoreScore(scored(list(CORE_TASKS))))
 
 
+def test_a_table_fits_into_80_columns() -> None:
+    """With the widest of everything: all names, accuracies of 100 %, five-figure items; and the longest sentences."""
+    some = [*scored(list(CORE_TASKS[:11]), 10_570, 10_570, 0.403), *scored(list(CORE_TASKS[11:]), 0, 20, 0.62)]
+    whole = core_group.as_table(CoreScore(some)).splitlines()
+    capped = core_group.as_table(CoreScore(some[1:], 10_000)).splitlines()
+    assert max(map(len, whole + capped)) <= 80
+    assert [len(line) for line in whole[:23]] == [len(whole[0])] * 23  # in columns
+    (boolq,) = (line.split() for line in whole if line.startswith("boolq"))
+    assert boolq == ["boolq", "0.0%", "62.0%", "-1.632", "0.0-16.1%", "20"]
+    (jeopardy,) = (line.split() for line in whole if line.startswith("jeopardy"))
+    assert jeopardy == ["jeopardy", "100.0%", "40.3%", "+1.000", "100.0-100.0%", "10,570"]
+    assert " ".join(capped[22:]).startswith(" CORE over 21 of 22 tasks, 10,000 items of each at most: ")
+
+
 def test_the_mean_of_centred_accuracies() -> None:
     score = CoreScore([TaskScore("piqa", 75, 100, 0.5, CHOICE, 0), TaskScore("boolq", 50, 100, 0.62, CHOICE, 0)])
     assert score.tasks[0].centred == pytest.approx(0.5)
