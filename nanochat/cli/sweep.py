@@ -75,8 +75,8 @@ def sweep(
         over: What is varied.
         search: How many settings to try, drawn by Optuna (TPE) in the light of those before; null tries all
             combinations. A larger number goes on with a search that has ended.
-        seeds: How many times each setting is trained, with seeds from --seed_everything on. The difference between
-            seeds is the noise that the difference between settings is held against.
+        seeds: How many times each setting is trained, with seeds from --seed_everything on. Settings are compared seed
+            by seed: how much their differences vary tells how much of a lead is chance.
         name: Of the sweep's folder in lightning_logs, in which version_N is trial N; null takes the run's own with
             -sweep behind it.
         prune: Which of Optuna's pruners ends hopeless trials.

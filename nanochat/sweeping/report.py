@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nanochat.sweeping.noise import Result, noise, results
+from nanochat.sweeping.noise import Result, lead, results
 from nanochat.sweeping.space import in_words, short_names
 from nanochat.sweeping.trials import DONE, FAILED, Trial
 from nanochat.training.console import clock, grid
@@ -40,7 +40,7 @@ def _numbers(trials: Sequence[Trial]) -> str:
 
 
 def _score(result: Result, several: bool) -> list[str]:
-    values = result.values or [trial.value for trial in result.trials if trial.value is not None]
+    values = [*result.scores.values()] or [trial.value for trial in result.trials if trial.value is not None]
     score = f"{sum(values) / len(values):.4f}" if values else "-"
     deviation = "-" if result.deviation is None else f"{result.deviation:.4f}"
     return [score, deviation] if several else [score]
@@ -65,8 +65,8 @@ def reasons(trials: Sequence[Trial]) -> list[str]:
 
 
 def best(trials: Sequence[Trial]) -> str:
-    """What was best, and by how much against the noise between seeds."""
-    found = [result for result in results(trials) if result.values]
+    """What was best, and by how much against what chance does."""
+    found = [result for result in results(trials) if result.scores]
     if not found:
         return "No trial has come to its end: there is nothing to compare."
     first = found[0]
@@ -75,14 +75,15 @@ def best(trials: Sequence[Trial]) -> str:
     said = f"Best: {in_words(first.setting)} with val/bpb {first.mean:.4f} ({where})"
     if len(found) == 1:
         return f"{said}; there is no other to compare it with."
-    second = found[1]
-    lead = second.mean - first.mean
-    said += f", {lead:.4f} below the next, {in_words(second.setting)}."
-    seeds = noise(found)
-    if seeds is None:
-        return f"{said} The noise between seeds is not known: with --seeds=3, the same command measures it."
-    error = seeds.of_difference(len(first.values), len(second.values))
-    said += f" Seeds alone move such a difference by {error:.4f} (standard error; {seeds.deviation:.4f} between seeds)"
-    if lead > seeds.quantile * error:
-        return f"{said}: the lead is more than chance explains (from {seeds.quantile * error:.4f} on it is)."
-    return f"{said}: chance explains the lead (up to {seeds.quantile * error:.4f})."
+    ahead = lead(first, found[1], found)
+    said += f", {ahead.value:.4f} below the next, {in_words(found[1].setting)}."
+    if ahead.error is None:
+        return f"{said} How much of that is chance is not known: with --seeds=3, the same command measures it."
+    said += (
+        f" Compared seed by seed, chance alone makes a lead of up to {ahead.by_chance:.4f} in 19 of 20 cases "
+        f"(standard error {ahead.error:.4f}): "
+    )
+    if ahead.value > ahead.by_chance:
+        return f"{said}this one is more than chance explains."
+    seeds = max(len(result.scores) for result in found)
+    return f"{said}this one may be chance. More seeds tell (--seeds={seeds + 2})."

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nanochat.sweeping.noise import Noise, noise, results
+from nanochat.sweeping.noise import SeedBySeed, lead, results
 from nanochat.sweeping.report import best, reasons, table
 from nanochat.sweeping.space import parse_axes
 from nanochat.sweeping.trials import DONE, FAILED, INTERRUPTED, PRUNED, RUNNING, Trial, superseded, wanted
@@ -64,33 +64,62 @@ def test_the_mean_and_the_deviation_of_a_setting() -> None:
     assert found[0].deviation is None
 
 
-def test_the_noise_is_pooled_over_settings() -> None:
-    values = {4: [1.0, 1.2, 1.4], 6: [2.0, 2.1]}  # squares 0.08 and 0.005, degrees of freedom 2 and 1
-    trials = [trial(10 * d + i, d, i, value=v) for d, of in values.items() for i, v in enumerate(of)]
-    seeds = noise(results(trials))
-    assert seeds is not None
-    assert (seeds.freedom, seeds.deviation) == (3, pytest.approx(math.sqrt(0.085 / 3)))
-    assert seeds.of_difference(3, 2) == pytest.approx(math.sqrt(0.085 / 3 * (1 / 3 + 1 / 2)))
-    assert seeds.quantile == 3.182  # Student's t of 3 degrees of freedom, two-sided 95 %
-    assert Noise(1.0, 1000).quantile == pytest.approx(1.962, abs=0.001)
-    assert noise(results([trial(0, 4), trial(1, 6)])) is None
+def of_seeds(scores: dict[int, dict[int, float]]) -> list[Trial]:
+    """Trials of these scores, by depth and seed."""
+    return [trial(10 * depth + s, depth, s, value=v) for depth, of in scores.items() for s, v in of.items()]
 
 
-def test_one_seed_says_nothing_of_the_noise_and_how_to_measure_it() -> None:
-    said = best([trial(0, 4, value=1.9), trial(1, 6, value=1.8), trial(2, 8, status=FAILED, value=None)])
-    assert said.startswith("Best: depth=6 with val/bpb 1.8000 (version_1), 0.1000 below the next, depth=4.")
-    assert "not known: with --seeds=3" in said
+def test_what_a_seed_does_to_all_settings_is_no_noise_between_them() -> None:
+    # By hand: 6 is better by 0.10, 0.12 and 0.08, seed by seed: 0.10 on average. The differences deviate by
+    # sqrt((0 + 0.02^2 + 0.02^2) / 2) = 0.02, so their mean has a standard error of 0.02 / sqrt(3) = 0.011547, and with
+    # 2 degrees of freedom up to 4.303 times that, 0.04969, is chance. The seeds differ by far more, alike in both.
+    trials = of_seeds({4: {1: 2.00, 2: 2.50, 3: 1.60}, 6: {1: 1.90, 2: 2.38, 3: 1.52}})
+    six, four = results(trials)
+    ahead = lead(six, four, [six, four])
+    assert (ahead.value, ahead.error, ahead.freedom) == (pytest.approx(0.1), pytest.approx(0.011547, rel=1e-4), 2)
+    assert ahead.by_chance == pytest.approx(0.04969, rel=1e-3)
+    assert best(trials) == (
+        "Best: depth=6 with val/bpb 1.9333 (3 seeds), 0.1000 below the next, depth=4. Compared seed by seed, chance "
+        "alone makes a lead of up to 0.0497 in 19 of 20 cases (standard error 0.0115): this one is more than chance "
+        "explains."
+    )
 
 
-@pytest.mark.parametrize(("better", "said"), [(1.5, "more than chance explains"), (1.99, "chance explains the lead")])
-def test_the_lead_is_held_against_the_noise(better: float, said: str) -> None:
-    # deviation 0.1 between seeds with 2 degrees of freedom: a lead of 4.303 * 0.1 = 0.43 is the least to say anything
-    values = {4: [1.95, 2.05], 6: [better - 0.05, better + 0.05]}
-    trials = [trial(10 * d + i, d, i, value=v) for d, of in values.items() for i, v in enumerate(of)]
-    deviation = math.sqrt(2 * 2 * 0.05**2 / 2)
-    assert f"{deviation:.4f} between seeds" in best(trials)
-    assert f"{4.303 * deviation:.4f}" in best(trials)
-    assert said in best(trials)
+def test_chance_is_estimated_from_all_settings() -> None:
+    # By hand: the means of the settings are 1, 2, 3, of the seeds 1.9 and 2.1, of all 2. What is left of the scores
+    # (score - setting - seed + all) is 0, +-0.1 and -+0.1: squares of 0.04 with (3 - 1) * (2 - 1) degrees of freedom.
+    scores = {4: {1: 0.9, 2: 1.1}, 6: {1: 2.0, 2: 2.0}, 8: {1: 2.8, 2: 3.2}}
+    parts = SeedBySeed(list(scores.values()))
+    assert (parts.deviation, parts.freedom) == (pytest.approx(math.sqrt(0.04 / 2)), 2)
+    assert parts.lead(0, 1).error == pytest.approx(math.sqrt(0.02 * 2 / 2))  # of a difference of means of two each
+    assert parts.lead(0, 1).by_chance == pytest.approx(4.303 * math.sqrt(0.02))
+
+
+def test_a_setting_that_lacks_a_lucky_seed_is_not_behind_for_that() -> None:
+    # With each seed 6 is better by 0.1, but only 4 was trained with the seed in which all is lower by 1.
+    trials = of_seeds({4: {1: 2.0, 2: 2.0, 3: 1.0}, 6: {1: 1.9, 2: 1.9}})
+    six, four = results(trials)
+    assert (six.setting["model.depth"], six.mean > four.mean) == ("6", True)
+    assert lead(six, four, [six, four]).value == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "scores", [{4: {1: 2.0}, 6: {1: 1.9}}, {4: {1: 2.0, 2: 2.1}, 6: {1: 1.9}}, {4: {1: 2.0, 2: 2.1}, 6: {3: 1.9}}]
+)
+def test_without_pairs_nobody_knows_what_is_chance_and_how_to_measure_it_is_said(
+    scores: dict[int, dict[int, float]],
+) -> None:
+    said = best(of_seeds(scores))
+    assert said.startswith("Best: depth=6 with val/bpb 1.9000")
+    assert said.endswith("How much of that is chance is not known: with --seeds=3, the same command measures it.")
+
+
+def test_a_lead_that_chance_may_have_made_asks_for_more_seeds() -> None:
+    said = best(of_seeds({4: {1: 2.0, 2: 2.1}, 6: {1: 1.9, 2: 2.05}}))
+    # differences 0.1 and 0.05: mean 0.075, deviation 0.035355, error 0.025, and 12.706 * 0.025 = 0.31765
+    assert "0.0750 below the next" in said
+    assert "up to 0.3176 in 19 of 20 cases (standard error 0.0250)" in said
+    assert said.endswith("this one may be chance. More seeds tell (--seeds=4).")
 
 
 def test_nothing_to_compare() -> None:
