@@ -65,10 +65,10 @@ def analyze(
 
     from nanochat.analysis.analyze import Wanted, analyze_run, analyze_runs
     from nanochat.analysis.figure import Options
-    from nanochat.cli.choices import kind_of
     from nanochat.training.console import say
+    from nanochat.training.hardware import usable_device
 
-    kind_of(device)  # is refused now, if there is none, and not after half of the figures
+    usable_device(device)  # is refused now, if there is none, and not after half of the figures
     wanted = Wanted(Options(device, seed, passage), only, quick)
     if len(found) == 1:
         say(f"{found[0].label}: {found[0].folder}")

@@ -40,22 +40,6 @@ def check_gpu(option: str, kind: str) -> None:
         raise UsageError(f"{option}: this machine has no Apple GPU that torch can use")
 
 
-def kind_of(device: str) -> str:
-    """cpu, cuda or mps: of what kind the device of ``--device`` is.
-
-    Raises:
-        UsageError: if torch knows no such device, or cannot use it here.
-    """
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        kind = ""
-    if kind not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"--device={device}: there is no such device: cpu, cuda or mps")
-    check_gpu(f"--device={device}", kind)
-    return kind
-
-
 def default_steps(model: Any, data: Any) -> int:
     """As many steps as serve a model of this size best, if nobody minds the time (Chinchilla, arXiv 2203.15556)."""
     shape = resolve_shape(*(model[name] for name in SHAPE[:4]))

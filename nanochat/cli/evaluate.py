@@ -115,19 +115,19 @@ def processes(device: str | None) -> Iterator[str]:
     import torch
     import torch.distributed as dist
 
-    from nanochat.cli.choices import kind_of
+    from nanochat.training.hardware import default_accelerator, usable_device
 
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = kind_of(chosen)
+    chosen = device or default_accelerator()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield chosen
         return
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-    if kind == "cuda":
+    on_gpu = chosen.startswith("cuda")
+    if on_gpu:
         chosen = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        torch.cuda.set_device(usable_device(chosen))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
     rank_zero_only.rank = dist.get_rank()  # type: ignore[attr-defined]  # so that one speaks for all
     yield chosen
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import TEXT, Generation
 from nanochat.inference.sampling import Sampling
@@ -18,6 +16,7 @@ from nanochat.model.rotary import rotation_table
 from nanochat.serving.find import find_model, is_chat
 from nanochat.serving.history import trim
 from nanochat.tokenizer import Message, Tokenizer, render_prompt
+from nanochat.training.hardware import usable_device
 from nanochat.training.model_files import read_model
 
 TEMPERATURE = {True: 0.3, False: 0.8}  # of a chat model, which is to be right, and of a base model
@@ -178,15 +177,3 @@ def load(
     gpt.load_state_dict({name: weight.float().clone() for name, weight in saved.weights.items()}, assign=True)
     gpt.cos, gpt.sin = rotation_table(gpt.context, gpt.shape.head_dim)  # no part of a checkpoint
     return Model(gpt.to(place).eval().requires_grad_(False), saved.tokenizer, path, is_chat(path))
-
-
-def usable_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        ValueError: if there is none that torch can use here.
-    """
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter of a torch that was built without that kind
-        raise ValueError(f"there is no device {name} here that torch can use; cpu there always is") from error

@@ -17,6 +17,20 @@ from nanochat.training.peaks import makers_peak
 MEASURE_SECONDS = 0.3
 
 
+def usable_device(name: str) -> torch.device:
+    """The device of that name, such as "cpu" or "cuda:1".
+
+    Raises:
+        ValueError: if there is none that torch can use here.
+    """
+    try:
+        tried = torch.zeros(1, device=name)
+        tried.item()  # which "meta" has not
+    except Exception as error:  # of many kinds, as of a torch that was built without that one
+        raise ValueError(f"there is no device {name} here that torch can use; cpu there always is") from error
+    return tried.device
+
+
 def default_accelerator() -> str:
     """ "cuda" where there is an NVIDIA GPU, else "cpu". MPS is for those who ask for it."""
     return "cuda" if torch.cuda.is_available() else "cpu"

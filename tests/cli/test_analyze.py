@@ -72,7 +72,7 @@ def test_other_versions_are_another_comparison(root: Path) -> None:
         (["a/version_7"], "did you mean a/version_"),
         (["--figures=los"], "there is no figure los, did you mean loss?"),
         (["--figures="], "--figures: name at least one"),
-        (["--device=tpu"], "--device=tpu: there is no such device"),
+        (["--device=tpu"], "there is no device tpu here that torch can use"),
         (["--quik"], "there is no option --quik, did you mean --quick?"),
     ],
 )

@@ -80,7 +80,7 @@ def test_an_imported_model_is_scored(run: Path, bundle: Path, corpus_folder: Pat
         (["--ckpt_path=none.ckpt"], "there is no"),
         (["--max_per_task=0"], "--max_per_task must be at least 1, not 0"),
         (["--bundle=nowhere"], "there is no folder nowhere: --bundle takes"),
-        (["--device=gpu"], "--device=gpu: there is no such device"),
+        (["--device=gpu"], "there is no device gpu here that torch can use"),
         (["--precision=8"], "--precision=8 is not possible: expected one of"),
         (["--max_per_taks=3"], "there is no option --max_per_taks, did you mean --max_per_task?"),
     ],
