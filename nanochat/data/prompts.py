@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from nanochat.data.module import check_numbers
-from nanochat.tokenizer import Tokenizer, render_prompt
+from nanochat.tokenizer import Tokenizer, prompt_ids, render_prompt
 
 
 class Prompt(NamedTuple):
@@ -88,12 +88,11 @@ class PromptsDataModule(LightningDataModule):
 
 
 def _ids(tokenizer: Tokenizer, record: dict[str, Any], is_chat: bool) -> list[int]:
-    if is_chat:
-        asked = record["messages"] if "messages" in record else [{"role": "user", "content": record["prompt"]}]
-        return render_prompt(tokenizer, asked)
-    if "messages" in record:
+    if "messages" not in record:
+        return prompt_ids(tokenizer, record["prompt"], is_chat)
+    if not is_chat:
         raise ValueError('it has "messages", but this is a base model, which only goes on with a "prompt"')
-    return [tokenizer.bos, *tokenizer.encode(record["prompt"])]
+    return render_prompt(tokenizer, record["messages"])
 
 
 def read_prompts(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

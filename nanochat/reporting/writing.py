@@ -7,8 +7,8 @@ from pathlib import Path
 from nanochat.inference.engine import Engine
 from nanochat.inference.sampling import Sampling
 from nanochat.reporting.schema import Compression, Sample
-from nanochat.serving.model import Model, load
-from nanochat.tokenizer import Tokenizer, render_prompt
+from nanochat.serving.model import load
+from nanochat.tokenizer import Tokenizer, prompt_ids
 from nanochat.tokenizer.compression import TEXTS, bytes_per_token, others
 from nanochat.training.checkpoint_files import data_state, load_checkpoint
 
@@ -44,7 +44,7 @@ def samples_of(label: str, checkpoint: Path) -> list[Sample]:
     prompts = QUESTIONS if model.is_chat else BEGINNINGS
     engine = Engine(model.gpt, model.tokenizer, build=False)  # a few tokens are not worth compiling for
     settings = Sampling(temperature=0.0, top_k=None)
-    asked = [(prompt, _ids(model, prompt)) for prompt in prompts]
+    asked = [(prompt, prompt_ids(model.tokenizer, prompt, model.is_chat)) for prompt in prompts]
     started = [
         (prompt, engine.start(ids, settings, MAX_TOKENS, seed=0)[0])
         for prompt, ids in asked
@@ -52,12 +52,6 @@ def samples_of(label: str, checkpoint: Path) -> list[Sample]:
     ]
     engine.run([generation for _, generation in started])
     return [{"label": label, "prompt": prompt, "text": generation.text} for prompt, generation in started]
-
-
-def _ids(model: Model, prompt: str) -> list[int]:
-    if model.is_chat:
-        return render_prompt(model.tokenizer, [{"role": "user", "content": prompt}])
-    return [model.tokenizer.bos, *model.tokenizer.encode(prompt)]
 
 
 def compression_of(checkpoint: Path) -> Compression:

@@ -80,6 +80,13 @@ def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int
     return [*ids, tokenizer.special_tokens["<|assistant_start|>"]]
 
 
+def prompt_ids(tokenizer: Tokenizer, text: str, is_chat: bool) -> list[int]:
+    """A question as ids to a model that was fine-tuned to answer; to another one, the beginning of a text."""
+    if is_chat:
+        return render_prompt(tokenizer, [{"role": "user", "content": text}])
+    return [tokenizer.bos, *tokenizer.encode(text)]
+
+
 def check_messages(messages: Sequence[Message]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The role of each message and its parts, each a type and a text; texts that follow each other become one.
 

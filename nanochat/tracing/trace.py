@@ -8,7 +8,7 @@ import torch
 
 from nanochat.inference.sampling import Sampler, Sampling
 from nanochat.serving.model import Model
-from nanochat.tokenizer import render_prompt
+from nanochat.tokenizer import prompt_ids
 from nanochat.tracing.forward import forward_parts
 from nanochat.tracing.recorder import record
 from nanochat.tracing.story import Part
@@ -44,7 +44,7 @@ def trace_model(model: Model, asked: Asked) -> list[Part]:
     if not 1 <= asked.layer <= depth:
         raise ValueError(f"--layer={asked.layer}: this model has the blocks 1 to {depth}")
     settings = Sampling(model.temperature(asked.temperature))
-    ids = prompt_ids(model, asked.prompt)
+    ids = prompt_ids(model.tokenizer, asked.prompt, model.is_chat)
     if len(ids) > model.context:
         raise ValueError(f"the prompt has {len(ids):,} tokens, and the model's context takes in {model.context:,}")
     recording = record(model.gpt, torch.tensor(ids))
@@ -55,13 +55,6 @@ def trace_model(model: Model, asked: Asked) -> list[Part]:
 
         parts.append(training_part(model, asked.prompt, asked.text))
     return parts
-
-
-def prompt_ids(model: Model, prompt: str) -> list[int]:
-    """The tokens of a question to a chat model, or of the beginning of a text for a base model."""
-    if model.is_chat:
-        return render_prompt(model.tokenizer, [{"role": "user", "content": prompt}])
-    return [model.tokenizer.bos, *model.tokenizer.encode(prompt)]
 
 
 def title(model: Model, asked: Asked) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from nanochat.cli import main
 from nanochat.serving.model import load
-from nanochat.tracing.trace import prompt_ids
+from nanochat.tokenizer import prompt_ids
 from tests.cli.tools import newest, tiny_options, train
 
 
@@ -29,7 +29,7 @@ def test_a_run_is_traced_in_the_terminal_and_as_a_page(root: Path, capsys: pytes
     for title in ("Tokens", "Pairs and triples", "Rotation and QK norm", "MLP", "Logits", "The choice", "Gradients"):
         assert re.search(rf"^ ?\d+ {title}$", shown, re.MULTILINE), title
     model = load(newest(root))
-    for place, token in enumerate(prompt_ids(model, "the <model> reads")):
+    for place, token in enumerate(prompt_ids(model.tokenizer, "the <model> reads", model.is_chat)):
         assert re.search(rf"^   {place} +{token} ", shown, re.MULTILINE)
     html = page.read_text(encoding="utf-8")
     assert "&lt;model&gt;" in html

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from nanochat.model import GPT, fused
 from nanochat.model.layers import Attention
 from nanochat.serving.model import Model, load
+from nanochat.tokenizer import prompt_ids
 from nanochat.tracing.block import neurons
 from nanochat.tracing.recorder import record
 from nanochat.tracing.source import Source
 from nanochat.tracing.story import Bars, Looks, Part, Table
-from nanochat.tracing.trace import Asked, prompt_ids, trace_model
+from nanochat.tracing.trace import Asked, trace_model
 from tests.serving.checkpoints import attentive_model, write_checkpoint
 
 
@@ -107,7 +108,7 @@ def test_a_trace_tells_the_way_from_text_to_choice(is_chat: bool) -> None:
     assert all(source.found for source in all_sources(parts)), "a statement that is no longer in the code"
     (tokens,) = steps["Tokens"].figures
     assert isinstance(tokens, Table)
-    ids = prompt_ids(model, "a list of words")
+    ids = prompt_ids(model.tokenizer, "a list of words", is_chat)
     assert [int(row[1]) for row in tokens.rows] == ids
     assert ("<|assistant_start|>" in {row[2] for row in tokens.rows}) == is_chat
     logits = model.gpt(torch.tensor(ids)[None])[0, -1]
