@@ -15,8 +15,15 @@ from typing import Any
 
 
 def cache_root() -> Path:
-    """``~/.cache/nanochat``, or where the environment variable NANOCHAT_CACHE points."""
-    return Path(os.environ.get("NANOCHAT_CACHE") or Path.home() / ".cache" / "nanochat").expanduser()
+    """``~/.cache/nanochat``, or where the environment variable NANOCHAT_CACHE points.
+
+    Raises:
+        ValueError: if the user has no home folder, as in some containers.
+    """
+    try:
+        return Path(os.environ.get("NANOCHAT_CACHE") or "~/.cache/nanochat").expanduser()
+    except RuntimeError as error:
+        raise ValueError("this user has no home folder: set NANOCHAT_CACHE to a folder of yours") from error
 
 
 def file_sizes(folder: Path) -> list[int]:

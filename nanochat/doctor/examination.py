@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def examine(root: Path) -> Iterator[Check]:
     yield torch_says.gpu(facts)
     yield machine.memory()
     yield machine.disk("disk", root / "lightning_logs", "give --trainer.default_root_dir another folder")
-    yield machine.disk("cache disk", cache_root(), "set NANOCHAT_CACHE to another folder")
+    with suppress(ValueError):  # of one without a home folder, which the next line says
+        yield machine.disk("cache disk", cache_root(), "set NANOCHAT_CACHE to another folder")
     yield surroundings.cache()
     yield surroundings.compiler()
     yield surroundings.hub()

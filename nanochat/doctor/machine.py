@@ -7,17 +7,17 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from nanochat.containers import cores_limit, memory_limit
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, Status, amount
 
 LEAST_MEMORY, GOOD_MEMORY = 1.0e9, 4.0e9  # free bytes: tiny takes 0.9 GB, the machine recommended has 4 to 8
 LEAST_DISK, GOOD_DISK = 1.0e9, 10.0e9  # free bytes: a run of tiny keeps 0.3 GB, and the cache 0.15
-CGROUP = Path("/sys/fs/cgroup")
 
 
-def memory(cgroup: Path = CGROUP) -> Check:
+def memory() -> Check:
     """What may still be taken."""
     total, free = _memory()
-    limit = cgroup_memory(cgroup)
+    limit = memory_limit()
     if limit is not None:
         total, free = (min(part, of) if part is not None else of for part, of in zip((total, free), limit, strict=True))
     if free is None:
@@ -47,30 +47,6 @@ def _memory() -> tuple[float | None, float | None]:
     return None, None
 
 
-def cgroup_memory(cgroup: Path = CGROUP) -> tuple[float, float] | None:
-    """A container's limit and what is left of it, in bytes (cgroup v2, then v1); None where there is no limit."""
-    for limit_file, used_file in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        with suppress(OSError, ValueError):  # "max" where there is no limit
-            limit, used = (int((cgroup / file).read_text()) for file in (limit_file, used_file))
-            if limit < 2**60:  # v1 writes a huge number for none
-                return float(limit), float(max(0, limit - used))
-    return None
-
-
-def cgroup_cores(cgroup: Path = CGROUP) -> float | None:
-    """How many cores' time a container may take; None where there is no limit."""
-    with suppress(OSError, ValueError):
-        quota, period = (cgroup / "cpu.max").read_text().split()[:2]
-        return int(quota) / int(period)
-    with suppress(OSError, ValueError):
-        quota, period = ((cgroup / "cpu" / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
-        return int(quota) / int(period) if int(quota) > 0 else None
-    return None
-
-
 def physical_cores() -> int | None:
     """Cores of the machine without the second threads of each; None if nobody knows."""
     with suppress(ImportError):
@@ -80,16 +56,15 @@ def physical_cores() -> int | None:
     return None
 
 
-def threads(torch_threads: int | None, cgroup: Path = CGROUP) -> Check:
+def threads(torch_threads: int | None) -> Check:
     """How many threads torch computes with, against the cores that this process may use.
 
     Args:
         torch_threads: what torch says; None if it cannot be asked.
-        cgroup: where the container's limits are.
     """
     logical = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
-    quota, physical = cgroup_cores(cgroup), physical_cores()
+    quota, physical = cores_limit(), physical_cores()
     usable = min(allowed, quota) if quota else allowed
     facts = {
         "torch_threads": torch_threads,

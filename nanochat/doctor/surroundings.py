@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -87,16 +88,18 @@ def git(folder: Path | None = None) -> Check:
 
 def cache() -> Check:
     """Whether the cache can be written to, and how much it holds."""
-    folder = cache_root()
+    elsewhere = "set NANOCHAT_CACHE to a folder of yours"
+    try:
+        folder = cache_root()
+    except ValueError as error:
+        return Check("cache", PROBLEM, str(error).partition(":")[0], elsewhere)
     facts: dict[str, object] = {"folder": str(folder)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".doctor-{os.getpid()}"
-        probe.write_text("ok", encoding="utf-8")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(b"ok")
     except OSError as error:
-        said = f"{folder} cannot be written to ({error.strerror})"
-        return Check("cache", PROBLEM, said, "set NANOCHAT_CACHE to a folder of yours", facts)
+        return Check("cache", PROBLEM, f"{folder} cannot be written to ({error.strerror})", elsewhere, facts)
     size = sum(file_sizes(folder))
     facts["size_bytes"] = size
     return Check("cache", OK, f"{amount(size)} in {folder} (`runs --caches` lists it)", facts=facts)

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from nanochat.containers import memory_limit
 from nanochat.training.peaks import makers_peak
 
 MEASURE_SECONDS = 0.3
@@ -92,10 +93,8 @@ def available_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     limits = [psutil.virtual_memory().available]
-    with contextlib.suppress(OSError, ValueError):  # cgroup v2; "max" where there is no limit
-        group = Path("/sys/fs/cgroup", Path("/proc/self/cgroup").read_text().split("::")[-1].strip().lstrip("/"))
-        limit, used = (int(Path(group, file).read_text()) for file in ("memory.max", "memory.current"))
-        limits.append(limit - used)
+    if (container := memory_limit()) is not None:
+        limits.append(container[1])
     if sys.platform != "win32":
         import resource
 

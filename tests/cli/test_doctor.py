@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import json
 import os
@@ -124,52 +125,24 @@ def test_the_requirements_are_those_of_the_project() -> None:
     assert len(found) > 15
 
 
-@pytest.mark.parametrize(
-    ("files", "memory", "cores"),
-    [
-        ({"memory.max": "2000", "memory.current": "500", "cpu.max": "150000 100000"}, (2000, 1500), 1.5),
-        ({"memory.max": "max", "memory.current": "500", "cpu.max": "max 100000"}, None, None),
-        (
-            {
-                "memory/memory.limit_in_bytes": "4000",
-                "memory/memory.usage_in_bytes": "1000",
-                "cpu/cpu.cfs_quota_us": "50000",
-                "cpu/cpu.cfs_period_us": "100000",
-            },
-            (4000, 3000),
-            0.5,
-        ),
-        ({"memory/memory.limit_in_bytes": str(2**63 - 4096), "memory/memory.usage_in_bytes": "1"}, None, None),
-        ({}, None, None),
-    ],
-)
-def test_a_containers_limits(files: dict[str, str], memory: object, cores: object, tmp_path: Path) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    assert machine.cgroup_memory(tmp_path) == memory
-    assert machine.cgroup_cores(tmp_path) == cores
-
-
-def test_little_memory_is_a_problem_also_where_only_the_container_has_little(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_little_memory_is_a_problem_also_where_only_the_container_has_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_memory", lambda: (16e9, 8e9))
-    assert machine.memory(tmp_path).status == OK
-    (tmp_path / "memory.max").write_text("900000000")
-    (tmp_path / "memory.current").write_text("400000000")
-    check = machine.memory(tmp_path)
+    monkeypatch.setattr(machine, "memory_limit", lambda: None)
+    assert machine.memory().status == OK
+    monkeypatch.setattr(machine, "memory_limit", lambda: (900_000_000, 500_000_000))
+    check = machine.memory()
     assert (check.status, check.found) == (PROBLEM, "500 MB free of 900 MB (container)")
 
 
-def test_threads_that_take_turns_and_cores_that_stay_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_take_turns_and_cores_that_stay_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores_limit", lambda: None)
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setattr(machine, "physical_cores", lambda: 4)
-    assert machine.threads(4, tmp_path).status == OK
-    assert "OMP_NUM_THREADS=4" in machine.threads(1, tmp_path).advice
-    (tmp_path / "cpu.max").write_text("200000 100000")
-    check = machine.threads(4, tmp_path)
+    assert machine.threads(4).status == OK
+    assert "OMP_NUM_THREADS=4" in machine.threads(1).advice
+    monkeypatch.setattr(machine, "cores_limit", lambda: 2.0)
+    check = machine.threads(4)
     assert (check.status, check.advice) == (NOTE, "they take turns: set OMP_NUM_THREADS=2")
     assert "2 of 8 processors allowed" in check.found
 
@@ -203,6 +176,31 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path / "file" / "cache"))
     check = surroundings.cache()
     assert (check.status, check.advice) == (PROBLEM, "set NANOCHAT_CACHE to a folder of yours")
+
+
+def test_a_cache_on_a_full_disk_and_nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path))
+    assert surroundings.cache().status == OK
+
+    def full(*args: object, **options: object) -> object:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(surroundings.tempfile, "TemporaryFile", full)
+    assert "cannot be written to (No space left on device)" in surroundings.cache().found
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    monkeypatch.setattr(packages, "packages", lambda wanted: [])
+    monkeypatch.setattr(torch_says, "ask", dict)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    checks = {check.name: check for check in examine(tmp_path)}
+    assert (checks["cache"].status, checks["cache"].found) == (PROBLEM, "this user has no home folder")
+    assert checks["cache"].advice == "set NANOCHAT_CACHE to a folder of yours"
 
 
 @pytest.fixture
