@@ -33,6 +33,18 @@ def test_the_shorter_way_leads_to_the_same_matrices() -> None:
     torch.testing.assert_close(muon._by_small_products(x), muon._by_rounds(x), rtol=1e-3, atol=1e-4)
 
 
+def test_the_shorter_way_serves_bfloat16_as_well_as_its_own_rounds() -> None:
+    x = torch.stack([matrix(32, 128), torch.diag(torch.logspace(0, -2, 32)) @ matrix(32, 128, seed=1)]).bfloat16()
+    exact = orthogonalize(x.double())
+
+    def error(y: torch.Tensor) -> float:
+        return float((y.double() - exact).norm() / exact.norm())
+
+    rounds = muon._by_rounds(x / x.norm(dim=(-2, -1), keepdim=True))
+    assert error(orthogonalize(x)) < 1.05 * error(rounds)
+    assert orthogonalize(x).dtype == torch.bfloat16
+
+
 def test_bands_are_matrices_of_their_own() -> None:
     whole = matrix(64, 48)
     by_hand = torch.cat([orthogonalize(band[None])[0] for band in whole.split(16)])
