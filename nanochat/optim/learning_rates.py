@@ -36,12 +36,12 @@ WIDTH_EXPONENT = -0.5  # of AdamW's rates (nanochat); Muon's updates have the sa
 
 
 class LearningRates(NamedTuple):
-    """One for each kind of parameter; None where the rule is to decide."""
+    """One for each group of parameters; None where the rule is to decide."""
 
-    matrix: float | None
+    matrices: float | None
     embedding: float | None
     head: float | None
-    ngram: float | None
+    ngrams: float | None
 
     def or_else(self, rule: LearningRates) -> LearningRates:
         """These rates, and the rule's where there is none."""

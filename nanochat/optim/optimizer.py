@@ -134,6 +134,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["exp_avg"] = torch.zeros_like(p)
                 state["exp_avg_sq"] = torch.zeros_like(p)
         states = [self.state[p] for p in parameters]
+        on_cpu = parameters[0].device.type == "cpu"  # in one pass; on a GPU that would want the steps there as well
         adamw(  # element by element, so it serves the rows of a sharded parameter as well
             [local(p) for p in parameters],
             [local(p.grad) for p in parameters if p.grad is not None],
@@ -141,7 +142,8 @@ class MuonAdamW(torch.optim.Optimizer):
             [local(s["exp_avg_sq"]) for s in states],
             [],
             [s["step"] for s in states],
-            foreach=True,
+            foreach=not on_cpu,
+            fused=on_cpu,
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
