@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 from nanochat.analysis.figure import Recipe
 from nanochat.analysis.files import Written, write
+from nanochat.options import nearest
 
 Say = Callable[[str], None]
 WIDTH = 80  # of the terminal's lines
@@ -34,8 +34,7 @@ def choose(recipes: Sequence[Recipe], only: Sequence[str] | None) -> list[Recipe
     names = [recipe.name for recipe in recipes]
     for name in only:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            meant = f", did you mean {near[0]}?" if near else ""
+            meant = nearest(name, names)
             raise ValueError(f"--figures: there is no figure {name}{meant} (figures: {', '.join(names)})")
     return [recipe for recipe in recipes if recipe.name in only]
 

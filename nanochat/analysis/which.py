@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from nanochat.options import nearest
 from nanochat.runs import RUNS, Run, find_runs, read_run
 
 PREFIX = "analysis-"  # of the folder of a comparison, in lightning_logs
@@ -53,9 +53,8 @@ def _meant(word: str, runs: Sequence[Run], root: str | Path, every: bool) -> lis
     if inside:
         return sorted(inside, key=lambda run: run.version) if every else inside[-1:]
     labels = sorted({run.name for run in runs} | {run.label for run in runs})
-    near = difflib.get_close_matches(word, labels, n=1)
     names = ", ".join(sorted({run.name for run in runs}))
-    hint = f", did you mean {near[0]}?" if near else f": there is {names}" if names else ""
+    hint = nearest(word, labels) or (f": there is {names}" if names else "")
     raise ValueError(f"there is no run {word} below {Path(root, RUNS)}{hint}")
 
 

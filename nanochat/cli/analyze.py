@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import new_parser
 
 RUNS = (
     "The runs: their folders (lightning_logs/tiny/version_0), labels (tiny/version_0) or names (tiny: the newest "
@@ -86,13 +86,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _call(options: Sequence[str]) -> None:
-    parser = OneLineErrors(
-        prog=f"{program_name()} analyze",
-        description=f"{COMMANDS['analyze'].what.capitalize()}.",
-        epilog=EXAMPLES.format(program_name()),
-    )
+    parser = new_parser("analyze", analyze, skip=("runs", *FLAGS), epilog=EXAMPLES.format(program_name()))
     parser.add_argument("runs", nargs="*", default=[], help=RUNS)
-    parser.add_function_arguments(analyze, skip={"runs", *FLAGS})
     for name, what in FLAGS.items():
         parser.add_argument(f"--{name}", action="store_true", help=what)
     analyze(**parser.parse_args(list(options)).as_dict())

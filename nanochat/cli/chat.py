@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TextIO
 
 from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import new_parser
+from nanochat.options import at_least
 
 LOADING = "Loading the model ..."
 
@@ -65,8 +66,7 @@ def chat(
         from nanochat.serving.terminal import answer_once, converse
 
         settings = Sampling(temperature or 0.0, top_k, top_p, min_p, repetition_penalty)  # refused before it is loaded
-        if max_tokens is not None and max_tokens < 1:
-            raise UsageError(f"--max_tokens must be at least 1, not {max_tokens}")
+        at_least(1, max_tokens=max_tokens)
         model = load(choose(ckpt_path, name, root, program_name()), device=device)
         settings = replace(settings, temperature=model.temperature(temperature))
         session = Session(model, settings, max_tokens, seed, system)
@@ -98,9 +98,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _call(options: Sequence[str]) -> None:
-    parser = OneLineErrors(prog=f"{program_name()} chat", description=f"{COMMANDS['chat'].what.capitalize()}.")
-    parser.add_function_arguments(chat)
-    settings = parser.parse_args(list(options)).as_dict()
+    settings = new_parser("chat", chat).parse_args(list(options)).as_dict()
     if not settings["prompt"].strip() and any(word.split("=")[0] == "--prompt" for word in options):
         raise UsageError("there is no question in --prompt")
     chat(**settings)

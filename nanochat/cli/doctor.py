@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nanochat.cli.errors import UsageError, nearest, reporting
+from nanochat.cli.errors import UsageError, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.doctor.check import PROBLEM
 from nanochat.doctor.examination import as_json, examine, in_words, verdict
+from nanochat.options import nearest
 
 NOT_READY = 1  # exit status where something necessary is missing
 WIDEST = 100  # columns
@@ -57,8 +58,8 @@ def run(arguments: Sequence[str]) -> int:
 def _call(words: Sequence[str]) -> int:
     parser = _Parser(
         prog=f"{program_name()} doctor",
-        description=f"{COMMANDS['doctor'].what.capitalize()}. It takes some seconds, sends nothing, and ends with 0 if "
-        "all that is necessary is there, with 1 if not.",
+        description=f"{COMMANDS['doctor'].what.capitalize()}. It takes some seconds, asks the hub whether it answers "
+        "and sends nothing else, and ends with 0 if all that is necessary is there, with 1 if not.",
         allow_abbrev=False,
     )
     parser.add_argument("--root", default=".", help="the folder that lightning_logs is in (default: this one)")

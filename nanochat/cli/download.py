@@ -10,9 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import call
 from nanochat.data.hub import KNOWN, list_corpus, parse_address
+from nanochat.options import at_least
 from nanochat.training.console import size
 
 UNASKED_BYTES = 20_000_000_000  # a corpus larger than this is fetched only by number of shards
@@ -29,8 +30,7 @@ def download(corpus: str, shards: int | None = None, split: str = "train") -> No
     address = parse_address(corpus)
     if address is None:
         raise UsageError(f"{corpus} is no corpus on the hub: one of {', '.join(KNOWN)}, or hf://owner/name")
-    if shards is not None and shards < 1:
-        raise UsageError(f"--shards must be at least 1, not {shards}")
+    at_least(1, shards=shards)
     listing = list_corpus(address, split, again=True)
     all_bytes = sum(file.size or 0 for file in listing.train)
     if shards is None and all_bytes > UNASKED_BYTES:
@@ -65,13 +65,7 @@ def _check_disk(needed: int) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs ``download``; returns the exit status."""
     try:
-        return reporting(lambda: _call(arguments[1:]))
+        return reporting(lambda: call(download, arguments))
     except KeyboardInterrupt:
         print("\nStopped; the files that are whole stay. The same command goes on with the others.", file=sys.stderr)
         return EXIT_INTERRUPTED
-
-
-def _call(options: Sequence[str]) -> None:
-    parser = OneLineErrors(prog=f"{program_name()} download", description=f"{COMMANDS['download'].what.capitalize()}.")
-    parser.add_function_arguments(download)
-    download(**parser.parse_args(list(options)).as_dict())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from pathlib import Path
 
 from nanochat.cli.troubleshooting import with_section
 
@@ -31,10 +31,14 @@ def one_line(message: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in message).split())
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ ", did you mean X?", or nothing if no known word is near."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f", did you mean {matches[0]}?" if matches else ""
+def check_free(path: Path, option: str, overwrite: bool) -> None:
+    """Refuses to replace a file, unless the user has said that it may be.
+
+    Raises:
+        UsageError: naming the option that says where to write.
+    """
+    if path.exists() and not overwrite:
+        raise UsageError(f"there is already {path}: give another {option}, or --overwrite to replace it")
 
 
 def reporting(command: Callable[[], object], *kinds: type[Exception]) -> int:

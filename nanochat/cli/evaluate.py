@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nanochat.cli.errors import end_beside_others, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import call
 
 if TYPE_CHECKING:
     import torch
@@ -134,15 +134,7 @@ def processes(device: str | None) -> Iterator[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``evaluate``; returns the exit status."""
-    status = reporting(lambda: _call(arguments[1:]))
+    status = reporting(lambda: call(evaluate, arguments, allow_code_execution=ALLOW))
     if "torch" in sys.modules:
         end_beside_others(status)
     return status
-
-
-def _call(options: Sequence[str]) -> None:
-    parser = OneLineErrors(prog=f"{program_name()} evaluate", description=f"{COMMANDS['evaluate'].what.capitalize()}.")
-    parser.add_function_arguments(evaluate, skip={"allow_code_execution"})
-    # a flag, which jsonargparse does not make of a bool
-    parser.add_argument("--allow_code_execution", type=bool, nargs="?", const=True, default=False, help=ALLOW)
-    evaluate(**parser.parse_args(list(options)).as_dict())

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.errors import UsageError, check_free, reporting
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import call
 from nanochat.exchange import read_folder, write_folder
 from nanochat.model import GPT
 from nanochat.training.checkpoint_files import BEST, LAST, RUNS
@@ -92,8 +92,7 @@ def import_model(folder: str, out: str, overwrite: bool = False) -> None:
     if target.suffix != ".ckpt":
         raise UsageError(f"--out={out}: give a file whose name ends in .ckpt")
     for path in (target, config):
-        if path.exists() and not overwrite:
-            raise UsageError(f"there is already {path}: give another --out, or --overwrite to replace it")
+        check_free(path, "--out", overwrite)
     gpt, weights, tokenizer = read_folder(Path(folder))
     write_model(target, gpt, weights, tokenizer)
     paths = {"checkpoint": target, "config": config, "folder": folder}
@@ -119,18 +118,4 @@ FUNCTIONS: dict[str, Callable[..., None]] = {"export": export_model, "import": i
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``export`` or ``import``; returns the exit status."""
-    return reporting(lambda: _call(arguments[0], arguments[1:]))
-
-
-def _call(command: str, options: Sequence[str]) -> None:
-    FUNCTIONS[command](**new_parser(command).parse_args(list(options)).as_dict())
-
-
-def new_parser(command: str) -> OneLineErrors:
-    """The parser of a command's options, which are its function's arguments."""
-    what = COMMANDS[command].what
-    parser = OneLineErrors(prog=f"{program_name()} {command}", description=f"{what[0].upper()}{what[1:]}.")
-    parser.add_function_arguments(FUNCTIONS[command], skip={"overwrite"})
-    # a flag, which jsonargparse does not make of a bool; --overwrite=true works as well
-    parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help=OVERWRITE)
-    return parser
+    return reporting(lambda: call(FUNCTIONS[arguments[0]], arguments, overwrite=OVERWRITE))

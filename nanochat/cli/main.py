@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nanochat import share_processor
-from nanochat.cli.errors import EXIT_INTERRUPTED, nearest, report
+from nanochat.cli.errors import EXIT_INTERRUPTED, report
+from nanochat.options import nearest
 
 
 class Command(NamedTuple):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from nanochat.cli.errors import UsageError, nearest
+from nanochat.cli.errors import UsageError
+from nanochat.cli.main import COMMANDS, program_name
+from nanochat.options import nearest
 
 
 class KeepsExamples(DefaultHelpFormatter):
@@ -33,6 +35,37 @@ class OneLineErrors(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UsageError(explain(str(message), list(_options(self))))
+
+
+def new_parser(command: str, function: Callable[..., Any], what: str = "", **settings: Any) -> OneLineErrors:
+    """The parser of a command, whose options are the arguments of a function.
+
+    Args:
+        command: its name, such as "export".
+        function: what does it.
+        what: it does, in words; "" for what the list of commands says.
+        settings: "skip", arguments that are no options, or are added by the caller; others are the parser's own.
+    """
+    what, skip = what or COMMANDS[command].what, settings.pop("skip", ())
+    description = f"{what[0].upper()}{what[1:]}."
+    parser = OneLineErrors(prog=f"{program_name()} {command}", description=description, **settings)
+    parser.add_function_arguments(function, skip=set(skip))
+    return parser
+
+
+def call(function: Callable[..., Any], arguments: Sequence[str], what: str = "", **flags: str) -> None:
+    """Calls the function of a command with the options that the user gave.
+
+    Args:
+        function: what does it.
+        arguments: of the program: the command's name first.
+        what: it does, as for :func:`new_parser`.
+        flags: its arguments that may stand alone, each with its help; --overwrite=true works as well.
+    """
+    parser = new_parser(arguments[0], function, what, skip=flags)
+    for name, text in flags.items():  # jsonargparse does not make a flag of a bool
+        parser.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=False, help=text)
+    function(**parser.parse_args(list(arguments[1:])).as_dict())
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.errors import UsageError, check_free, reporting
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import call
 
 if TYPE_CHECKING:
     from nanochat.planning.planner import Planner, Proposal
@@ -43,8 +43,7 @@ def plan(
     if write is not None:
         if Path(write).suffix not in (".yaml", ".yml"):
             raise UsageError(f"--write={write}: the name of a configuration ends with .yaml")
-        if Path(write).exists() and not overwrite:
-            raise UsageError(f"there is already {write}: give another --write, or --overwrite to replace it")
+        check_free(Path(write), "--write", overwrite)
     # not above: --help does not wait for torch
     from nanochat.cli.choices import check_gpu
     from nanochat.data.corpora import Corpus, open_corpus
@@ -155,12 +154,4 @@ def sureness(best: Proposal, planner: Planner, own: int, same_text: bool) -> lis
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``plan``; returns the exit status."""
-    return reporting(lambda: _call(arguments[1:]))
-
-
-def _call(options: Sequence[str]) -> None:
-    parser = OneLineErrors(prog=f"{program_name()} plan", description=f"{COMMANDS['plan'].what}")
-    parser.add_function_arguments(plan, skip={"overwrite"})
-    overwrite = "Replace the file of --write, if there is one."
-    parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help=overwrite)
-    plan(**parser.parse_args(list(options)).as_dict())
+    return reporting(lambda: call(plan, arguments, overwrite="Replace the file of --write, if there is one."))

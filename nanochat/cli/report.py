@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import call
 
 PAGE, DATA = "report.md", "report.json"
 
@@ -52,10 +52,4 @@ def say(text: str) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``report``; returns the exit status."""
-    return reporting(lambda: _call(arguments[1:]))
-
-
-def _call(options: Sequence[str]) -> None:
-    parser = OneLineErrors(prog=f"{program_name()} report", description=f"{COMMANDS['report'].what.capitalize()}.")
-    parser.add_function_arguments(report)
-    report(**parser.parse_args(list(options)).as_dict())
+    return reporting(lambda: call(report, arguments))

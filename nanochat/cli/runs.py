@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import new_parser
 from nanochat.runs import RUNS, Run, find_runs
 
 WIDEST = 120  # columns of a table
@@ -127,10 +127,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _call(words: Sequence[str]) -> None:
-    parser = OneLineErrors(prog=f"{program_name()} runs", description=f"{COMMANDS['runs'].what.capitalize()}.")
-    parser.add_function_arguments(
-        runs, skip={"remove", "remove_unfinished", "caches", "clear_caches", "yes", "as_json"}
-    )
+    own = ("remove", "remove_unfinished", "caches", "clear_caches", "yes", "as_json")
+    parser = new_parser("runs", runs, skip=own)
     parser.add_argument("--remove", type=str, nargs="+", metavar="NAME/version_N", help=REMOVE)
     for flag, text in (
         ("remove_unfinished", "Remove the runs that were stopped before their end, after a question."),

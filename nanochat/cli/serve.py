@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import call
+from nanochat.options import at_least
 
 KEY = "NANOCHAT_API_KEY"
 OWN = ("127.0.0.1", "localhost", "::1")  # where only this machine reaches the server
@@ -48,9 +49,8 @@ def serve(
         root: The folder that lightning_logs is in.
         device: Where the model runs: cpu, cuda or mps. A small one is quickest on the CPU.
     """
-    for option, value, least in (("at_once", at_once, 1), ("waiting", waiting, 0), ("per_minute", per_minute, 0)):
-        if value is not None and value < least:
-            raise UsageError(f"--{option} must be at least {least}, not {value}")
+    at_least(1, at_once=at_once)
+    at_least(0, waiting=waiting, per_minute=per_minute)
     hosts = _split(allow_hosts, HOST, "--allow_hosts takes names without a port, such as box.lan")
     origins = _split(allow_origins, ORIGIN, "--allow_origins takes addresses such as http://localhost:3000")
     key = api_key if api_key is not None else os.environ.get(KEY) or None
@@ -96,11 +96,4 @@ def _split(text: str, form: str, wanted: str) -> list[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``serve``; returns the exit status."""
-    return reporting(lambda: _call(arguments[1:]))
-
-
-def _call(options: Sequence[str]) -> None:
-    what = COMMANDS["serve"].what
-    parser = OneLineErrors(prog=f"{program_name()} serve", description=f"{what[0].upper()}{what[1:]}.")
-    parser.add_function_arguments(serve)
-    serve(**parser.parse_args(list(options)).as_dict())
+    return reporting(lambda: call(serve, arguments))

@@ -9,12 +9,13 @@ from typing import Any
 
 import yaml
 
-from nanochat.cli.errors import UsageError, nearest
+from nanochat.cli.errors import UsageError
 from nanochat.cli.parser import config_files
 from nanochat.data.chat import ChatDataModule
 from nanochat.data.module import RowsDataModule
 from nanochat.data.questions import QuestionsDataModule
 from nanochat.data.text import TextDataModule
+from nanochat.options import nearest
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.plan import Plan
 from nanochat.training.reinforce import Reinforce

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 import shutil
@@ -16,11 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse import DefaultHelpFormatter
-
-from nanochat.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, UsageError, nearest, reporting
+from nanochat.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, UsageError, reporting
 from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.parser import new_parser
+from nanochat.options import at_least, nearest
 from nanochat.runs import RUNS
 
 if TYPE_CHECKING:
@@ -93,9 +91,7 @@ def sweep(
     from nanochat.sweeping.storage import Storage
     from nanochat.sweeping.trials import DONE, superseded
 
-    for number, option, least in ((search, "search", 1), (seeds, "seeds", 1)):
-        if number is not None and number < least:
-            raise UsageError(f"--{option} must be at least {least}, not {number}")
+    at_least(1, search=search, seeds=seeds)
     axes = parse_axes(over, search is not None)
     base = _checked(fit, axes)
     if base.stage == "reinforce":
@@ -250,20 +246,11 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else 128 + signal.SIGTERM
 
 
-class _Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Leaves the lines of the examples as they are."""
-
-
 def _call(words: Sequence[str]) -> int:
     own, fit = divide(words)
-    parser = OneLineErrors(
-        prog=f"{program_name()} sweep",
-        description=f"{COMMANDS['sweep'].what.capitalize()}.",
-        epilog=EXAMPLES.format(program_name()),
-        formatter_class=_Help,
-    )
+    added = ("over", "fit", "prune", "retry_failed")
+    parser = new_parser("sweep", sweep, skip=added, epilog=EXAMPLES.format(program_name()))
     parser.add_argument("--over", type=str, action="append", default=[], help=OVER, metavar="OPTION=VALUES")
-    parser.add_function_arguments(sweep, skip={"over", "fit", "prune", "retry_failed"})
     parser.add_argument("--prune", nargs="?", const="median", default=None, choices=PRUNERS, help=PRUNE)
     parser.add_argument("--retry_failed", action="store_true", help=RETRY)
     options: dict[str, Any] = parser.parse_args(own).as_dict()

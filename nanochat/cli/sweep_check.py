@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanochat.cli.errors import UsageError
+from nanochat.options import dotted
 
 
 class Base(NamedTuple):
@@ -122,7 +123,7 @@ def _ask(options: list[str]) -> Base | str:
 
 def _base(cli: Any) -> Base:
     config, before = cli.config["fit"], cli.before
-    seed = config.seed_everything
+    seed, settings = config.seed_everything, dotted(before.as_dict())
     return Base(
         name=str(config.name),
         stage=str(config.stage),
@@ -130,16 +131,5 @@ def _base(cli: Any) -> Base:
         seed=int(seed) if not isinstance(seed, bool) else 42,
         start_from=str(config.start_from) if config.get("start_from") else None,
         by_clock=before.trainer.max_steps == -1 and config.trainer.max_steps == -1,
-        settings=_flat(before.as_dict()),
+        settings={name: value for name, value in settings.items() if name not in ("config", "name")},
     )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"model.depth": 4} out of {"model": {"depth": 4}}, with values that JSON has."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        elif name not in ("config", "name"):
-            found[f"{prefix}{name}"] = value if isinstance(value, (int, float, str, type(None))) else str(value)
-    return found

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanochat.cli.errors import UsageError, nearest, reporting
+from nanochat.cli.errors import UsageError, check_free, reporting
 from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.parser import call
+from nanochat.options import nearest
 
 if TYPE_CHECKING:
     from nanochat.tokenizer import Tokenizer
@@ -45,8 +46,7 @@ def train(
 
     path = Path(out)
     check_vocab_size(vocab_size)
-    if path.exists() and not overwrite:
-        raise UsageError(f"there is already {path}: give another --out, or --overwrite to replace it")
+    check_free(path, "--out", overwrite)
     tokenizer = cached_tokenizer(open_corpus(corpus, column, split, max_shards), True, vocab_size)
     write_atomically(path, json.dumps(tokenizer.to_dict(), indent=0))
     learned = len(tokenizer.tokens)
@@ -132,14 +132,9 @@ def _call(words: Sequence[str]) -> None:
         )
         print("\n".join(f"  {name:<10}{what}" for name, what in WHAT.items()))
         return
-    command, options = words[0], list(words[1:])
+    command = words[0]
     if command not in FUNCTIONS:
         raise UsageError(f"there is no tokenizer {command}{nearest(command, FUNCTIONS)} ({', '.join(FUNCTIONS)})")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    what = WHAT[command]
-    parser = OneLineErrors(prog=f"{program_name()} tokenizer {command}", description=f"{what[0].upper()}{what[1:]}.")
-    parser.add_function_arguments(FUNCTIONS[command], skip={"overwrite"})
-    if command == "train":
-        overwrite = "Replace the file, if there is one."
-        parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help=overwrite)
-    FUNCTIONS[command](**parser.parse_args(options).as_dict())
+    flags = {"overwrite": "Replace the file, if there is one."} if command == "train" else {}
+    call(FUNCTIONS[command], [f"tokenizer {command}", *words[1:]], WHAT[command], **flags)

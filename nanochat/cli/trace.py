@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.main import COMMANDS, program_name
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.errors import UsageError, check_free, reporting
+from nanochat.cli.main import program_name
+from nanochat.cli.parser import call
 
 PROMPT = "What is a list?"
 
@@ -45,8 +45,8 @@ def trace(
         raise UsageError("there is no text in --prompt")
     if text is not None and not train:
         raise UsageError("--text says what a step of training learns: it goes with --train")
-    if html is not None and Path(html).exists() and not overwrite:
-        raise UsageError(f"there is already {html}: give another --html, or --overwrite to replace it")
+    if html is not None:
+        check_free(Path(html), "--html", overwrite)
     # not above: --help does not wait for torch
     from nanochat.serving.find import choose
     from nanochat.serving.model import load
@@ -71,16 +71,8 @@ def trace(
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``trace``; returns the exit status."""
-    return reporting(lambda: _call(arguments[1:]))
-
-
-def _call(options: Sequence[str]) -> None:
-    parser = OneLineErrors(prog=f"{program_name()} trace", description=f"{COMMANDS['trace'].what.capitalize()}.")
     flags = {
         "train": "Show one step of training as well, on a copy: nothing is saved.",
         "overwrite": "Replace the file of --html, if there is one.",
     }
-    parser.add_function_arguments(trace, skip=set(flags))
-    for name, what in flags.items():  # flags, which jsonargparse does not make of a bool
-        parser.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=False, help=what)
-    trace(**parser.parse_args(list(options)).as_dict())
+    return reporting(lambda: call(trace, arguments, **flags))

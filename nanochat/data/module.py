@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from nanochat.data.ahead import ignore_warnings
 from nanochat.data.batches import HeldOutBatches, TrainingLoader
 from nanochat.data.packing import HeldOut
+from nanochat.options import at_least
 from nanochat.tokenizer import Tokenizer
 
 VAL_ROW = 512  # tokens in a row of held-out text at most, for every tier: so that scores can be compared
@@ -23,17 +24,6 @@ VAL_ROW = 512  # tokens in a row of held-out text at most, for every tier: so th
 def resolve_row_length(row_length: int | None, context: int) -> int:
     """Tokens in a row to train on: as many as were asked for, or the context, but never more than the context."""
     return min(row_length or context, context)
-
-
-def check_numbers(numbers: Mapping[str, tuple[int | None, int]]) -> None:
-    """Refuses options below their least values; None is not set and therefore right.
-
-    Raises:
-        ValueError: naming the option.
-    """
-    for name, (value, least) in numbers.items():
-        if value is not None and value < least:
-            raise ValueError(f"--data.{name} must be at least {least}, not {value}")
 
 
 class RowsDataModule(LightningDataModule):
@@ -60,16 +50,9 @@ class RowsDataModule(LightningDataModule):
         seed: int | None,
     ) -> None:
         super().__init__()
-        check_numbers(
-            {
-                "context": (context, 1),
-                "row_length": (row_length, 1),
-                "batch_size": (batch_size, 1),
-                "val_tokens": (val_tokens, 1),
-                "validations": (validations, 1),
-                "num_workers": (num_workers, 0),
-            }
-        )
+        at_least(1, "data.", context=context, row_length=row_length, batch_size=batch_size)
+        at_least(1, "data.", val_tokens=val_tokens, validations=validations)
+        at_least(0, "data.", num_workers=num_workers)
         self.vocab_size = vocab_size
         self.context = context
         self.row_length = resolve_row_length(row_length, context)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from nanochat.data.module import check_numbers
+from nanochat.options import at_least
 from nanochat.tokenizer import Tokenizer, prompt_ids, render_prompt
 
 
@@ -44,7 +44,7 @@ class PromptsDataModule(LightningDataModule):
         super().__init__()
         if prompts is None:
             raise ValueError("--data.prompts is missing: the file with the prompts, .txt or .jsonl")
-        check_numbers({"at_once": (at_once, 1)})
+        at_least(1, "data.", at_once=at_once)
         self.path, self.at_once = Path(prompts), at_once
         self.records = list(read_prompts(self.path))
         if not self.records:

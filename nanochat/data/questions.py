@@ -13,8 +13,8 @@ import torch
 from nanochat.data.chat import ChatDataModule
 from nanochat.data.exams import SOURCES, local_task
 from nanochat.data.mixture import ROUND, Mixture
-from nanochat.data.module import check_numbers
 from nanochat.data.task_sources import HUB, JSONL, open_tasks
+from nanochat.options import at_least
 from nanochat.tasks.task import Item, Task
 from nanochat.tokenizer import render_prompt
 
@@ -138,8 +138,8 @@ class QuestionsDataModule(ChatDataModule):
         validate_all: bool = True,
         seed: int | None = None,
     ) -> None:
-        numbers = {"questions_per_step": (questions_per_step, 1), "samples": (samples, 2)}
-        check_numbers({**numbers, "max_tokens": (max_tokens, 1), "val_questions": (val_questions, 1)})
+        at_least(1, "data.", questions_per_step=questions_per_step, max_tokens=max_tokens, val_questions=val_questions)
+        at_least(2, "data.", samples=samples)
         self.questions_per_step, self.samples, self.max_tokens = questions_per_step, samples, max_tokens
         self.folder = Path(folder) if folder is not None else None
         self.val_questions = val_questions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from nanochat.data.docstrings import Documented
 from nanochat.data.embedded import DOCUMENTS, embedded_corpus
 from nanochat.data.hub import Address, list_corpus
 from nanochat.data.table import Table, to_table
+from nanochat.options import nearest
 from nanochat.tasks import records
 from nanochat.tasks.arithmetic import Arithmetic
 from nanochat.tasks.documentation import documentation, functions, words_in
@@ -99,11 +99,8 @@ def _open(name: str) -> Task:
         return Spelling(word for word, count in uses.items() if count >= LEAST_USES)
     if name == "identity":
         return Identity()
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    meant = f", did you mean {near[0]}?" if near else ""
-    raise ValueError(
-        f"--data.tasks: there is no task {name}{meant} (all of them: {', '.join(NAMES)}, or the path of a {JSONL} file)"
-    )
+    every = f"(all of them: {', '.join(NAMES)}, or the path of a {JSONL} file)"
+    raise ValueError(f"--data.tasks: there is no task {name}{nearest(name, NAMES)} {every}")
 
 
 @cache

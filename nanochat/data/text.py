@@ -10,10 +10,11 @@ from typing import Any
 
 from nanochat.data.ahead import Ahead
 from nanochat.data.batches import TrainingBatches, TrainingLoader
-from nanochat.data.module import VAL_ROW, RowsDataModule, check_numbers
+from nanochat.data.module import VAL_ROW, RowsDataModule
 from nanochat.data.packing import HeldOutRows, Stretch, TokenStream
 from nanochat.data.pieces import Pieces, StreamedPieces
 from nanochat.data.prepare import Prepared, Sources, prepare
+from nanochat.options import at_least
 from nanochat.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class TextDataModule(RowsDataModule):
             num_workers,
             seed,
         )
-        check_numbers({"max_shards": (max_shards, 1)})
+        at_least(1, "data.", max_shards=max_shards)
         self.save_hyperparameters()
         self.sources = Sources(corpus, val_corpus, column, split, max_shards)
         self._prepared: Prepared | None = None

@@ -25,6 +25,7 @@ from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.sandbox.run import require
 from nanochat.evaluation.table import columns, percents, wrapped
 from nanochat.inference.engine import Engine
+from nanochat.options import at_least
 from nanochat.tasks.task import Task
 
 HEADER = ("task", "score", "chance", "centred", "95% CI", "items")
@@ -44,11 +45,7 @@ def evaluate(asked: Asked) -> Report:
         ValueError: if a task that is asked for by name is not to be had, nothing is, or programs are to be run where
             they cannot be isolated.
     """
-    if asked.max_per_task is not None and asked.max_per_task < 1:
-        raise ValueError(f"--max_per_task must be at least 1, not {asked.max_per_task}")
-    batch_tokens = asked.options.get("batch_tokens")
-    if batch_tokens is not None and batch_tokens < 1:
-        raise ValueError(f"--batch_tokens must be at least 1, not {batch_tokens}")
+    at_least(1, max_per_task=asked.max_per_task, batch_tokens=asked.options.get("batch_tokens"))
     opener = Opener(asked)
     names = [name for name in (*CHAT_CORE, *OFFLINE) if not asked.tasks or name in asked.tasks]
     exams = opener.all_of(names)
@@ -80,8 +77,7 @@ class Opener:
         folder = asked.options.get("data")
         self.folder = Path(folder) if folder is not None else None
         self.samples = int(asked.options.get("samples", 1))
-        if self.samples < 1:
-            raise ValueError(f"--samples must be at least 1, not {self.samples}")
+        at_least(1, samples=self.samples)
         self.allowed = bool(asked.options.get("allow_code_execution"))
 
     @cached_property

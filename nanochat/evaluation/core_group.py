@@ -18,6 +18,7 @@ from nanochat.evaluation.published import find_bundle
 from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.scoring import Judge
 from nanochat.evaluation.table import columns, percents, wrapped
+from nanochat.options import at_least
 
 HEADER = ("task", "score", "chance", "centred", "95% CI", "items")
 
@@ -30,14 +31,10 @@ def evaluate(asked: Asked) -> Report:
     Raises:
         ValueError: if the bundle is not to be had, is broken, or lacks a task that is asked for by name.
     """
-    if asked.max_per_task is not None and asked.max_per_task < 1:
-        raise ValueError(f"--max_per_task must be at least 1, not {asked.max_per_task}")
+    at_least(1, max_per_task=asked.max_per_task, batch_tokens=asked.options.get("batch_tokens"))
     bundle = _bundle(asked)
     tasks = _chosen(bundle, asked.tasks)
     precision = asked.options.get("precision") or default_precision(asked.gpt.embedding.weight.device)
-    batch_tokens = asked.options.get("batch_tokens")
-    if batch_tokens is not None and batch_tokens < 1:
-        raise ValueError(f"--batch_tokens must be at least 1, not {batch_tokens}")
     if bundle.others:
         asked.say(f"{bundle.folder}: {', '.join(bundle.others)} is none of CORE's tasks, and left out")
     conditions = {
@@ -48,7 +45,7 @@ def evaluate(asked: Asked) -> Report:
     }
     about = {"checkpoint": asked.checkpoint.name}
     finished = Finished(path_beside(asked.checkpoint), "core", conditions, about)
-    judge = Judge(asked.gpt, batch_tokens)
+    judge = Judge(asked.gpt, asked.options.get("batch_tokens"))
     device, started = asked.gpt.embedding.weight.device.type, time.monotonic()
     with torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext():
         score = _score(judge, asked, bundle, tasks, finished)

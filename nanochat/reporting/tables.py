@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nanochat.options import dotted
 from nanochat.reporting.life import ALWAYS, LABELS
 from nanochat.reporting.schema import Card, Score, Stage
 from nanochat.training.console import count, duration, size
@@ -134,7 +135,7 @@ def stages(card: Card) -> Table:
 def settings(card: Card) -> Table:
     """All that was set, by stage; what was left to the program (null) in every stage is left out."""
     columns = labels(card)
-    flat = {stage["label"]: dict(flatten(stage["config"])) for stage in card["stages"]}
+    flat = {stage["label"]: dotted(stage["config"]) for stage in card["stages"]}
     names = dict.fromkeys(name for values in flat.values() for name in values)
     rows = []
     for name in names:
@@ -143,15 +144,6 @@ def settings(card: Card) -> Table:
         if any(value not in usual for value in found.values()):
             rows.append([name, *cells(columns, found, str)])
     return Table(["", *columns], rows, numbers=False)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """("model.depth", 4), ..."""
-    for name, value in config.items():
-        if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def by_label(card: Card, value: Callable[[Stage], Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from nanochat.data.module import RowsDataModule
 from nanochat.evaluation.chat_core import ChatScore
 from nanochat.evaluation.chat_group import Opener, result_of
 from nanochat.evaluation.groups import GROUPS, Asked
+from nanochat.options import at_least
 from nanochat.training.console import duration, say
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.sharding import FullyShardedStrategy, let_go
@@ -40,10 +41,8 @@ class ChatCurve(Callback):
         max_per_task: int = 20,
         data: str | None = None,
     ) -> None:
-        if every_n_steps < 0:
-            raise ValueError(f"--chat.every_n_steps must not be negative, but is {every_n_steps}")
-        if max_per_task < 1:
-            raise ValueError(f"--chat.max_per_task must be at least 1, not {max_per_task}")
+        at_least(0, "chat.", every_n_steps=every_n_steps)
+        at_least(1, "chat.", max_per_task=max_per_task)
         known = [name for name in GROUPS["chat"].tasks if name != "humaneval"]
         strange = [name for name in tasks if name not in known]
         if strange:

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling
+from nanochat.options import at_least
 from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
 
@@ -51,8 +52,7 @@ class Completions(BasePredictionWriter):
         seed: int | None = None,
     ) -> None:
         super().__init__("batch")
-        if max_tokens is not None and max_tokens < 1:
-            raise ValueError(f"--completions.max_tokens must be at least 1, not {max_tokens}")
+        at_least(1, "completions.", max_tokens=max_tokens)
         self.settings = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
         self.out = Path(out) if out is not None else None
         self.max_tokens, self.seed = max_tokens, seed or 0

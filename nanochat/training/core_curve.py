@@ -12,6 +12,7 @@ from nanochat.evaluation.bundle import Bundle
 from nanochat.evaluation.core import score_core
 from nanochat.evaluation.published import find_bundle
 from nanochat.evaluation.scoring import Judge
+from nanochat.options import at_least
 from nanochat.training.console import duration, say
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.sharding import let_go
@@ -30,10 +31,8 @@ class CoreCurve(Callback):
     """
 
     def __init__(self, every_n_steps: int = 0, max_per_task: int | None = 20, bundle: str | None = None) -> None:
-        if every_n_steps < 0:
-            raise ValueError(f"--core.every_n_steps must not be negative, but is {every_n_steps}")
-        if max_per_task is not None and max_per_task < 1:
-            raise ValueError(f"--core.max_per_task must be at least 1, not {max_per_task}; null takes all items")
+        at_least(0, "core.", every_n_steps=every_n_steps)
+        at_least(1, "core.", max_per_task=max_per_task)
         self.every_n_steps, self.max_per_task, self.bundle = every_n_steps, max_per_task, bundle
         self._opened: Bundle | None = None
 

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from nanochat.data.chat import ChatDataModule
 from nanochat.evaluation.answers import Score, score_tasks
 from nanochat.inference.decoder import is_sharded
+from nanochat.options import at_least
 from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
 
@@ -19,8 +20,7 @@ class Scores(Callback):
     """
 
     def __init__(self, items: int = 200) -> None:
-        if items < 0:
-            raise ValueError(f"--scores.items must not be negative, but is {items}")
+        at_least(0, "scores.", items=items)
         self.items = items
 
     def take(self, trainer: Trainer, module: LanguageModel, data: ChatDataModule) -> dict[str, Score]:

@@ -28,7 +28,7 @@ def test_scores_every_few_steps_are_curves(pretrained: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--chat.every_n_steps=-1", "--chat.every_n_steps must not be negative"),
+        ("--chat.every_n_steps=-1", "--chat.every_n_steps must be at least 0"),
         ("--chat.max_per_task=0", "--chat.max_per_task must be at least 1"),
         ("--chat.tasks=[humaneval]", "there is no humaneval to score on the way"),
     ],

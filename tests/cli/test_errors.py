@@ -30,7 +30,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--model.depth=0"], "the depth must be at least 1, not 0"),
         (["--model.width=200"], "a width of 200 does not divide into heads of 64: take 192 or 256"),
         (["--model.width=256", "--model.heads=5"], "a width of 256 does not divide into 5 heads"),
-        (["--model.matrix_lr=-1"], "--model.matrix_lr must not be negative"),
+        (["--model.matrix_lr=-1"], "--model.matrix_lr must be at least 0"),
         (["--model.warmdown=7"], "--model.warmdown is a share from 0 to 1"),
         (["--data.vocab_size=100"], "a vocabulary of 100 is too small: at least 265"),
         (["--data.batch_size=0"], "--data.batch_size must be at least 1, not 0"),

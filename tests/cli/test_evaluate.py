@@ -100,7 +100,7 @@ def test_settings_of_the_curve_are_checked(
 ) -> None:
     options = tiny_options(corpus_folder, tmp_path)
     assert main(["fit", *options, "--core.every_n_steps=-1"]) == 2
-    assert "--core.every_n_steps must not be negative" in capsys.readouterr().err
+    assert "--core.every_n_steps must be at least 0" in capsys.readouterr().err
     assert main(["fit", *options, "--core.every_n_steps=1", "--core.bundle=nowhere"]) == 2
     assert "there is no folder nowhere" in capsys.readouterr().err
 

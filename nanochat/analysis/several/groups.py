@@ -8,6 +8,7 @@ from typing import Any
 
 from nanochat.analysis.history import History
 from nanochat.analysis.statistics import Estimate, mean_of
+from nanochat.options import dotted
 
 SEEDS = ("seed_everything", "data.seed")
 # What says where things are and how they are shown, not what is trained.
@@ -19,22 +20,9 @@ MOST_IN_LABEL = 3  # differences that a label names; where there are more, it is
 NOT_SAID = "(not said)"
 
 
-def flat(config: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """A configuration as ``{"model.depth": 4, ...}``, in the names of the command line."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{before}{name}.")
-        else:
-            found[before + str(name)] = (
-                value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
-            )
-    return found
-
-
 def settings(history: History) -> dict[str, Any]:
     """What a run was trained with, as far as it matters for what comes of it."""
-    return {name: value for name, value in flat(history.run.config).items() if name not in ELSEWHERE}
+    return {name: value for name, value in dotted(history.run.config).items() if name not in ELSEWHERE}
 
 
 def differences(histories: Sequence[History]) -> dict[str, list[Any]]:

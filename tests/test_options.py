@@ -1,0 +1,23 @@
+"""What is said of options, in the same words everywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from nanochat.options import at_least, dotted, nearest
+
+
+def test_a_configuration_has_the_names_of_the_command_line() -> None:
+    config = {"model": {"depth": 4, "width": None}, "data": {"tasks": {"gsm8k": 1.5}, "nothing": {}}, "plugins": [1]}
+    assert dotted(config) == {"model.depth": 4, "model.width": None, "data.tasks.gsm8k": 1.5, "plugins": "[1]"}
+
+
+def test_the_nearest_word_is_proposed_if_one_is_near() -> None:
+    assert nearest("depht", ["width", "depth"]) == ", did you mean depth?"
+    assert nearest("abacus", ["width", "depth"]) == ""
+
+
+def test_numbers_that_are_too_small_are_refused_by_their_option() -> None:
+    at_least(1, "data.", batch_size=1, row_length=None)
+    with pytest.raises(ValueError, match=r"^--data\.row_length must be at least 1, not 0$"):
+        at_least(1, "data.", batch_size=1, row_length=0)
