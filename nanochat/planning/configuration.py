@@ -72,7 +72,7 @@ def configuration(
         heads=candidate.depth,
         ngram_slots=candidate.ngram_slots,
         steps=proposal.steps,
-        matrix_lr=rates.matrix,
+        matrix_lr=rates.matrices,
         embedding_lr=rates.embedding,
         head_lr=rates.head,
         corpus=corpus,

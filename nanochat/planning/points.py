@@ -93,7 +93,7 @@ def _read(run: Run, model: dict[str, Any], summary: dict[str, Any]) -> Point | N
         return None
     text = tokens * sum(bytes_per_token) / len(bytes_per_token)
     step = round(tokens / steps)
-    rule = default_learning_rates(width, step, steps, default_muon_every(step)).matrix
+    rule = default_learning_rates(width, step, steps, default_muon_every(step)).matrices
     rate = max((r for r in table.get(RATE, []) if r > 0), default=math.nan)
     if rule is None or not 1 / RATE_TOLERANCE < rate / rule < RATE_TOLERANCE:
         return None

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.utils.data import DataLoader
 
-from nanochat.data.made_up import MadeUpRows
-from nanochat.data.module import VAL_ROW
+from nanochat.data.made_up import RandomRows
 from nanochat.planning.candidates import Candidate
 from nanochat.training.bare import fit_bare
 from nanochat.training.hardware import synchronize
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import expected_memory
+from nanochat.training.memory import expected_memory
 from nanochat.training.steps import ends_step
 from nanochat.training.timing import time_scoring, time_step
 
-MOST_STEPS = 10_000
 SECONDS = 1.2  # that steps are timed for
 LEAST, MOST = 4, 3.0  # moves of all weights at least, but no more seconds than that
 QUIET = 0.25  # this quantile of the times counts: in the others something else may have had the processor
@@ -45,24 +41,6 @@ class Timing(NamedTuple):
     parameters: int
     matmul_parameters: int
     busy: bool = False
-
-
-class RandomRows(MadeUpRows):
-    """The same rows of random tokens over and over, which are as much work as text."""
-
-    def __init__(self, candidate: Candidate) -> None:
-        sizes = candidate.data
-        super().__init__(**sizes, val_tokens=1, validations=1, validate_all=False, num_workers=0, seed=0)
-        self.held_out = SimpleNamespace(length=min(VAL_ROW, self.context))  # type: ignore[assignment]
-
-    @property
-    def tokenizer(self) -> Any:
-        return SimpleNamespace(token_bytes=[1] * self.vocab_size, bos=0)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        tokens = torch.randint(self.vocab_size, (self.batch_size, self.row_length + 1))
-        rows: Any = [(tokens[:, :-1], tokens[:, 1:])] * (self.micro_steps() * MOST_STEPS)
-        return DataLoader(rows, batch_size=None)
 
 
 class _Clock(Callback):
@@ -111,7 +89,7 @@ def time_candidate(candidate: Candidate, accelerator: str, precision: str, compi
         precision: as the Trainer takes it.
         compiled: whether to compile it first.
     """
-    data, clock = RandomRows(candidate), _Clock()
+    data, clock = RandomRows(**candidate.data), _Clock()
     module = LanguageModel(**candidate.model, vocab_size=data.vocab_size, context=data.context, compile=compiled)
     fit_bare(module, data, accelerator=accelerator, precision=precision, max_epochs=-1, callbacks=[clock])
     return None if compiled and not clock.compiled else clock.timing

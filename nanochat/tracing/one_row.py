@@ -23,13 +23,8 @@ class OneRow(MadeUpRows):
 
     def __init__(self, ids: Tensor, targets: Tensor, tokenizer: Tokenizer) -> None:
         time = len(ids)
-        super().__init__(tokenizer.vocab_size, time, time, 1, None, 1, 1, False, 0, 0)
+        super().__init__(tokenizer, context=time, row_length=time, batch_size=1, tokens_per_step=None)
         self._batch = ids[None], targets[None]
-        self._tokenizer_used = tokenizer
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._tokenizer_used
 
     @property
     def target_share(self) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from nanochat.data.batches import Batch
+from nanochat.data.made_up import random_batch
 from nanochat.data.module import RowsDataModule
 from nanochat.data.prompts import Prompt
 from nanochat.inference.engine import Engine
@@ -21,12 +22,11 @@ from nanochat.model import GPT, IGNORE
 from nanochat.optim import MuonAdamW
 from nanochat.optim.learning_rates import LearningRates, default_learning_rates, default_muon_every
 from nanochat.optim.schedule import learning_rate_factor
+from nanochat.options import at_least
 from nanochat.training.metrics import BitsPerByte
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.sharding import shard
 from nanochat.training.steps import logs_step
-
-GROUPS = ("matrices", "embedding", "head", "ngrams")  # of parameters, in the order of LearningRates
 
 
 class LanguageModel(LightningModule):
@@ -93,16 +93,11 @@ class LanguageModel(LightningModule):
     ) -> None:
         super().__init__()
         self.learning_rates = LearningRates(matrix_lr, embedding_lr, head_lr, ngram_lr)
-        for name, value in self.learning_rates._asdict().items():
-            if value is not None and value < 0:
-                raise ValueError(f"--model.{name}_lr must not be negative, but is {value}")
+        at_least(0, "model.", matrix_lr=matrix_lr, embedding_lr=embedding_lr, head_lr=head_lr, ngram_lr=ngram_lr)
+        at_least(1, "model.", muon_every=muon_every, muon_band=muon_band)
         for name, value in (("warmdown", warmdown), ("final_lr", final_lr)):
             if not 0 <= value <= 1:
                 raise ValueError(f"--model.{name} is a share from 0 to 1, not {value}")
-        if muon_every is not None and muon_every < 1:
-            raise ValueError(f"--model.muon_every must be at least 1, not {muon_every}")
-        if muon_band is not None and muon_band < 1:
-            raise ValueError(f"--model.muon_band must be at least 1, not {muon_band}")
         self.save_hyperparameters()
         self.weight_decay, self.muon_every, self.muon_band = weight_decay, muon_every, muon_band
         self.warmup_steps, self.warmdown, self.final_lr = warmup_steps, warmdown, final_lr
@@ -236,7 +231,7 @@ class LanguageModel(LightningModule):
 
     def configure_optimizers(self) -> Any:
         self.total_steps = self.trainer.estimated_stepping_batches  # infinite where a clock ends the run
-        rates = self._learning_rates()
+        rates = self._learning_rates()._asdict()
         on_bf16 = self.trainer.precision in ("bf16-mixed", "bf16-true")
         embeddings = {"embedding": (self.gpt.embedding.weight, "adamw")}
         if self.gpt.ngrams is not None:
@@ -263,16 +258,16 @@ class LanguageModel(LightningModule):
     def _muon_every(self) -> int:
         return self.muon_every or default_muon_every(self._tokens_per_step())
 
-    def _learning_rates(self) -> dict[str, float]:
-        """By group of parameters: what the user has set, and what the rule says for a run of so many steps."""
+    def _learning_rates(self) -> LearningRates:
+        """What the user has set, and what the rule says for a run of so many steps."""
         every = self._muon_every()
         rule = default_learning_rates(self.gpt.shape.width, self._tokens_per_step(), self.total_steps, every)
-        return dict(zip(GROUPS, self.learning_rates.or_else(rule), strict=True))  # type: ignore[arg-type]  # all are set
+        return self.learning_rates.or_else(rule)
 
     def plan_for(self, steps: int, done: int = 0) -> None:
         """Takes note of how many steps there are going to be, and how many are done: learning rates depend on it."""
         self.total_steps = steps
-        rates = self._learning_rates()
+        rates = self._learning_rates()._asdict()
         (config,) = self.trainer.lr_scheduler_configs
         for index, group in enumerate(self.trainer.optimizers[0].param_groups):
             group["initial_lr"] = config.scheduler.base_lrs[index] = rates[group["name"]]
@@ -281,14 +276,3 @@ class LanguageModel(LightningModule):
     def learning_rate_factor(self, step: int, total_steps: float) -> float:
         """What the learning rates are multiplied by after so many steps of a run of ``total_steps``."""
         return learning_rate_factor(step, total_steps, self.warmup_steps, self.warmdown, self.final_lr)
-
-    def learning_rate_of(self, group: str) -> float | None:
-        """The rate that the user has set for a group of parameters; None if the rule is to decide."""
-        return dict(zip(GROUPS, self.learning_rates, strict=True))[group]
-
-
-def random_batch(vocab_size: int, rows: int, row_length: int, device: torch.device) -> Batch:
-    """Ids and targets, both (rows, row_length), always the same."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(vocab_size, (rows, row_length + 1), generator=generator).to(device)
-    return tokens[:, :-1], tokens[:, 1:]

@@ -12,7 +12,7 @@ from nanochat.data.questions import Part, QuestionsDataModule
 from nanochat.evaluation.answers import MAX_TOKENS, answer_all
 from nanochat.inference.engine import Engine
 from nanochat.optim.learning_rates import WIDTH, WIDTH_EXPONENT, LearningRates
-from nanochat.training.language_model import GROUPS, LanguageModel
+from nanochat.training.language_model import LanguageModel
 from nanochat.training.rollouts import Row, averages, rows_with_signal, tally, to_tensors, write_groups
 from nanochat.training.sharding import FullyShardedStrategy
 from nanochat.training.steps import logs_step
@@ -159,7 +159,7 @@ class Reinforce(LanguageModel):
     def _muon_every(self) -> int:
         return self.muon_every or 1
 
-    def _learning_rates(self) -> dict[str, float]:
+    def _learning_rates(self) -> LearningRates:
         by_width = (self.gpt.shape.width / WIDTH) ** WIDTH_EXPONENT
         rule = LearningRates(MATRIX, EMBEDDING * by_width, HEAD * by_width, NGRAM)
-        return dict(zip(GROUPS, self.learning_rates.or_else(rule), strict=True))  # type: ignore[arg-type]  # all are set
+        return self.learning_rates.or_else(rule)

@@ -100,8 +100,9 @@ def take_learning_rates(trainer: Trainer, module: LanguageModel) -> list[str]:
     (config,) = trainer.lr_scheduler_configs
     scheduler = config.scheduler
     assert isinstance(scheduler, LambdaLR)
+    rates = module.learning_rates._asdict()  # None where the rule is to decide
     for index, group in enumerate(trainer.optimizers[0].param_groups):
-        wanted = module.learning_rate_of(group["name"])
+        wanted = rates[group["name"]]
         if wanted is not None and wanted != group["initial_lr"]:
             said.append(f"The learning rate of {group['name']} was {group['initial_lr']:.3g} and is now {wanted:.3g}.")
             group["initial_lr"] = scheduler.base_lrs[index] = wanted

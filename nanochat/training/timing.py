@@ -13,10 +13,11 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from nanochat.data.batches import VAL_BATCH_TOKENS
+from nanochat.data.made_up import random_batch
 from nanochat.data.module import RowsDataModule
 from nanochat.training.compiling import compile_now
 from nanochat.training.hardware import synchronize
-from nanochat.training.language_model import LanguageModel, random_batch
+from nanochat.training.language_model import LanguageModel
 from nanochat.training.sharding import let_go
 
 STEP_SECONDS, SHORT_SECONDS = 0.5, 0.1  # micro-steps, and all else, are timed for about this long

@@ -154,8 +154,8 @@ def test_the_schedule_by_hand() -> None:
 
 def test_a_rate_that_the_user_sets_is_used_as_it_is() -> None:
     rule = default_learning_rates(256, 2048, 300)
-    assert LearningRates(0.5, None, None, None).or_else(rule) == (0.5, rule.embedding, rule.head, rule.ngram)
-    assert LearningRates(None, 0.0, 1.0, 2.0).or_else(rule) == (rule.matrix, 0.0, 1.0, 2.0)
+    assert LearningRates(0.5, None, None, None).or_else(rule) == (0.5, rule.embedding, rule.head, rule.ngrams)
+    assert LearningRates(None, 0.0, 1.0, 2.0).or_else(rule) == (rule.matrices, 0.0, 1.0, 2.0)
 
 
 def test_muon_moves_now_and_then_by_what_all_steps_have_taught() -> None:
@@ -182,19 +182,19 @@ def test_small_steps_gather_before_muon_moves() -> None:
     assert default_muon_every(512) == 4
     assert default_muon_every(2048) == default_muon_every(524_288) == 1
     together, apart = default_learning_rates(256, 512, 976, 4), default_learning_rates(256, 512, 976)
-    assert together.matrix == default_learning_rates(256, 2048, 244).matrix
+    assert together.matrices == default_learning_rates(256, 2048, 244).matrices
     assert together[1:] == apart[1:]
 
 
 def test_the_rule_meets_what_was_measured() -> None:
     # steps of 512 tokens, with Muon after every four, and the range in which the best rate for matrices was found
     for steps, (low, high) in {384: (0.016, 0.022), 1880: (0.009, 0.014)}.items():
-        assert low <= default_learning_rates(256, 512, steps, muon_every=4).matrix <= high  # type: ignore[operator]
+        assert low <= default_learning_rates(256, 512, steps, muon_every=4).matrices <= high  # type: ignore[operator]
     narrow, wide = default_learning_rates(256, 2048, 300), default_learning_rates(1024, 2048, 300)
-    assert narrow.matrix == wide.matrix
+    assert narrow.matrices == wide.matrices
     assert narrow.embedding == pytest.approx(2 * wide.embedding)  # type: ignore[operator]
     assert default_learning_rates(256, 2048, float("inf")) == default_learning_rates(256, 2048, 1000)
-    assert default_learning_rates(256, 2048, 1).matrix == 0.028
+    assert default_learning_rates(256, 2048, 1).matrices == 0.028
 
 
 def test_adagrad_moves_the_rows_that_were_read_and_no_others() -> None:

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 
 from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import History
 from nanochat.analysis.one.bars import stacked
-from nanochat.data.batches import Batch
-from nanochat.tokenizer import Tokenizer
+from nanochat.data.made_up import RandomRows
 from nanochat.training.bare import fit_bare
 from nanochat.training.console import duration, size
 from nanochat.training.hardware import (
@@ -39,38 +37,6 @@ LEAST, MOST = 4, 60  # steps that are timed
 WARM_UP = 3  # steps before them
 LONGEST = 5.0  # seconds that a step may take: a larger one is not timed
 USUAL_SHARE = 0.15  # of the machine's peak, by which that is guessed beforehand
-
-
-class RandomRows(LightningDataModule):
-    """Rows of random tokens, of the shape of a run's.
-
-    Args:
-        vocab_size: number of tokens in the vocabulary.
-        row_length: tokens in a row.
-        batch_size: rows in a micro-step.
-        micro_steps: of a step.
-    """
-
-    target_share = 1.0
-    seconds_waited = 0.0
-
-    def __init__(self, vocab_size: int, row_length: int, batch_size: int, micro_steps: int) -> None:
-        super().__init__()
-        self.vocab_size, self.row_length, self.batch_size = vocab_size, row_length, batch_size
-        self.micro_steps = micro_steps
-        self.tokenizer = Tokenizer([bytes([byte]) for byte in range(256)], vocab_size)
-
-    def tokens_per_step(self, world_size: int = 1) -> int:
-        return self.batch_size * self.row_length * self.micro_steps * world_size
-
-    def tokens_seen(self, step: int) -> int:
-        return step * self.tokens_per_step()
-
-    def train_dataloader(self) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(0)
-        while True:
-            rows = torch.randint(self.vocab_size, (self.batch_size, self.row_length + 1), generator=generator)
-            yield rows[:, :-1], rows[:, 1:]
 
 
 class Clock(Profiler):
@@ -138,7 +104,7 @@ def measure(history: History, device: torch.device) -> tuple[dict[str, float], i
     known = ("muon_every", "muon_band", "weight_decay")
     settings = {name: value for name in known if (value := history.setting("model", name)) is not None}
     module = LanguageModel(**gpt.sizes, **settings, compile=False)  # type: ignore[arg-type]
-    rows = RandomRows(gpt.vocab_size, row_length, batch_size, micro_steps)
+    rows = RandomRows(gpt.vocab_size, gpt.context, row_length, batch_size, micro_steps * batch_size * row_length)
     every = history.setting("trainer", "log_every_n_steps")
     clock, steps = Clock(device), Steps()
     fit_bare(
@@ -147,7 +113,6 @@ def measure(history: History, device: torch.device) -> tuple[dict[str, float], i
         accelerator=device.type,
         precision=precision,
         max_steps=WARM_UP + MOST + 1,
-        accumulate_grad_batches=micro_steps,
         profiler=clock,
         callbacks=[steps],
         log_every_n_steps=every if isinstance(every, int) else 10,
