@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,23 +14,20 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nanochat.cli.choices import choose_hardware, default_steps, usable_devices
+from nanochat.cli.choices import Choices
 from nanochat.cli.errors import (
     EXIT_ERROR,
-    EXIT_INTERRUPTED,
     UsageError,
     about_processes,
     end_beside_others,
     report,
     reporting,
 )
-from nanochat.cli.from_checkpoint import FromCheckpoint
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import OneLineErrors, check_config_files, config_files
 from nanochat.cli.quiet import quieten
 from nanochat.cli.stages import (
     PRETRAIN,
-    REINFORCE,
     STAGES,
     best_by,
     data_class,
@@ -41,8 +37,8 @@ from nanochat.cli.stages import (
     stage_of,
     without_needless,
 )
+from nanochat.cli.stopped import say_how_to_go_on
 from nanochat.data.chat import ChatDataModule
-from nanochat.training import compiling
 from nanochat.training.agreement import Agreement
 from nanochat.training.chat_curve import ChatCurve
 from nanochat.training.checkpoint_files import BEST, LAST, PREVIOUS
@@ -51,17 +47,15 @@ from nanochat.training.checkpoints import LastCheckpoint, best_checkpoint
 from nanochat.training.console import as_markdown, say
 from nanochat.training.core_curve import CoreCurve
 from nanochat.training.interrupt import GracefulStop, Interrupted
+from nanochat.training.memory import LESS
 from nanochat.training.progress import StepProgress
 from nanochat.training.ranks import WeightRanks
 from nanochat.training.resume import Resume
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.scores import Scores, in_words
-from nanochat.training.sharding import NAME as FSDP2
 from nanochat.training.steps import find_callback
 from nanochat.training.summary import Summary, is_complete
 from nanochat.training.throughput import Throughput
-
-REINFORCE_STEPS = 300  # where neither steps nor time are given
 
 CKPT_PATH = {
     "fit": "Where to go on from: a file; last or best, of the newest run of this --name; or auto, which is last if "
@@ -84,7 +78,7 @@ class Parser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser, with errors in one line."""
 
 
-class NanochatCLI(FromCheckpoint, LightningCLI):
+class NanochatCLI(Choices, LightningCLI):
     """``fit`` and ``validate`` of Lightning's Trainer, with what this project adds to them."""
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -164,48 +158,7 @@ class NanochatCLI(FromCheckpoint, LightningCLI):
         check_config_files(args)
         self.config = parser.parse_args(without_needless(args, self._stage))
 
-    # ------------------------------------------------------------------------------------- the machine's choices
-
-    def before_instantiate_classes(self) -> None:
-        """Fills in what was left out, so that the saved configuration says what was really used."""
-        config = self.config[self.subcommand]
-        trainer, data = config.trainer, config.data
-        if data.seed is None:
-            data.seed = int(config.seed_everything)
-        choose_hardware(trainer)
-        if trainer.max_epochs not in (-1, None):
-            raise UsageError("--trainer.max_epochs: the stream of text has no end; give --trainer.max_steps instead")
-        if trainer.max_steps == -1 and trainer.max_time is None:
-            trainer.max_steps = self._planned_steps(config)
-        if config.model.compile and self._stage == REINFORCE:
-            raise UsageError("--model.compile: answers are of any length, and each would be compiled for; leave it out")
-        if config.model.compile is None:
-            config.model.compile = self._compiles(config)
-        if str(trainer.strategy).startswith("fsdp") and trainer.strategy != FSDP2:
-            raise UsageError(f"--trainer.strategy={trainer.strategy}: Muon needs whole matrices, so take {FSDP2}")
-        if trainer.strategy == FSDP2:
-            trainer.inference_mode = False  # a weight that was first gathered in that mode can never be trained
-        if trainer.devices == "auto" and trainer.accelerator in ("cuda", "gpu"):
-            trainer.devices = usable_devices(torch.cuda.device_count(), trainer.num_nodes, data)
-
-    def _compiles(self, config: Any) -> bool:
-        """Whether to compile the model: as the run did before, or where it pays."""
-        if self.subcommand != "fit" or self._stage == REINFORCE:
-            return False
-        minutes = config.plan.minutes if config.trainer.max_steps == -1 and config.trainer.max_time is None else None
-        if self._compiled_before is not None and self._weights is None:
-            return self._compiled_before and compiling.is_possible(config.trainer.accelerator)
-        return compiling.pays(config.trainer.accelerator, minutes)
-
-    def _planned_steps(self, config: Any) -> int:
-        """What the checkpoint was planned for; -1 where the plan is going to say what fits into its minutes."""
-        if self._steps_before > 0 and self._weights is None:
-            return self._steps_before
-        if self.subcommand == "fit" and config.plan.minutes is not None:
-            return -1
-        if self._stage == REINFORCE:
-            return REINFORCE_STEPS
-        return default_steps(config.model, config.data)
+    # ---------------------------------------------------------------------------------------------- the trainer
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
@@ -336,9 +289,9 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         return reporting(lambda: NanochatCLI(arguments), MisconfigurationException)
     except Interrupted as stop:
-        return _say_how_to_go_on(stop, arguments)
+        return say_how_to_go_on(stop, arguments)
     except torch.OutOfMemoryError:
-        return report("the GPU's memory is full: lower --data.batch_size (the result stays the same) or --model.depth")
+        return report(f"the GPU's memory is full: {LESS}")
     except RuntimeError as error:
         message = about_processes(error)
         if message is None:
@@ -346,25 +299,3 @@ def _run(arguments: Sequence[str]) -> int:
         if getattr(rank_zero_only, "rank", 0) and "MASTER_ADDR" not in message:
             return EXIT_ERROR  # the first process says it
         return report(message)
-
-
-def _say_how_to_go_on(stop: Interrupted, arguments: Sequence[str]) -> int:
-    """Says it on the main process; returns the exit status: 0 where the cluster goes on by itself."""
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        before = ["", *arguments]
-        words = [w for w, b in zip(arguments, before, strict=False) if "--ckpt_path" not in (w.split("=")[0], b)]
-        if stop.before_first_step:
-            what = "Stopped before the first step: the job is not put into the queue again, as it needs more time."
-            print(f"\n{what}", file=sys.stderr)
-        elif stop.requeued:
-            print(f"\nStopped after step {stop.step:,}; all is saved, and the job goes on by itself.", file=sys.stderr)
-        elif stop.checkpoint is None:
-            print(
-                f"\nStopped after step {stop.step:,}; nothing is saved, as the run has no checkpoints.", file=sys.stderr
-            )
-        else:
-            print(f"\nStopped after step {stop.step:,}; all is saved. To go on:", file=sys.stderr)
-            print(f"  {program_name()} {shlex.join(words)} --ckpt_path={LAST}", file=sys.stderr)
-    if stop.requeued:
-        return 0
-    return 128 + stop.number if stop.number is not None else EXIT_INTERRUPTED

@@ -1,13 +1,24 @@
-"""What a run will need of memory, reckoned before its first step."""
+"""What a run will need of memory, reckoned before its first step; one that cannot fit is refused."""
 
 from __future__ import annotations
 
+import psutil
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy
+
+from nanochat.data.module import RowsDataModule
 from nanochat.model import GPT
 from nanochat.model.loss import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
+from nanochat.training.console import size
+from nanochat.training.hardware import available_memory, product_dtype
+from nanochat.training.language_model import LanguageModel
+from nanochat.training.sharding import FullyShardedStrategy
 
 PROCESS = 550_000_000  # Python with torch and Lightning imported, before there is a model
 COMPILER = 100_000_000  # what torch.compile adds to that (tiny: 674 to 740 MB instead of 638)
 WORKSPACE = 1.15  # what the allocator and the libraries take on top
+LESS = "lower --data.batch_size (the result stays the same) or --model.depth"
 
 
 # Numbers kept for the backward pass, in widths per token and block. On a CPU: norms, q, k and v with their rotations,
@@ -45,3 +56,37 @@ def training_memory(
     chunk = GPU_CHUNK_ELEMENTS if on_gpu else CHUNK_ELEMENTS
     logits = min(rows * row_length * gpt.vocab_size, chunk) * 4 * 4  # the capped logits, their gradients and copies
     return int(rows * row_length * per_token + logits + parameters)
+
+
+def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
+    """Bytes that the run will take at its peak, all in all."""
+    data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    activation_bytes = product_dtype(str(trainer.precision)).itemsize
+    shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes, shards, on_gpu) * WORKSPACE
+    if isinstance(trainer.strategy, DDPStrategy):
+        needed += 4 * module.gpt.num_parameters  # the buckets in which gradients travel
+    if trainer.strategy.root_device.type == "cpu":
+        needed += PROCESS + (COMPILER if module.gpt.compiled_trunk is not None else 0)
+    return int(needed)
+
+
+def check_memory(trainer: Trainer, module: LanguageModel) -> None:
+    """Refuses a run that cannot fit: on a CPU there would be no error later, only a process that is killed.
+
+    Raises:
+        ValueError: if memory will not do, naming the options to lower.
+    """
+    device = trainer.strategy.root_device
+    if device.type not in ("cpu", "cuda"):
+        return  # an integrated GPU shares the machine's memory and pages it; it says so itself when it is full
+    available = available_memory(device)
+    already = psutil.Process().memory_info().rss if device.type == "cpu" else torch.cuda.memory_allocated(device)
+    needed = expected_memory(trainer, module)
+    processes = trainer.num_devices if device.type == "cpu" else 1  # of one machine take from the same memory
+    fits = processes * (needed - already) <= available
+    if not trainer.strategy.reduce_boolean_decision(fits):  # all go on together, or none
+        each = " on each device" if trainer.world_size > 1 else ""
+        have = size(already + available // processes)
+        raise ValueError(f"this run needs about {size(needed)} of memory{each} and {have} are available: {LESS}")

@@ -6,17 +6,14 @@ import time
 from typing import Any
 
 import psutil
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.strategies import DDPStrategy
 
 from nanochat.data.module import RowsDataModule
 from nanochat.training.console import count, duration, say, size, table
-from nanochat.training.hardware import available_memory, describe, product_dtype
+from nanochat.training.hardware import describe
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.memory import COMPILER, PROCESS, WORKSPACE, training_memory
-from nanochat.training.sharding import FullyShardedStrategy
+from nanochat.training.memory import check_memory, expected_memory
 from nanochat.training.steps import ends_step, find_callback, validations_left
 from nanochat.training.throughput import Throughput
 from nanochat.training.timing import time_step
@@ -191,40 +188,3 @@ class Plan(Callback):
             if data.all_tokens is not None:
                 rows["compute"] += f", {tokens / data.all_tokens:.2g} times through the text"
         return rows
-
-
-def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
-    """Bytes that the run will take at its peak, all in all."""
-    data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
-    activation_bytes = product_dtype(str(trainer.precision)).itemsize
-    shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
-    on_gpu = trainer.strategy.root_device.type == "cuda"
-    needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes, shards, on_gpu) * WORKSPACE
-    if isinstance(trainer.strategy, DDPStrategy):
-        needed += 4 * module.gpt.num_parameters  # the buckets in which gradients travel
-    if trainer.strategy.root_device.type == "cpu":
-        needed += PROCESS + (COMPILER if module.gpt.compiled_trunk is not None else 0)
-    return int(needed)
-
-
-def check_memory(trainer: Trainer, module: LanguageModel) -> None:
-    """Refuses a run that cannot fit: on a CPU there would be no error later, only a process that is killed.
-
-    Raises:
-        ValueError: if memory will not do, naming the options to lower.
-    """
-    device = trainer.strategy.root_device
-    if device.type not in ("cpu", "cuda"):
-        return  # an integrated GPU shares the machine's memory and pages it; it says so itself when it is full
-    available = available_memory(device)
-    already = psutil.Process().memory_info().rss if device.type == "cpu" else torch.cuda.memory_allocated(device)
-    needed = expected_memory(trainer, module)
-    processes = trainer.num_devices if device.type == "cpu" else 1  # of one machine take from the same memory
-    fits = processes * (needed - already) <= available
-    if not trainer.strategy.reduce_boolean_decision(fits):  # all go on together, or none
-        each = " on each device" if trainer.world_size > 1 else ""
-        raise ValueError(
-            f"this run needs about {size(needed)} of memory{each} and {size(already + available // processes)} are "
-            "available: "
-            "lower --data.batch_size (the result stays the same) or --model.depth"
-        )

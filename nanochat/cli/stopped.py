@@ -1,0 +1,34 @@
+"""What is said of a run that was stopped: how to go on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+from nanochat.cli.errors import EXIT_INTERRUPTED
+from nanochat.cli.main import program_name
+from nanochat.training.checkpoint_files import LAST
+from nanochat.training.interrupt import Interrupted
+
+
+def say_how_to_go_on(stop: Interrupted, arguments: Sequence[str]) -> int:
+    """Says it on the main process; returns the exit status: 0 where the cluster goes on by itself."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        after = f"Stopped after step {stop.step:,}"
+        if stop.before_first_step:
+            what = "Stopped before the first step: the job is not put into the queue again, as it needs more time."
+        elif stop.requeued:
+            what = f"{after}; all is saved, and the job goes on by itself."
+        elif stop.checkpoint is None:
+            what = f"{after}; nothing is saved, as the run has no checkpoints."
+        else:
+            before = ["", *arguments]
+            words = [w for w, b in zip(arguments, before, strict=False) if "--ckpt_path" not in (w.split("=")[0], b)]
+            what = f"{after}; all is saved. To go on:\n  {program_name()} {shlex.join(words)} --ckpt_path={LAST}"
+        print(f"\n{what}", file=sys.stderr)
+    if stop.requeued:
+        return 0
+    return 128 + stop.number if stop.number is not None else EXIT_INTERRUPTED
