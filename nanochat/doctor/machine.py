@@ -75,15 +75,16 @@ def threads(torch_threads: int | None) -> Check:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
     cores = f"{physical} cores" if physical else f"{logical} processors"
-    found = f"{torch_threads if torch_threads is not None else 'unknown'} threads on {cores}"
+    found = f"{'unknown' if torch_threads is None else torch_threads} thread{'s' * (torch_threads != 1)} on {cores}"
     if usable < logical:
         found += f", {usable:g} of {logical} processors allowed"
     whole = max(1, int(usable))
     if torch_threads is not None and torch_threads > usable:
         return Check("threads", NOTE, found, f"they take turns: set OMP_NUM_THREADS={whole}", facts)
     if torch_threads is not None and physical and torch_threads < min(whole, physical):
-        least = min(whole, physical)
-        return Check("threads", NOTE, found, f"cores stay idle: set OMP_NUM_THREADS={least}", facts)
+        given = f" (it is {facts['OMP_NUM_THREADS']})" if facts["OMP_NUM_THREADS"] else ""
+        advice = f"cores stay idle: set OMP_NUM_THREADS={min(whole, physical)}{given}"
+        return Check("threads", NOTE, found, advice, facts)
     return Check("threads", OK, found, facts=facts)
 
 
@@ -106,6 +107,6 @@ def disk(name: str, folder: Path, elsewhere: str) -> Check:
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Check(name, PROBLEM, f"{folder} cannot be written to", elsewhere, facts)
     if free < LEAST_DISK:
-        return Check(name, PROBLEM, found, f"a run of tiny takes 0.3 GB: free some space, or {elsewhere}", facts)
+        return Check(name, PROBLEM, found, f"that is little: free some space, or {elsewhere}", facts)
     status: Status = OK if free >= GOOD_DISK else NOTE
     return Check(name, status, found, "" if status == OK else "`runs` and `runs --caches` list what takes it", facts)

@@ -17,7 +17,7 @@ from nanochat.doctor.check import NOTE, OK, PROBLEM, Check
 OLDEST, TESTED_TO = (3, 10), (3, 13)  # of Python
 IMPORT_SECONDS = 180  # all packages together, on a slow disk
 MODULES = {"pyyaml": "yaml", "jinja2": "jinja2", "huggingface-hub": "huggingface_hub"}  # imported by another name
-INSTALL = "pip install -e . -c constraints.txt"
+PROJECT = Path(__file__).parents[2]
 # One process imports them all: one that dies of it (a wrong build for this processor) is known by its last line.
 IMPORTING = """
 import importlib, json, sys
@@ -59,7 +59,7 @@ def python() -> Check:
 
 def requirements() -> list[Requirement]:
     """What the project needs, by its own pyproject.toml, or by what was installed where that is not there."""
-    path = Path(__file__).parents[2] / "pyproject.toml"
+    path = PROJECT / "pyproject.toml"
     if path.is_file():
         block = re.search(r"^dependencies = \[\n(.*?)^\]", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
         lines = re.findall(r'^\s*"([^"]+)"', block[1], re.MULTILINE) if block else []
@@ -114,14 +114,19 @@ def packages(wanted: Sequence[Requirement]) -> list[Check]:
         else:
             good[name] = version
     if unfit:
-        checks.insert(0, Check("packages", PROBLEM, f"missing or too old or new: {', '.join(unfit)}", INSTALL, unfit))
+        found = f"missing or too old or new: {', '.join(unfit)}"
+        checks.insert(0, Check("packages", PROBLEM, found, _install(), unfit))
     if not wanted:
-        return [Check("packages", PROBLEM, "nanochat is not installed", INSTALL)]
+        return [Check("packages", PROBLEM, "nanochat is not installed", _install())]
     told = ", ".join(f"{name} {good[name]}" for name in ("torch", "lightning") if name in good)
     if good:
         found = f"{len(good)} of {len(versions)} are there and fit" + (f" ({told})" if told else "")
         checks.insert(0, Check("packages", OK, found, facts={"versions": good}))
     return checks
+
+
+def _install() -> str:
+    return "pip install -e . -c constraints.txt" + ("" if Path.cwd() == PROJECT else " (in the project's folder)")
 
 
 def _version(name: str) -> str | None:

@@ -54,7 +54,7 @@ def hub(seconds: float = HUB_SECONDS) -> Check:
             return Check("hub", NOTE, f"{address} answers {error.code}", f"later, perhaps; {without}", facts)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        why = " ".join(str(reason).split())[:60]
+        why = " ".join(str(getattr(reason, "strerror", None) or reason).split())[:60]
         advice = f"{without}; `download` fetches a corpus where there is a network"
         return Check("hub", NOTE, f"{address} cannot be reached ({why})", advice, {**facts, "reachable": False})
     return Check("hub", OK, f"{address} answers", facts={**facts, "reachable": True})
