@@ -69,10 +69,11 @@ class Spelling(Task):
         return _item(rng, word, held_out=True, ways=(spell, count))
 
     def check(self, item: Item, answer: str) -> bool:
-        """The letters in their order, or the last number that the answer names."""
+        """Each letter by itself, in their order; or the last number that the answer names."""
         if item.answer.isdigit():
             return re.findall(r"\d+", answer)[-1:] == [item.answer]
-        return re.sub(r"[^a-z]", "", answer.lower()) == item.answer
+        # the word as it stands in the question is no spelling of it, and would be rewarded as one
+        return re.findall(r"[a-z]+", answer.lower()) == list(item.answer)
 
 
 def _item(rng: random.Random, word: str, held_out: bool, ways: tuple[tuple[str, ...], tuple[str, ...]]) -> Item:

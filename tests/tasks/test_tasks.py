@@ -10,7 +10,7 @@ from nanochat.inference.calculator import calculate
 from nanochat.tasks import arithmetic, identity, phrasings
 from nanochat.tasks.documentation import Questions, documentation, functions
 from nanochat.tasks.names import FUNCTIONS
-from nanochat.tasks.task import Task, nth
+from nanochat.tasks.task import Task, asked, nth
 from nanochat.tokenizer import Tokenizer, render
 from tests.tasks.samples import DOCUMENTS, all_tasks
 
@@ -98,6 +98,12 @@ def test_spelling_holds_out_words_and_always_those_that_people_ask_about() -> No
     assert not words & held_out
     invented = [word for word in words if word not in ("model", "reads", "text", "learns")]
     assert len(invented) > 100
+
+
+def test_a_word_is_spelled_by_its_letters_one_at_a_time() -> None:
+    task, item = TASKS["spelling"], asked("Spell banana.", "b a n a n a", "banana")
+    assert all(task.check(item, answer) for answer in ("b a n a n a", "B-A-N-A-N-A.", "b\na\nn\na\nn\na"))
+    assert not any(task.check(item, answer) for answer in ("banana", "ba na na", "b a n a n", "b a n n a a", "6"))
 
 
 def test_ways_of_asking_are_learned_or_held_out_and_not_both() -> None:
