@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 import venv
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +35,8 @@ def install(target: Path) -> None:
     """Creates the environment and installs the project into it, with the test tools."""
     if sys.version_info < (3, 10):  # noqa: UP036 (whoever has an older one should hear it from us)
         sys.exit(f"nanochat needs Python 3.10 or newer, this is {platform.python_version()}")
+    if find_spec("ensurepip") is None:  # Debian and Ubuntu have it in a package of its own
+        sys.exit("this Python lacks what makes environments: `sudo apt install python3-venv` brings it")
     venv.create(target, with_pip=True, clear=False, upgrade_deps=False)
     python = target / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
