@@ -31,7 +31,7 @@ def plan(
     """Times a few real steps at several sizes, and proposes what comes to the lowest val/bpb in the time given.
 
     Args:
-        minutes: That the run is to take, from the command to the end of training.
+        minutes: That the run is to take, from the command to its end.
         write: A configuration to write, such as configs/mine.yaml, for `fit --config`.
         accelerator: What to train on; auto takes an NVIDIA GPU if there is one, else the CPU.
         corpus: What to train on, as --data.corpus of `fit`. Scores are forecast by runs on the embedded one.
@@ -54,6 +54,7 @@ def plan(
     from nanochat.training import compiling
     from nanochat.training.console import duration, say
     from nanochat.training.hardware import default_accelerator, default_precision
+    from nanochat.training.plan import SCORING
 
     chosen = default_accelerator() if accelerator == "auto" else accelerator
     check_gpu(f"--accelerator={accelerator}", chosen)
@@ -77,8 +78,9 @@ def plan(
     best = proposals[0]
     say(f"\n{table(proposals[:SHOWN])}\n")
     tell(f"The choice is the first: {in_words(best, planner)}")
-    taken = 60 * minutes + best.final_seconds
-    tell(f"It takes {duration(taken)}, {duration(best.final_seconds)} of them for the score on all held-out text.")
+    beyond = max(0.0, best.final_seconds - SCORING * 60 * minutes)
+    final = duration(best.final_seconds)
+    tell(f"It takes {duration(60 * minutes + beyond)}, {final} of them for the score on all held-out text.")
     for line in sureness(best, planner, len(own), text.fingerprint == known_text):
         tell(line)
     if write is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from nanochat.planning.law import Forecast, Law, Size, worth
 from nanochat.planning.points import Point, bytes_per_token
 from nanochat.planning.timing import Timing, between, time_candidate
 from nanochat.training.hardware import available_memory
-from nanochat.training.plan import AROUND_A_STEP, ENDING_SECONDS, LEAST_STEPS, VALIDATING
+from nanochat.training.plan import AROUND_A_STEP, ENDING_SECONDS, LEAST_STEPS, SCORING, VALIDATING
 
 HELD_OUT = 0.05  # of a corpus, about
 VAL_TOKENS, VALIDATIONS = 8192, 4  # on the way, as tiny has them
@@ -43,7 +44,8 @@ class Proposal:
         timing: of it on this machine.
         steps: that fit into the time.
         score: val/bpb at the end.
-        final_seconds: for the score on all of the held-out text, after the time given.
+        final_seconds: of the time given, for the score on all of the held-out text: a tenth of it at most, and what
+            goes beyond comes on top.
         guessed: whether it lies far beyond what was measured.
     """
 
@@ -64,7 +66,7 @@ class Planner:
     """The search.
 
     Attributes:
-        minutes: that a run may take, from the command to the end of training.
+        minutes: that a run may take, from the command to its end.
         law: by which scores are forecast.
         points: measured runs, which know how many bytes a token stands for.
         unique_bytes: of different text to train on.
@@ -179,16 +181,16 @@ class Planner:
         """What a candidate comes to; None if it does not fit into memory, or not ten of its steps into the time."""
         if self.accelerator == "cpu" and timing.memory > available_memory(torch.device("cpu")):
             return None
-        seconds = 60 * self.minutes - self.startup - ENDING_SECONDS - (READING_COMPILED if self.compiled else 0)
+        per_token = bytes_per_token(self.points, candidate.vocab_size)
+        known = self.unique_bytes if math.isfinite(self.unique_bytes) else 0.0  # a stream says what is held out of it
+        final = known / (1 - HELD_OUT) * HELD_OUT / per_token * timing.token_seconds
+        ending = ENDING_SECONDS + min(final, SCORING * 60 * self.minutes)
+        seconds = 60 * self.minutes - self.startup - ending - (READING_COMPILED if self.compiled else 0)
         one = VAL_TOKENS * timing.token_seconds
         validations = max(1, min(VALIDATIONS, int(VALIDATING * 60 * self.minutes / one)))
         steps = int((seconds - validations * one) / (timing.step_seconds * AROUND_A_STEP))
         if steps < LEAST_STEPS:
             return None
-        per_token = bytes_per_token(self.points, candidate.vocab_size)
         text = worth(steps * candidate.tokens_per_step * per_token, self.unique_bytes)
         size = Size(candidate.block_parameters, text, candidate.vocab_size, candidate.tokens_per_step)
-        held_out = self.unique_bytes / (1 - HELD_OUT) * HELD_OUT / per_token
-        return Proposal(
-            candidate, timing, steps, self.law.forecast(size), held_out * timing.token_seconds, self.law.beyond(size)
-        )
+        return Proposal(candidate, timing, steps, self.law.forecast(size), final, self.law.beyond(size))

@@ -9,18 +9,22 @@ import psutil
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
+from nanochat.data.chat import ChatDataModule
 from nanochat.data.module import RowsDataModule
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.memory import check_memory, expected_memory
-from nanochat.training.steps import ends_step, find_callback, validations_left
+from nanochat.training.scores import Scores
+from nanochat.training.steps import data_of, ends_step, find_callback, validations_left
 from nanochat.training.throughput import Throughput
 from nanochat.training.timing import time_step
 
 AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoints, takes so much of a timed one's time
-ENDING_SECONDS = 2.5  # between the last step and the end: the checkpoint, the samples, what Python clears away
+ENDING_SECONDS = 2.5  # after the last step, besides the scores: the checkpoint, the samples, what Python clears away
+TOKENS_PER_ANSWER = 40  # to answer a held-out question takes as long as to score so many tokens
 VALIDATING = 0.04  # of the time given may be spent in validations on the way; but one there is always
+SCORING = 0.1  # of the time given is kept for the scores at the end; where they take more, so does the run
 LEAST_STEPS = 10  # of a run that a clock ends
 LOOK_AGAIN = (0.15, 0.3, 0.45, 0.58, 0.8, 0.93)  # after these shares of the steps, those since the last look are timed
 LATE = 0.2  # once the learning rates fall, the steps that are left become fewer or more by at most this share
@@ -31,7 +35,7 @@ class Plan(Callback):
     """Refuses what cannot fit into memory, times a few steps, and tells the user what is to come.
 
     Args:
-        minutes: the time that the run is to take, from the command to the end of training: where
+        minutes: the time that the run is to take, from the command to its end, the scores at the end included: where
             --trainer.max_steps does not say how many steps to take, it takes as many as fit on this machine. null:
             as many as serve a model of this size best.
     """
@@ -55,7 +59,7 @@ class Plan(Callback):
         self._step_seconds, self._token_seconds = time_step(trainer, pl_module)
         if self.minutes is not None and trainer.max_steps == -1 and find_callback(trainer, Timer) is None:
             self._chosen = True
-            data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+            data = data_of(trainer)
             self._afford_validations(trainer)
             steps = max(LEAST_STEPS, self._fitting(trainer, self._step_seconds * AROUND_A_STEP, data.validations))
             trainer.fit_loop.epoch_loop.max_steps = steps
@@ -65,19 +69,27 @@ class Plan(Callback):
     def _afford_validations(self, trainer: Trainer) -> None:
         """Fewer of them in a short run."""
         assert self.minutes is not None
-        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         each = trainer.strategy.broadcast(self._seconds_to_validate(data))
         data.validations = max(1, min(data.validations, int(VALIDATING * 60 * self.minutes / each)))
 
     def _fitting(self, trainer: Trainer, step_seconds: float, validations: int) -> int:
         """How many steps fit into what is left of the time, with so many validations, by the first rank's word."""
         assert self.minutes is not None
-        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         scoring = validations * self._seconds_to_validate(data) if trainer.enable_validation else 0.0
         elapsed = time.time() - psutil.Process().create_time()
-        return int(
-            trainer.strategy.broadcast(int((60 * self.minutes - elapsed - scoring - ENDING_SECONDS) / step_seconds))
-        )
+        ending = ENDING_SECONDS + min(self._seconds_to_score(trainer), SCORING * 60 * self.minutes)
+        left = 60 * self.minutes - elapsed - scoring - ending
+        return int(trainer.strategy.broadcast(int(left / step_seconds)))
+
+    def _seconds_to_score(self, trainer: Trainer) -> float:
+        """That the scores after the last step take: all of the held-out text, and questions to an assistant."""
+        data, scores = data_of(trainer), find_callback(trainer, Scores)
+        tokens = data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
+        if scores is not None and isinstance(data, ChatDataModule):
+            tokens += TOKENS_PER_ANSWER * scores.items * len(data.mixture.shares)
+        return tokens * self._token_seconds
 
     def _seconds_to_validate(self, data: RowsDataModule) -> float:
         """That each validation during the run takes."""
@@ -100,7 +112,7 @@ class Plan(Callback):
         since, before = self._looked
         step_seconds = (time.monotonic() - since - self._validating) / (done - before)
         self._looked, self._validating = (time.monotonic(), done), 0.0
-        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         left = max(1, data.validations - self._validations)
         total = self._better_plan(
             done, trainer.max_steps, done + self._fitting(trainer, step_seconds, left), pl_module.warmdown
@@ -134,13 +146,12 @@ class Plan(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LanguageModel)
-        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         rows = self._describe(trainer, pl_module, data)
         if trainer.max_steps > 0:
-            scored = data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
             training = (trainer.max_steps - trainer.global_step) * self._step_seconds * AROUND_A_STEP
             validating = validations_left(trainer) * self._seconds_to_validate(data)
-            self.expected_seconds = training + validating + scored * self._token_seconds
+            self.expected_seconds = training + validating + self._seconds_to_score(trainer)
             rows["time"] = f"about {duration(self.expected_seconds)} at {self._pace(trainer, data)}"
         if self._chosen:
             rows["steps"] = f"as many as fit into {self.minutes:g} minutes here (--trainer.max_steps says it outright)"

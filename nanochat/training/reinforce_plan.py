@@ -17,7 +17,7 @@ class ReinforcePlan(Plan):
     """Refuses what cannot fit into memory, times a few answers, and tells the user what is to come.
 
     Args:
-        minutes: the time that the run is to take, from the command to the end of training: where
+        minutes: the time that the run is to take, from the command to its end, the scores at the end included: where
             --trainer.max_steps does not say how many steps to take, it takes as many as fit on this machine. null:
             300 steps.
     """

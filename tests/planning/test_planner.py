@@ -44,11 +44,15 @@ def test_the_steps_are_those_that_fit_into_the_time() -> None:
     timing = Timing(0.05, 1e-5, 1e9, 10**7, 10**6)
     proposal = planner(2).propose(Candidate(4), timing)
     assert proposal is not None
-    left = 120 - 8 - ENDING_SECONDS - 4 * VAL_TOKENS * 1e-5
-    assert proposal.steps == int(left / (0.05 * 1.03))
-    assert proposal.tokens == 512 * proposal.steps
     held_out = 21e6 / 0.95 * 0.05 / bytes_per_token(POINTS, 512)
     assert proposal.final_seconds == pytest.approx(held_out * 1e-5)
+    assert proposal.final_seconds < 12  # a tenth of the time may go to it
+    left = 120 - 8 - ENDING_SECONDS - 4 * VAL_TOKENS * 1e-5 - held_out * 1e-5
+    assert proposal.steps == int(left / (0.05 * 1.03))
+    assert proposal.tokens == 512 * proposal.steps
+    slow_to_score = planner(2).propose(Candidate(4), timing._replace(token_seconds=1e-4))
+    assert slow_to_score is not None
+    assert slow_to_score.steps == int((120 - 8 - ENDING_SECONDS - 4 * VAL_TOKENS * 1e-4 - 12) / (0.05 * 1.03))
     assert planner(0.15).propose(Candidate(4), timing) is None  # nine seconds: the start takes eight
     assert planner(2).propose(Candidate(4), timing._replace(memory=1e15)) is None
 

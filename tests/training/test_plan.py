@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from nanochat.data.chat import ChatDataModule
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import Plan
+from nanochat.training.plan import TOKENS_PER_ANSWER, Plan
+from nanochat.training.scores import Scores
 from nanochat.training.timing import time_step
 from tests.cli.tools import tiny_options, train
 
@@ -22,6 +24,42 @@ def test_a_short_run_has_fewer_validations(minutes: float, expected: int) -> Non
     trainer = SimpleNamespace(datamodule=data, strategy=SimpleNamespace(broadcast=lambda value: value))
     plan._afford_validations(trainer)  # type: ignore[arg-type]
     assert data.validations == expected
+
+
+class HeldOut(ChatDataModule):
+    """50,000 held-out tokens, and questions of two tasks."""
+
+    val_predictions = 0
+    held_out: Any = SimpleNamespace(predictions=50_000)
+    mixture: Any = SimpleNamespace(shares={"spelling": 0.5, "identity": 0.5})
+
+    def __init__(self, validate_all: bool) -> None:
+        self.validate_all = validate_all
+
+
+@pytest.mark.parametrize(
+    ("validate_all", "items", "expected"),
+    [
+        (False, 0, 0.0),
+        (True, 0, 5.0),
+        (True, 10, 5.0 + TOKENS_PER_ANSWER * 2 * 10 * 1e-4),
+        (True, 10_000, 6.0),  # never more than a tenth of the time
+    ],
+)
+def test_the_scores_at_the_end_are_within_the_time(validate_all: bool, items: int, expected: float) -> None:
+    plan = Plan(minutes=1)
+    plan._token_seconds = 1e-4
+    data = HeldOut(validate_all)
+    trainer: Any = SimpleNamespace(
+        datamodule=data,
+        callbacks=[Scores(items)],
+        enable_validation=True,
+        strategy=SimpleNamespace(broadcast=lambda value: value),
+    )
+    with_scores = plan._fitting(trainer, 1e-3, validations=0)
+    plan._token_seconds = 0.0
+    without = plan._fitting(trainer, 1e-3, validations=0)
+    assert without - with_scores == pytest.approx(1000 * expected, abs=100)
 
 
 @pytest.mark.parametrize(
