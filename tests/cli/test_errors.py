@@ -136,7 +136,7 @@ def test_nothing_is_unpickled(corpus_folder: Path, tmp_path: Path, capsys) -> No
 def test_too_little_memory_is_refused_before_the_first_step(
     corpus_folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("nanochat.training.plan.available_memory", lambda device: 50_000_000)
+    monkeypatch.setattr("nanochat.training.memory.available_memory", lambda device: 50_000_000)
     message = error_of(
         ["fit", *tiny_options(corpus_folder, tmp_path), "--data.batch_size=4000", "--data.tokens_per_step=256000"],
         capsys,
