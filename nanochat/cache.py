@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -24,6 +25,11 @@ def cache_root() -> Path:
         return Path(os.environ.get("NANOCHAT_CACHE") or "~/.cache/nanochat").expanduser()
     except RuntimeError as error:
         raise ValueError("this user has no home folder: set NANOCHAT_CACHE to a folder of yours") from error
+
+
+def short_hash(facts: object) -> str:
+    """16 letters that depend on plain values alone: by them the same thing is found again."""
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def file_sizes(folder: Path) -> list[int]:

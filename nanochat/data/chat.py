@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
 
+from nanochat.cache import short_hash
 from nanochat.data.batches import TrainingLoader
 from nanochat.data.conversations import ConversationBatches, ConversationStream, HeldOutConversations, Origin
 from nanochat.data.mixture import Mixture, describe, first_items
@@ -65,18 +64,8 @@ class ChatDataModule(RowsDataModule):
         num_workers: int = 0,
         seed: int | None = None,
     ) -> None:
-        super().__init__(
-            vocab_size,
-            context,
-            row_length,
-            batch_size,
-            tokens_per_step,
-            val_tokens,
-            validations,
-            validate_all,
-            num_workers,
-            seed,
-        )
+        sizes = (vocab_size, context, row_length, batch_size, tokens_per_step)
+        super().__init__(*sizes, val_tokens, validations, validate_all, num_workers, seed)
         self.save_hyperparameters()
         self.weights = {name: weight for name, weight in (tasks or DEFAULT_TASKS).items() if weight}
         self.several_turns = several_turns
@@ -100,7 +89,7 @@ class ChatDataModule(RowsDataModule):
         mixture = Mixture(dict(zip(tasks, self.weights.values(), strict=True)), self.several_turns)
         held_out = [item for _, item in mixture.held_out(HELD_OUT_ITEMS)]
         facts = [list(self.weights.items()), self.several_turns, first_items(list(mixture.shares)), held_out]
-        fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        fingerprint = short_hash(facts)
         self._prepared = mixture, fingerprint
         self.held_out = HeldOutConversations(held_out, self.tokenizer, min(VAL_ROW, self.context))
         if not len(self.held_out):

@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat.cache import cache_root, read_checked, write_checked
+from nanochat.cache import short_hash
 from nanochat.data.documents import SPAN_BYTES, Span, find_files, read_documents, spans
 from nanochat.data.embedded import embedded_corpus
 from nanochat.data.fetching import HubShard
 from nanochat.data.hub import list_corpus, parse_address
-from nanochat.data.left_out import LeftOut
+from nanochat.data.survey import THRESHOLD, Survey, document_hash, stat_of, survey_of
 
 log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
-HELD_OUT_SHARE = 1 / 64  # of the documents; of a small corpus more, so that there are:
-HELD_OUT_BYTES = 16_384
 LARGE_BYTES = 128_000_000  # files of more than this are not read whole before the first step
 LARGE_HELD_OUT = 32_000_000  # characters of a large corpus' validation split that are used
 LARGE_SEARCHED = 256_000_000  # characters of a large corpus that are searched for held-out documents
-_HASHES = 2**64
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What one pass over a corpus finds out; kept in the cache, because a pass over a large corpus takes time.
-
-    Attributes:
-        documents: number of documents.
-        bytes: their size in UTF-8.
-        fingerprint: a short hash of all documents in their order.
-        threshold: documents whose hash lies below it are held out.
-        left_out: number of bad records that are none of them.
-    """
-
-    documents: int
-    bytes: int
-    fingerprint: str
-    threshold: int
-    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +107,7 @@ class LargeCorpus:
     @property
     def threshold(self) -> int:
         """Documents whose hash lies below it are not trained on."""
-        return int(HELD_OUT_SHARE * _HASHES) if self.splits and not self.held_out_shards else 0
+        return THRESHOLD if self.splits and not self.held_out_shards else 0
 
     def documents(self, held_out: bool | None = None) -> Iterator[str]:
         """Those to train on (False), a bounded number of those held out (True), or the first of all (None)."""
@@ -166,11 +141,6 @@ def first_characters(texts: Iterable[str], characters: int) -> Iterator[str]:
             return
 
 
-def document_hash(text: str) -> int:
-    """A number from 0 to 2**64 - 1 that depends on the text alone."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-
-
 def open_corpus(
     source: str, column: str = "text", split: str = "train", max_shards: int | None = None, to_score: bool = False
 ) -> Corpus | LargeCorpus:
@@ -193,14 +163,14 @@ def open_corpus(
         held_out = [listing.shard(file) for file in listing.held_out[:1]]
         if to_score and held_out:
             shards = held_out
-        fingerprint = _hash([listing.repository, listing.commit, [file.name for file in listing.train]])
+        fingerprint = short_hash([listing.repository, listing.commit, [file.name for file in listing.train]])
         return LargeCorpus(source, column, tuple(shards[:max_shards]), tuple(held_out), fingerprint, in_order=True)
     files = find_files(embedded_corpus() if source == EMBEDDED else Path(source).expanduser())
     sizes = [file.stat().st_size for file in files]
     if sum(sizes) > LARGE_BYTES:
         names = [file.name for file in files]
-        return LargeCorpus(source, column, tuple(_group(files, sizes)), (), _hash([names, sizes]), in_order=False)
-    return Corpus(source, column, tuple(files), _cached_survey(source, column, files))
+        return LargeCorpus(source, column, tuple(_group(files, sizes)), (), short_hash([names, sizes]), in_order=False)
+    return Corpus(source, column, tuple(files), survey_of(source, column, files))
 
 
 def _group(files: list[Path], sizes: list[int], shard_bytes: int = 16_000_000) -> Iterator[LocalShard]:
@@ -209,62 +179,8 @@ def _group(files: list[Path], sizes: list[int], shard_bytes: int = 16_000_000) -
     total = 0
     for file, size in zip(files, sizes, strict=True):
         if group and total + size > shard_bytes:
-            yield LocalShard(tuple(group), _hash(list(map(_stat, group))))
+            yield LocalShard(tuple(group), short_hash(list(map(stat_of, group))))
             group, total = [], 0
         group.append(file)
         total += size
-    yield LocalShard(tuple(group), _hash(list(map(_stat, group))))
-
-
-def _hash(facts: object) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _stat(path: Path) -> tuple[str, int, int]:
-    stat = path.stat()
-    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
-
-
-def _cached_survey(source: str, column: str, files: list[Path]) -> Survey:
-    known = cache_root() / "corpora" / f"survey-{_hash([list(map(_stat, files)), column, HELD_OUT_SHARE])}.json"
-    try:
-        return Survey(**read_checked(known))
-    except (OSError, ValueError, TypeError):
-        pass  # not there, or damaged
-    left_out = LeftOut()
-    survey = survey_documents((text for file in files for text in read_documents(file, column, left_out)), left_out)
-    for line in left_out.lines():
-        log.warning("%s", line)
-    if not survey.documents:
-        raise ValueError(f"the corpus {source} is empty: its files hold no text")
-    write_checked(known, asdict(survey))
-    return survey
-
-
-def survey_documents(documents: Iterator[str], left_out: LeftOut | None = None) -> Survey:
-    """Counts documents, takes their fingerprint, and decides where to split.
-
-    One document in 64 is held out, but at least 16 KB if that is less than half of the corpus. Memory does not grow
-    with the corpus.
-    """
-    count = total = held_out = 0
-    fingerprint = hashlib.sha256()
-    smallest: list[tuple[int, int]] = []  # a heap of (-hash, bytes): candidates for a small corpus' held-out part
-    candidates = 0  # bytes of those
-    threshold = int(HELD_OUT_SHARE * _HASHES)
-    for text in documents:
-        hashed, size = document_hash(text), len(text.encode("utf-8", "surrogatepass"))
-        count, total = count + 1, total + size
-        fingerprint.update(hashed.to_bytes(8, "big"))
-        held_out += size if hashed < threshold else 0
-        if (-hashed, size) not in smallest:
-            heapq.heappush(smallest, (-hashed, size))
-            candidates += size
-        while candidates - smallest[0][1] >= HELD_OUT_BYTES:
-            candidates -= heapq.heappop(smallest)[1]
-    if held_out < HELD_OUT_BYTES:
-        while len(smallest) > 1 and candidates > total / 2:
-            candidates -= heapq.heappop(smallest)[1]
-        threshold = max(threshold, 1 - smallest[0][0]) if smallest else threshold
-    skipped = left_out.total if left_out is not None else 0
-    return Survey(count, total, fingerprint.hexdigest()[:16], threshold, skipped)
+    yield LocalShard(tuple(group), short_hash(list(map(stat_of, group))))

@@ -7,7 +7,6 @@ project depends on. A docstring is a document, headed by the name and the signat
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -21,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from nanochat.cache import cache_root, checksum_of, new_folder, read_checked, write_checked
+from nanochat.cache import cache_root, checksum_of, new_folder, read_checked, short_hash, write_checked
 from nanochat.data.docstrings import Documented, read_c_modules, read_module, read_topics
 
 log = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ def installation_key() -> str:
     """Changes whenever the scan could find something else: with the version of Python or of a package."""
     versions = {name: version for name in PACKAGES if (version := _version(name)) is not None}
     facts = [VERSION, sys.version, sys.platform, versions]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return short_hash(facts)
 
 
 def _version(package: str) -> str | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+from nanochat.cache import short_hash
 
 PREFIX = "hf://"
 BUSY = (429, 500, 502, 503, 504)  # answers of a hub that may do better in a while
@@ -44,7 +45,7 @@ class HubShard:
     @property
     def key(self) -> str:
         """Changes with the file's content."""
-        return hashlib.sha256(json.dumps([self.repository, self.commit, self.name]).encode()).hexdigest()[:16]
+        return short_hash([self.repository, self.commit, self.name])
 
     def local(self) -> Path | None:
         """The file, if it is here and has the right size; no request is made."""

@@ -7,14 +7,12 @@ all, and means the same text tomorrow.
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nanochat.cache import cache_root, read_checked, write_checked
+from nanochat.cache import cache_root, read_checked, short_hash, write_checked
 from nanochat.data.fetching import PREFIX, HubFile, HubShard, Unreachable, explained
 
 SUFFIXES = (".parquet", ".jsonl", ".txt")  # in the order of preference
@@ -98,7 +96,7 @@ def list_corpus(address: Address, split: str, again: bool = False) -> Listing:
     Raises:
         ValueError: if there is no such corpus or split, or the hub cannot be reached, in one line.
     """
-    key = hashlib.sha256(json.dumps([*address, split]).encode()).hexdigest()[:16]
+    key = short_hash([*address, split])
     path = cache_root() / "hub" / f"{address.repository.replace('/', '--')}-{key}.json"
     known = _read_listing(path)
     if known is not None and not again:

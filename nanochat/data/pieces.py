@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 from nanochat.cache import new_folder, read_checked, write_checked
-from nanochat.data.corpora import LargeCorpus, document_hash, shard_spans
+from nanochat.data.corpora import LargeCorpus, shard_spans
 from nanochat.data.documents import SPAN_BYTES, Span, read_documents
 from nanochat.data.left_out import LeftOut
 from nanochat.data.shuffle import shuffled
+from nanochat.data.survey import document_hash
 from nanochat.data.tokens import TokenFile, TokenWriter, read_facts, tokenize
 from nanochat.tokenizer import Tokenizer
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
+from typing import TypeVar
 
-from nanochat.cache import cache_root, new_folder, read_checked, write_checked
+from nanochat.cache import cache_root, new_folder, read_checked, short_hash, write_checked
 from nanochat.data.corpora import EMBEDDED, Corpus, LargeCorpus, first_characters, open_corpus
 from nanochat.data.documents import SPAN_BYTES
 from nanochat.data.pieces import TRAIN, Pieces, StoredPieces, StreamedPieces
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 CHARACTERS_PER_TOKEN, LEAST_CHARACTERS, MOST_CHARACTERS = 4_000, 8_000_000, 50_000_000
 PIECE_BYTES = 16_000_000  # of text in a piece of a small corpus
 HELD_OUT = "val"
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True)
@@ -122,27 +124,31 @@ def cached_tokenizer(corpus: Corpus | LargeCorpus, whole: bool, vocab_size: int)
     return tokenizer
 
 
-def _drop_damaged(folder: Path, was_there: bool) -> None:
-    """Makes room for a new one. What was not there a moment ago is not damaged: another process has just made it."""
-    if was_there:
-        shutil.rmtree(folder, ignore_errors=True)
+def _cached(folder: Path, open_folder: Callable[[Path], Opened], make: Callable[[Path], None], what: str) -> Opened:
+    """What a folder of the cache holds; it is made first if it is not there, or damaged."""
+    there = folder.is_dir()
+    try:
+        return open_folder(folder)
+    except (OSError, ValueError, KeyError):
+        if there:  # what was not there a moment ago is not damaged: another process has just made it
+            shutil.rmtree(folder, ignore_errors=True)
+        log.info("Turning %s into tokens ...", what)
+    with new_folder(folder) as work:
+        make(work)
+    return open_folder(folder)
 
 
 def cached_held_out(corpus: Corpus | LargeCorpus, held_out: bool | None, tokenizer: Tokenizer) -> TokenFile:
     """The held-out part of a corpus (or all of it, if ``held_out`` is None) as one token file."""
-    folder = _held_out_folder(corpus.fingerprint, held_out, tokenizer)
-    there = folder.is_dir()
-    try:
-        return TokenFile.open(folder, HELD_OUT)
-    except (OSError, ValueError, KeyError):
-        _drop_damaged(folder, there)
-        log.info("Turning %s (held out) into tokens ...", corpus.name)
-    with new_folder(folder) as work:
-        writer = TokenWriter(work, HELD_OUT, tokenizer)
+
+    def write(folder: Path) -> None:
+        writer = TokenWriter(folder, HELD_OUT, tokenizer)
         for batch in tokenize(corpus.documents(held_out), tokenizer):
             writer.write(batch)
         writer.close()
-    return TokenFile.open(folder, HELD_OUT)
+
+    folder = _held_out_folder(corpus.fingerprint, held_out, tokenizer)
+    return _cached(folder, lambda folder: TokenFile.open(folder, HELD_OUT), write, f"{corpus.name} (held out)")
 
 
 def kept_held_out(fingerprint: str, tokenizer: Tokenizer) -> TokenFile | None:
@@ -169,19 +175,11 @@ def _held_out_folder(fingerprint: str, held_out: bool | None, tokenizer: Tokeniz
 def cached_pieces(corpus: Corpus | LargeCorpus, whole: bool, tokenizer: Tokenizer) -> Pieces:
     """The part to train on, in pieces: of a small corpus all of them, of a large one none as yet."""
     if isinstance(corpus, LargeCorpus):
-        facts = [corpus.column, corpus.threshold, SPAN_BYTES, tokenizer.fingerprint]
-        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        key = short_hash([corpus.column, corpus.threshold, SPAN_BYTES, tokenizer.fingerprint])
         return StreamedPieces(corpus, tokenizer, cache_root() / "tokens" / f"streamed-{key}", SPAN_BYTES)
     folder = cache_root() / "tokens" / f"{corpus.fingerprint}-{'all' if whole else TRAIN}-{tokenizer.fingerprint}"
-    there = folder.is_dir()
-    try:
-        return StoredPieces.open_folder(folder)
-    except (OSError, ValueError, KeyError):
-        _drop_damaged(folder, there)
-        log.info("Turning %s into tokens ...", corpus.name)
-    with new_folder(folder) as work:
-        write_pieces(work, corpus, None if whole else False, tokenizer)
-    return StoredPieces.open_folder(folder)
+    write = partial(write_pieces, corpus=corpus, held_out=None if whole else False, tokenizer=tokenizer)
+    return _cached(folder, StoredPieces.open_folder, write, corpus.name)
 
 
 def write_pieces(folder: Path, corpus: Corpus, held_out: bool | None, tokenizer: Tokenizer) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 
-from nanochat.cache import cache_root, new_folder
+from nanochat.cache import cache_root, new_folder, short_hash
 
 BATCH_ROWS = 256
 
@@ -52,7 +50,7 @@ def to_table(files: Sequence[Path], columns: Sequence[str], key: str) -> Table:
     Raises:
         ValueError: if a file is damaged or lacks columns, naming it.
     """
-    known = hashlib.sha256(json.dumps([key, list(columns)]).encode()).hexdigest()[:16]
+    known = short_hash([key, list(columns)])
     folder = cache_root() / "tables" / known
     path = folder / "rows.arrow"
     if not path.is_file():

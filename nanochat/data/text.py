@@ -71,18 +71,8 @@ class TextDataModule(RowsDataModule):
         num_workers: int = 0,
         seed: int | None = None,
     ) -> None:
-        super().__init__(
-            vocab_size,
-            context,
-            row_length,
-            batch_size,
-            tokens_per_step,
-            val_tokens,
-            validations,
-            validate_all,
-            num_workers,
-            seed,
-        )
+        sizes = (vocab_size, context, row_length, batch_size, tokens_per_step)
+        super().__init__(*sizes, val_tokens, validations, validate_all, num_workers, seed)
         at_least(1, "data.", max_shards=max_shards)
         self.save_hyperparameters()
         self.sources = Sources(corpus, val_corpus, column, split, max_shards)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,8 @@ import numpy as np
 import rustbpe
 import tiktoken
 from numpy.typing import NDArray
+
+from nanochat.cache import short_hash
 
 # In this order they take the last ids of the vocabulary.
 SPECIAL_TOKENS = (
@@ -159,7 +160,7 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """A short hash of all that decides how text is encoded."""
-        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()[:16]
+        return short_hash(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain strings, numbers and lists, for a checkpoint or a JSON file.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from nanochat.data.questions import Part, QuestionsDataModule
+from nanochat.data.question_order import Part
+from nanochat.data.questions import QuestionsDataModule
 from nanochat.evaluation.answers import MAX_TOKENS, answer_all
 from nanochat.inference.engine import Engine
 from nanochat.optim.learning_rates import WIDTH, WIDTH_EXPONENT, LearningRates
@@ -55,6 +56,7 @@ class Reinforce(LanguageModel):
         self.val_accuracy = MeanMetric().to(self.device)
         self._rows: list[Row] = []  # of the step
         self._tokens = (0, 1)  # that the step's answers have: on this device, on all
+        self._has_signal = False  # whether any device has answers to learn from in this step
         self._sums: dict[str, float] = {}  # of this device, since they were last logged
 
     # --------------------------------------------------------------------------------------------- a training step
@@ -84,7 +86,9 @@ class Reinforce(LanguageModel):
         groups = write_groups(engine, questions, data.samples, data.max_tokens, data.seed, at_once)
         tokens = sum(answer.tokens for group in groups for answer in group)
         self._rows = rows_with_signal(groups)
-        self._tokens = tokens, max(1, int(self._over_devices({"tokens": float(tokens)})["tokens"]))
+        everywhere = self._over_devices({"tokens": float(tokens), "rows": float(len(self._rows))})
+        self._tokens = tokens, max(1, int(everywhere["tokens"]))
+        self._has_signal = everywhere["rows"] > 0
         self._add(steps=1.0, **tally(groups, data.samples))
 
     def _add(self, **values: float) -> None:
@@ -113,13 +117,18 @@ class Reinforce(LanguageModel):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Logs what the answers of the steps since the last time were like, and how large the gradient is."""
-        if not logs_step(self.trainer, self.global_step + 1):
-            return
+        if logs_step(self.trainer, self.global_step + 1):
+            self._log_answers()
+        if not self._has_signal:  # Muon's moves are as large whatever the gradient, even where only momentum is left
+            for parameter in self.parameters():
+                parameter.grad = None
+
+    def _log_answers(self) -> None:
         self.log("train/gradient_norm", self.gradient_norm())
         sums = self._over_devices(self._sums)
         steps, nats, learned = sums.pop("steps"), sums.pop("nats"), sums.pop("learned")
         self.log("train/loss", sums.pop("loss") / steps)
-        if learned:  # the mean of -log p over what was drawn from p estimates the entropy
+        if learned:  # the mean of -log p over what was drawn from p estimates the entropy, here where answers differ
             self.log("train/entropy", nats / learned)
         for name, value in averages(sums).items():
             self.log(f"train/{name}", value)

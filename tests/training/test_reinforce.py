@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 
 from nanochat.data.mixture import Mixture
-from nanochat.data.questions import Part, Question, QuestionOrder, QuestionsDataModule, QuestionSteps
+from nanochat.data.question_order import Part, Question, QuestionOrder, QuestionSteps
+from nanochat.data.questions import QuestionsDataModule
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampler, Sampling
@@ -360,6 +361,25 @@ def test_answers_come_from_the_weights_of_now(
     fit(module, data, 4, tmp_path)
     assert len(seen) == 4
     assert all((a - b).abs().max() > 1e-3 for a, b in pairwise(seen))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("ignore")
+def test_where_all_answers_agree_nothing_moves(
+    data: QuestionsDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the momentum of earlier steps either, which Muon would make as large a move of as any gradient."""
+    module, weights = half_trained(byte_tokenizer()), []
+    written = iter([GROUPS, GROUPS[1:2], GROUPS[1:2], GROUPS])  # the second and the third step have no signal
+    monkeypatch.setattr(reinforce, "write_groups", lambda *rest: next(written))
+
+    class Watch(Callback):
+        def on_train_batch_start(self, *rest: Any) -> None:
+            weights.append(torch.cat([p.detach().flatten() for p in module.gpt.parameters()]))
+
+    fit(module, data, 4, tmp_path, callbacks=[Watch()], limit_val_batches=0)
+    steps = weights[:: len(weights) // 4]  # at the beginning of each; it has two micro-steps
+    assert [bool((a != b).any()) for a, b in pairwise(steps)] == [True, False, False]
 
 
 @pytest.mark.parametrize("name", ["smoltalk", "my.jsonl"])
