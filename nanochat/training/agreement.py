@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from nanochat.training.steps import data_of
+
 
 class Agreement(Callback):
     """Refuses a run whose processes have different text, or go on from different steps.
@@ -22,7 +24,7 @@ class Agreement(Callback):
         """The processes have found each other, the text is prepared, and no checkpoint has been read."""
         if trainer.world_size == 1 or stage != "fit":
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if not same_everywhere(trainer, self.step):
             raise ValueError(
                 "the processes of this run go on from different checkpoints, or some of them begin: all nodes must see "

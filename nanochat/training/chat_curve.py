@@ -9,7 +9,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nanochat.data.module import RowsDataModule
 from nanochat.evaluation.chat_core import ChatScore
 from nanochat.evaluation.chat_group import Opener, result_of
 from nanochat.evaluation.groups import GROUPS, Asked
@@ -17,7 +16,7 @@ from nanochat.options import at_least
 from nanochat.training.console import duration, say
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.sharding import FullyShardedStrategy, let_go
-from nanochat.training.steps import ends_step
+from nanochat.training.steps import data_of, ends_step
 
 NAME = "val/chatcore"
 CHEAP = ("spelling-bee", "functions", "arithmetic", "spelling")  # need nothing from the hub, and answers are short
@@ -85,6 +84,6 @@ class ChatCurve(Callback):
         say(f"step {trainer.global_step:,}  {shown} (of {self.max_per_task} items each at most; {took})")
 
     def _opener(self, trainer: Trainer, module: LanguageModel) -> Opener:
-        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         options = {"data": self.data, "build": False}  # a moment of a run's time is not for compiling
         return Opener(Asked(module.gpt, data.tokenizer, Path(), self.tasks, self.max_per_task, options, say))

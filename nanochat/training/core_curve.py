@@ -7,7 +7,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nanochat.data.module import RowsDataModule
 from nanochat.evaluation.bundle import Bundle
 from nanochat.evaluation.core import score_core
 from nanochat.evaluation.published import find_bundle
@@ -16,7 +15,7 @@ from nanochat.options import at_least
 from nanochat.training.console import duration, say
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.sharding import let_go
-from nanochat.training.steps import ends_step
+from nanochat.training.steps import data_of, ends_step
 
 NAME = "val/core"
 
@@ -52,7 +51,7 @@ class CoreCurve(Callback):
         if self._opened is None or not due or not ends_step(trainer, batch_idx):
             return
         assert isinstance(pl_module, LanguageModel)
-        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         started = time.monotonic()
         with trainer.precision_plugin.val_step_context():
             score = score_core(Judge(pl_module.gpt), data.tokenizer, self._opened, self.max_per_task)

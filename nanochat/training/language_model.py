@@ -26,7 +26,7 @@ from nanochat.options import at_least
 from nanochat.training.metrics import BitsPerByte
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.sharding import shard
-from nanochat.training.steps import logs_step
+from nanochat.training.steps import data_of, logs_step
 
 
 class LanguageModel(LightningModule):
@@ -111,8 +111,13 @@ class LanguageModel(LightningModule):
         """Logits of the next token at each place: (batch, time) ids to (batch, time, vocab_size)."""
         return self.gpt(ids)
 
+    @property
+    def data(self) -> RowsDataModule:
+        """What it learns from."""
+        return data_of(self.trainer)
+
     def setup(self, stage: str) -> None:
-        token_bytes = self.trainer.datamodule.tokenizer.token_bytes  # type: ignore[attr-defined]
+        token_bytes = self.data.tokenizer.token_bytes
         device = self.trainer.strategy.root_device  # where Lightning is going to bring the module, after this
         self.val_bpb = BitsPerByte(token_bytes).to(device)
         self.train_bpb = BitsPerByte(token_bytes).to(device)
@@ -130,11 +135,11 @@ class LanguageModel(LightningModule):
             self.gpt.compile_for_training()
 
     def _tokens_per_step(self) -> int:
-        return self.trainer.datamodule.tokens_per_step(self.trainer.world_size)  # type: ignore[attr-defined, no-any-return]
+        return self.data.tokens_per_step(self.trainer.world_size)
 
     def on_fit_start(self) -> None:
         if isinstance(self.logger, RunLogger):
-            self.logger.tokens_after = self.trainer.datamodule.tokens_seen  # type: ignore[attr-defined]
+            self.logger.tokens_after = self.data.tokens_seen
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a micro-step, in nats per token that is to be learned.
@@ -144,8 +149,7 @@ class LanguageModel(LightningModule):
         """
         ids, targets = batch
         counts = targets != IGNORE
-        share = self.trainer.datamodule.target_share  # type: ignore[attr-defined]
-        loss, losses = self.gpt.loss(ids, targets, counts / (counts.numel() * share))
+        loss, losses = self.gpt.loss(ids, targets, counts / (counts.numel() * self.data.target_share))
         assert self.train_bpb is not None
         self.train_bpb.update(losses, targets)
         self._loss_sum += loss.detach()
@@ -170,8 +174,7 @@ class LanguageModel(LightningModule):
 
     def example_batch(self) -> Any:
         """A micro-step that takes as long as a real one: random tokens are as much work."""
-        data: RowsDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        return random_batch(data.vocab_size, data.batch_size, data.row_length, self.device)
+        return random_batch(self.data.vocab_size, self.data.batch_size, self.data.row_length, self.device)
 
     @staticmethod
     def tokens_in(batch: Any) -> int:
@@ -219,8 +222,7 @@ class LanguageModel(LightningModule):
 
     def write_as(self, settings: Sampling, max_tokens: int | None, seed: int) -> None:
         """Takes note of how :meth:`predict_step` is to write: the n-th text with the seed plus n."""
-        tokenizer = self.trainer.datamodule.tokenizer  # type: ignore[attr-defined]
-        self._writing = Engine(self.gpt, tokenizer), settings, max_tokens, seed
+        self._writing = Engine(self.gpt, self.data.tokenizer), settings, max_tokens, seed
 
     def predict_step(self, batch: Sequence[Prompt], batch_idx: int) -> list[Generation]:
         """The completions of prompts, all of them written together."""

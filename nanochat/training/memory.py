@@ -7,13 +7,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from nanochat.data.module import RowsDataModule
 from nanochat.model import GPT
 from nanochat.model.loss import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from nanochat.training.console import size
 from nanochat.training.hardware import available_memory, product_dtype
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.sharding import FullyShardedStrategy
+from nanochat.training.steps import data_of
 
 PROCESS = 550_000_000  # Python with torch and Lightning imported, before there is a model
 COMPILER = 100_000_000  # what torch.compile adds to that (tiny: 674 to 740 MB instead of 638)
@@ -60,7 +60,7 @@ def training_memory(
 
 def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     """Bytes that the run will take at its peak, all in all."""
-    data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    data = data_of(trainer)
     activation_bytes = product_dtype(str(trainer.precision)).itemsize
     shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
     on_gpu = trainer.strategy.root_device.type == "cuda"

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.steps import data_of
 
 # What the machine may have chosen, with the name under which the user knows it.
 WORDS = {
@@ -42,7 +43,7 @@ class Resume(Callback):
         assert isinstance(pl_module, LanguageModel)
         if self._before is None:
             return
-        now, data = conditions(trainer), trainer.datamodule  # type: ignore[attr-defined]
+        now, data = conditions(trainer), data_of(trainer)
         before: dict[str, Any] = {name: self._before.get(name) for name in now}
         if before["tokens_per_step"] != now["tokens_per_step"]:
             say(
@@ -60,7 +61,7 @@ class Resume(Callback):
 
 def conditions(trainer: Trainer) -> dict[str, Any]:
     """What was chosen for this run by hardware or by hand, and has no effect but on speed and rounding."""
-    module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    module, data = trainer.lightning_module, data_of(trainer)
     device = trainer.strategy.root_device.type
     return {
         "accelerator": device,

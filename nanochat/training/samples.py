@@ -5,10 +5,10 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from nanochat.data.module import RowsDataModule
 from nanochat.inference.generate import generate
 from nanochat.training.console import as_markdown, say
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.steps import data_of
 
 
 class Samples(Callback):
@@ -40,7 +40,7 @@ class Samples(Callback):
 
     def sample(self, trainer: Trainer, module: LanguageModel) -> str:
         """What the model makes of the prompt."""
-        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         prompt = data.prompt(self.prompt)
         with trainer.precision_plugin.val_step_context():
             # a moment of a run's time is not for compiling

@@ -9,7 +9,14 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from nanochat.data.module import RowsDataModule
+
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
+
+
+def data_of(trainer: Trainer) -> RowsDataModule:
+    """What the run learns from."""
+    return trainer.datamodule  # type: ignore[attr-defined, no-any-return]
 
 
 def ends_step(trainer: Trainer, batch_idx: int) -> bool:

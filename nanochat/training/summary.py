@@ -16,14 +16,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nanochat.cache import write_atomically
-from nanochat.data.module import RowsDataModule
 from nanochat.training.checkpoints import LastCheckpoint
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe, peak_memory
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.provenance import code, machine
 from nanochat.training.run_logger import RunLogger
-from nanochat.training.steps import find_callback
+from nanochat.training.steps import data_of, find_callback
 from nanochat.training.throughput import Throughput
 
 NAME = "summary.json"
@@ -102,22 +101,21 @@ class Summary(Callback):
         if not self.facts:
             return
         self.facts["seconds"] = round(self.seconds, 1)  # with the scoring, where there was any
+        metrics: dict[str, float] = {}
         if val_bpb is not None:
-            self.facts["val_bpb"] = val_bpb
-            for logger in trainer.loggers:  # Lightning's loops would log it a step too late
-                logger.log_metrics({"val/bpb_all": val_bpb}, trainer.global_step - 1)
-                logger.finalize("success")
+            self.facts["val_bpb"] = metrics["val/bpb_all"] = val_bpb
         if scores:
             self.facts["tasks"] = {name: right / asked for name, (right, asked) in scores.items()}
-            for logger in trainer.loggers:
-                logger.log_metrics({f"tasks/{n}": s for n, s in self.facts["tasks"].items()}, trainer.global_step - 1)
-                logger.finalize("success")
+            metrics |= {f"tasks/{name}": share for name, share in self.facts["tasks"].items()}
+        for logger in trainer.loggers if metrics else ():  # Lightning's loops would log them a step too late
+            logger.log_metrics(metrics, trainer.global_step - 1)
+            logger.finalize("success")
         self.facts["complete"] = True
         self._write(trainer)
         say(self._in_words(trainer, command, config, of_all=val_bpb is not None))
 
     def _collect(self, trainer: Trainer, module: LanguageModel) -> dict[str, Any]:
-        data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         throughput = find_callback(trainer, Throughput)
         saver = find_callback(trainer, LastCheckpoint)
         speed = throughput.tokens / throughput.seconds if throughput is not None and throughput.seconds else None
@@ -207,7 +205,7 @@ def is_complete(run: Path) -> bool:
 
 def _settings(trainer: Trainer) -> dict[str, Any]:
     """What a user may have varied, with the values that were really used."""
-    module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
+    module, data = trainer.lightning_module, data_of(trainer)
     assert isinstance(module, LanguageModel)
     return {
         **module.gpt.shape._asdict(),

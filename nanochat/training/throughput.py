@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nanochat.training.hardware import peak_flops, product_dtype, synchronize
-from nanochat.training.steps import ends_step, logs_step
+from nanochat.training.steps import data_of, ends_step, logs_step
 
 
 class Throughput(Callback):
@@ -46,7 +46,7 @@ class Throughput(Callback):
         """The share of the peak that so many tokens a second are; None where the peak is not known."""
         if self.peak is None or not trainer.lightning_module.counts_operations:
             return None
-        flops_per_token = trainer.lightning_module.gpt.flops_per_token(trainer.datamodule.row_length)  # type: ignore
+        flops_per_token = trainer.lightning_module.gpt.flops_per_token(data_of(trainer).row_length)  # type: ignore
         return float(flops_per_token) * tokens_per_second / self.peak
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -66,7 +66,7 @@ class Throughput(Callback):
         self.tokens_per_second = self._since[1] / self._since[0]
         self.step_seconds, self._steps = self._since[0] / self._steps, 0
         pl_module.log("train/tokens_per_second", self.tokens_per_second)
-        waited = trainer.datamodule.seconds_waited  # type: ignore[attr-defined]
+        waited = data_of(trainer).seconds_waited
         pl_module.log("train/data_wait", (waited - self._waited) / self._since[0])
         self._waited = waited
         mfu = self.mfu(trainer, self.tokens_per_second)

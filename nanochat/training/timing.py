@@ -14,11 +14,11 @@ from torch import Tensor
 
 from nanochat.data.batches import VAL_BATCH_TOKENS
 from nanochat.data.made_up import random_batch
-from nanochat.data.module import RowsDataModule
 from nanochat.training.compiling import compile_now
 from nanochat.training.hardware import synchronize
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.sharding import let_go
+from nanochat.training.steps import data_of
 
 STEP_SECONDS, SHORT_SECONDS = 0.5, 0.1  # micro-steps, and all else, are timed for about this long
 SLOW = 2.0  # seconds; what takes longer is timed twice, all else three times or more
@@ -72,7 +72,7 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
 
 def time_scoring(trainer: Trainer, module: LanguageModel) -> float:
     """Seconds in which one device scores a held-out token."""
-    data: RowsDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    data = data_of(trainer)
     length = data.held_out.length
     rows = random_batch(data.vocab_size, max(1, VAL_BATCH_TOKENS // 4 // length), length, trainer.strategy.root_device)
 
