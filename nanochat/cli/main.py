@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from nanochat import share_processor
@@ -81,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 2 after an error, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a letter that a terminal lacks is shown as "?", and no error
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text(), end="")
         return 0
@@ -90,6 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return report(
             f"there is no command {arguments[0]}{nearest(arguments[0], COMMANDS)} (commands: {', '.join(COMMANDS)})"
         )
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return report("the folder that this was started in is there no more: go to another")
     if arguments[0] in WRITE:
         share_processor()
     try:
