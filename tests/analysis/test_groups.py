@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nanochat.analysis.history import Curve, History
-from nanochat.analysis.several import devices, sizes
+from nanochat.analysis.several import devices, outcomes, sizes
 from nanochat.analysis.several.groups import differences, groups
 from nanochat.analysis.several.overlay import Band
 from nanochat.analysis.several.recipes import warnings
@@ -31,6 +31,28 @@ def test_runs_that_differ_by_their_seed_alone_are_a_group(tmp_path: Path) -> Non
     assert sorted(shallow.scores) == [1.5, 1.7]
     assert deep.bpb is not None
     assert deep.bpb.value == pytest.approx(1.2)
+
+
+def test_runs_with_the_same_seed_are_joined_across_the_groups(tmp_path: Path) -> None:
+    def figure(runs: list[tuple[int, int, float]]) -> tuple[str, list[list[float]]]:
+        found = []
+        for depth, seed, bpb in runs:
+            summary = {"val_bpb": bpb, "seed": seed}
+            folder = write_run(
+                tmp_path, version=len(list(tmp_path.rglob("version_*"))), summary=summary, model__depth=depth
+            )
+            found.append(history(folder))
+        scores = outcomes.scores(groups(found))
+        assert scores.draw is not None
+        lines = [list(line.get_xdata()) for line in scores.draw().axes[0].lines]
+        return scores.reading, lines
+
+    reading, lines = figure([(2, 1, 1.5), (3, 1, 1.3), (2, 2, 1.7), (3, 2, 1.6)])
+    assert "join runs with the same seed" in reading
+    assert lines[:2] == [[1.5, 1.3], [1.7, 1.6]]
+    reading, lines = figure([(4, 1, 1.5), (5, 1, 1.3)])  # one seed: all would be joined, and nothing told
+    assert "same seed" not in reading
+    assert lines == [[1.5], [1.3]]
 
 
 def test_other_text_or_another_device_is_another_group(tmp_path: Path) -> None:

@@ -63,12 +63,17 @@ def scores(groups: Sequence[Group]) -> Figure:
         rows.append([group.label, len(group.scores), value, low, high])
     seeds = max(len(group.scores) for group in scored)
     reading = "Each dot is a run's final score on held-out text; further left is better. " + (
-        "The lines are 95 % intervals of the mean over seeds (Student's t): two that overlap by much do not differ "
-        "for certain."
+        "The thick lines are 95 % intervals of the mean over seeds (Student's t): two that overlap by much do not "
+        "differ for certain."
         if seeds > 1
         else "With one seed each, nobody knows how much of a difference is chance: runs with other seeds "
         "(--seed_everything) tell."
     )
+    if any(_by_seed(scored)):
+        reading += (
+            " Thin lines join runs with the same seed: the more of them lean one way, the surer it is that the "
+            "settings differ, whatever the seeds do to all of them."
+        )
     return Figure(
         name="scores",
         title="Bits per byte on held-out text, run by run",
@@ -79,10 +84,23 @@ def scores(groups: Sequence[Group]) -> Figure:
     )
 
 
+def _by_seed(scored: Sequence[Group]) -> list[list[tuple[float, int]]]:
+    """Of each seed that several groups share, its scores with their rows; nothing where there is one seed alone."""
+    seeds: dict[object, list[tuple[float, int]]] = {}
+    for row, group in enumerate(scored):
+        for history in group.histories:
+            if history.bpb is not None and (seed := history.run.summary.get("seed")) is not None:
+                seeds.setdefault(seed, []).append((history.bpb, row))
+    shared = [places for places in seeds.values() if len({row for _, row in places}) > 1]
+    return shared if len(seeds) > 1 else []
+
+
 def _draw(scored: Sequence[Group]) -> Picture:
     picture, axes = canvas(height=1.0 + 0.42 * len(scored))
     shades = colors(len(scored))
     ends: list[float] = []
+    for places in _by_seed(scored):
+        axes.plot([score for score, _ in places], [row for _, row in places], color=theme().muted, lw=0.8, alpha=0.7)
     for row, group in enumerate(scored):
         assert group.bpb is not None
         mean, low, high = group.bpb
