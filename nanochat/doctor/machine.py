@@ -11,7 +11,7 @@ from nanochat.containers import cores_limit, memory_limit
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, Status, amount
 
 LEAST_MEMORY, GOOD_MEMORY = 1.0e9, 4.0e9  # free bytes: tiny takes 0.9 GB, the machine recommended has 4 to 8
-LEAST_DISK, GOOD_DISK = 1.0e9, 10.0e9  # free bytes: a run of tiny keeps 0.3 GB, and the cache 0.15
+LEAST_DISK, GOOD_DISK = 1.0e9, 10.0e9  # free bytes: a run of tiny keeps 0.2 to 0.3 GB, and the cache 0.1
 
 
 def memory() -> Check:
