@@ -22,7 +22,7 @@ from nanochat.training.timing import time_step
 
 AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoints, takes so much of a timed one's time
 ENDING_SECONDS = 2.5  # after the last step, besides the scores: the checkpoint, the samples, what Python clears away
-TOKENS_PER_ANSWER = 40  # to answer a held-out question takes as long as to score so many tokens
+TOKENS_PER_ANSWER = 100  # to answer a held-out question takes about as long as to score so many tokens
 VALIDATING = 0.04  # of the time given may be spent in validations on the way; but one there is always
 SCORING = 0.1  # of the time given is kept for the scores at the end; where they take more, so does the run
 LEAST_STEPS = 10  # of a run that a clock ends
@@ -88,7 +88,7 @@ class Plan(Callback):
         data, scores = data_of(trainer), find_callback(trainer, Scores)
         tokens = data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
         if scores is not None and isinstance(data, ChatDataModule):
-            tokens += TOKENS_PER_ANSWER * scores.items * len(data.mixture.shares)
+            tokens += TOKENS_PER_ANSWER * scores.count(data)
         return tokens * self._token_seconds
 
     def _seconds_to_validate(self, data: RowsDataModule) -> float:

@@ -23,6 +23,10 @@ class Scores(Callback):
         at_least(0, "scores.", items=items)
         self.items = items
 
+    def count(self, data: ChatDataModule) -> int:
+        """How many questions that are."""
+        return sum(min(self.items, task.held_out_count) for task in data.mixture.shares if task.scored)
+
     def take(self, trainer: Trainer, module: LanguageModel, data: ChatDataModule) -> dict[str, Score]:
         """The scores, by the names of the tasks. Every rank asks all, and none a model that is sharded."""
         if not self.items:

@@ -27,11 +27,17 @@ def test_a_short_run_has_fewer_validations(minutes: float, expected: int) -> Non
 
 
 class HeldOut(ChatDataModule):
-    """50,000 held-out tokens, and questions of two tasks."""
+    """50,000 held-out tokens, and questions of three tasks, two of which have a score."""
 
     val_predictions = 0
     held_out: Any = SimpleNamespace(predictions=50_000)
-    mixture: Any = SimpleNamespace(shares={"spelling": 0.5, "identity": 0.5})
+    mixture: Any = SimpleNamespace(
+        shares=[
+            SimpleNamespace(scored=True, held_out_count=1000),
+            SimpleNamespace(scored=True, held_out_count=5),
+            SimpleNamespace(scored=False, held_out_count=1000),
+        ]
+    )
 
     def __init__(self, validate_all: bool) -> None:
         self.validate_all = validate_all
@@ -42,7 +48,7 @@ class HeldOut(ChatDataModule):
     [
         (False, 0, 0.0),
         (True, 0, 5.0),
-        (True, 10, 5.0 + TOKENS_PER_ANSWER * 2 * 10 * 1e-4),
+        (True, 10, 5.0 + TOKENS_PER_ANSWER * (10 + 5) * 1e-4),
         (True, 10_000, 6.0),  # never more than a tenth of the time
     ],
 )
