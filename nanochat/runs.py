@@ -15,8 +15,8 @@ import yaml
 
 from nanochat.cache import file_sizes
 
-# The files of a run, which nanochat/training/ writes and nanochat/evaluation/ adds to. (A test compares the names.)
-RUNS = "lightning_logs"
+# The files of a run, which nanochat/training/ writes and nanochat/evaluation/ adds to.
+RUNS = "lightning_logs"  # the folder of all runs, below the root that a user may choose
 SUMMARY, CONFIG, METRICS, EVALUATION = "summary.json", "config.yaml", "metrics.csv", "evaluation.json"
 CHECKPOINTS = "checkpoints"
 EVENTS = re.compile(r"events\.out\.tfevents\.(\d+)\.")  # TensorBoard puts the time that it began into the name

@@ -52,15 +52,6 @@ def test_a_real_run_is_read(corpus_folder: Path, tmp_path: Path) -> None:
     assert run.curve("no/such") == ([], [])
 
 
-def test_names_are_those_of_training() -> None:
-    from nanochat import runs
-    from nanochat.evaluation import finished
-    from nanochat.training import checkpoint_files, run_logger, summary
-
-    assert (runs.RUNS, runs.CHECKPOINTS) == (checkpoint_files.RUNS, checkpoint_files.FOLDER)
-    assert (runs.SUMMARY, runs.METRICS, runs.EVALUATION) == (summary.NAME, run_logger.CSV_NAME, finished.NAME)
-
-
 def test_those_trained_last_come_last(tmp_path: Path) -> None:
     write(tmp_path, "b", 1, 300, summary_json="{}")
     write(tmp_path, "b", 0, 100, summary_json="{}")

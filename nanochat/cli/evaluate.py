@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from nanochat.cli.errors import end_beside_others, reporting
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
+from nanochat.runs import RUNS
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +91,7 @@ def find(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
         chat: whether a fine-tuned model is wanted, where it is not said which.
     """
     from nanochat.serving.find import choose, is_chat
-    from nanochat.training.checkpoint_files import BEST, LAST, RUNS
+    from nanochat.training.checkpoint_files import BEST, LAST
     from nanochat.training.checkpoints import find_checkpoint
 
     runs = Path(root, RUNS)

@@ -13,7 +13,8 @@ from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 from nanochat.exchange import read_folder, write_folder
 from nanochat.model import GPT
-from nanochat.training.checkpoint_files import BEST, LAST, RUNS
+from nanochat.runs import RUNS, SUMMARY
+from nanochat.training.checkpoint_files import BEST, LAST
 from nanochat.training.checkpoints import find_checkpoint
 from nanochat.training.console import count, say
 from nanochat.training.model_files import read_model, write_model
@@ -68,7 +69,7 @@ def _training_facts(path: Path, step: int) -> dict[str, str]:
     """What the model card says of the training: the steps, and what the run's summary knows of this checkpoint."""
     facts = {"trained": f"{step:,} steps"} if step else {}
     try:
-        summary = json.loads((path.parent.parent / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads((path.parent.parent / SUMMARY).read_text(encoding="utf-8"))
         if path.stem == LAST and summary["steps"] == step:
             facts["trained"] += f", {count(summary['tokens'])} tokens"
             facts["val/bpb"] = f"{summary['val_bpb']:.4f} bits per byte of held-out text of the same kind"

@@ -10,6 +10,7 @@ from nanochat.cli.errors import UsageError
 from nanochat.cli.main import program_name
 from nanochat.cli.stages import PRETRAIN, REINFORCE, data_class, pretraining_files, run_name
 from nanochat.model import resolve_shape
+from nanochat.runs import CONFIG, RUNS
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import (
     AUTO,
@@ -17,7 +18,6 @@ from nanochat.training.checkpoint_files import (
     CHAT,
     LAST,
     QUESTIONS,
-    RUNS,
     TEXT,
     data_state,
     kind_of,
@@ -160,7 +160,7 @@ class FromCheckpoint:
         different = [f"{name} {have[name]:,} instead of {want[name]:,}" for name in have if have[name] != want[name]]
         if different:
             assert self._checkpoint is not None
-            own = (self._checkpoint.parent.parent / "config.yaml", self._checkpoint.with_suffix(".yaml"))
+            own = (self._checkpoint.parent.parent / CONFIG, self._checkpoint.with_suffix(".yaml"))
             how = next((f"--config {path}" for path in own if path.is_file()), "the configuration it was trained with")
             raise UsageError(f"the checkpoint {self._checkpoint} has {', '.join(different)}: give {how}")
 

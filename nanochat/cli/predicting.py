@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -15,13 +14,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from nanochat.cli.choices import choose_hardware
 from nanochat.cli.errors import UsageError, reporting
 from nanochat.cli.from_checkpoint import SHAPE, SIZES, WITHOUT
-from nanochat.cli.parser import check_config_files, config_files
+from nanochat.cli.parser import check_config_files
 from nanochat.cli.quiet import quieten
-from nanochat.cli.stages import PRETRAIN, STAGES, read_config, with_contents
+from nanochat.cli.stages import PRETRAIN, rewritten
 from nanochat.cli.training import NanochatCLI, as_list
 from nanochat.data.prompts import PromptsDataModule
+from nanochat.runs import CHECKPOINTS, STAGES
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_files import BEST, FOLDER, LAST, TEXT, data_state, kind_of, load_whole_checkpoint
+from nanochat.training.checkpoint_files import BEST, LAST, TEXT, data_state, kind_of, load_whole_checkpoint
 from nanochat.training.checkpoint_io import SafeCheckpointIO
 from nanochat.training.checkpoints import find_checkpoint
 from nanochat.training.completions import Completions
@@ -103,7 +103,8 @@ class PredictCLI(NanochatCLI):
         completions = self._completions
         assert self._checkpoint is not None
         self.datamodule.use_model(self._tokenizer, self.model.gpt.context, self._is_chat)
-        folder = self._checkpoint.parent.parent if self._checkpoint.parent.name == FOLDER else self._checkpoint.parent
+        folder = self._checkpoint.parent
+        folder = folder.parent if folder.name == CHECKPOINTS else folder
         if completions.out is None:
             completions.out = folder / "completions" / f"{self.datamodule.path.stem}.jsonl"
         if completions.out.resolve() == self.datamodule.path.resolve():
@@ -129,16 +130,15 @@ def without_training(arguments: Sequence[str]) -> list[str]:
     Of "data" the settings stay that there are here as well.
     """
     known = set(inspect.signature(PromptsDataModule).parameters)
-    changed = {}
-    for path in config_files(arguments):
-        content = read_config(path)
-        data = content.get("data")
+
+    def rewrite(content: dict[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in content.items() if name not in NEEDLESS}
+        data = content.get("data")
         if isinstance(data, dict) and (here := {name: value for name, value in data.items() if name in known}):
             kept["data"] = here
-        if kept != content:
-            changed[path] = yaml.safe_dump(kept)
-    return list(with_contents(arguments, changed))
+        return kept
+
+    return rewritten(arguments, rewrite)
 
 
 def run(arguments: Sequence[str]) -> int:

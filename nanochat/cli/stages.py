@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,15 @@ from nanochat.data.module import RowsDataModule
 from nanochat.data.questions import QuestionsDataModule
 from nanochat.data.text import TextDataModule
 from nanochat.options import nearest
+from nanochat.runs import STAGES
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.plan import Plan
 from nanochat.training.reinforce import Reinforce
 from nanochat.training.reinforce_plan import ReinforcePlan
 from nanochat.training.samples import Answers, Samples
 
-PRETRAIN, REINFORCE = "pretrain", "reinforce"
 # middle and chat differ by their names alone, and by what a user has them learn
-STAGES = (PRETRAIN, "middle", "chat", REINFORCE)
+PRETRAIN, _, _, REINFORCE = STAGES
 
 
 def model_class(stage: str) -> type[LanguageModel]:
@@ -94,30 +94,25 @@ def without_needless(arguments: Sequence[str], stage: str) -> list[str]:
         "data": _settings(TextDataModule) - _settings(data_class(stage)),
         "samples": _settings(Samples) - _settings(Answers),
     }
-    changed = {}
-    for path in config_files(arguments):
-        content = read_config(path)
-        if any(
-            isinstance(content.get(group), dict) and names & set(content[group]) for group, names in needless.items()
-        ):
-            for group, names in needless.items():
-                if isinstance(content.get(group), dict):
-                    content[group] = {name: value for name, value in content[group].items() if name not in names}
-            changed[path] = yaml.safe_dump(content)
-    return list(with_contents(arguments, changed))
+
+    def needed(group: str, settings: Any) -> Any:
+        if not isinstance(settings, dict) or group not in needless:
+            return settings
+        return {name: value for name, value in settings.items() if name not in needless[group]}
+
+    return rewritten(arguments, lambda content: {group: needed(group, content[group]) for group in content})
 
 
-def with_contents(arguments: Sequence[str], changed: dict[str, str]) -> list[str]:
-    """The arguments with the contents of files in place of their names."""
+def rewritten(arguments: Sequence[str], rewrite: Callable[[dict[str, Any]], dict[str, Any]]) -> list[str]:
+    """The command line with other contents in place of its configuration files, where ``rewrite`` changes them."""
     words: list[str] = []
     for word, before in zip(arguments, ["", *arguments], strict=False):
-        if before in ("--config", "-c"):
-            words.append(changed.get(word, word))
-        elif word.startswith("--config="):
-            path = word.removeprefix("--config=")
-            words.append(f"--config={changed.get(path, path)}")
-        else:
-            words.append(word)
+        option = "--config=" if word.startswith("--config=") else ""
+        if option or before in ("--config", "-c"):
+            content = read_config(word.removeprefix(option))
+            if (changed := rewrite(content)) != content:
+                word = option + yaml.safe_dump(changed)
+        words.append(word)
     return words
 
 

@@ -12,6 +12,7 @@ from nanochat.cli.errors import UsageError, check_free, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import call
 from nanochat.options import nearest
+from nanochat.runs import CHECKPOINTS
 
 if TYPE_CHECKING:
     from nanochat.tokenizer import Tokenizer
@@ -112,7 +113,7 @@ def _tokenizer(file: str | None, ckpt_path: str | None, name: str | None, root: 
     from nanochat.training.model_files import read_model
 
     path = choose(ckpt_path, name, root, program_name())
-    in_run = path.absolute().parent.name == "checkpoints"
+    in_run = path.absolute().parent.name == CHECKPOINTS
     return (path.absolute().parts[-4] if in_run else path.stem), read_model(path).tokenizer
 
 

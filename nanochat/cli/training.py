@@ -28,7 +28,6 @@ from nanochat.cli.parser import OneLineErrors, check_config_files, config_files
 from nanochat.cli.quiet import quieten
 from nanochat.cli.stages import (
     PRETRAIN,
-    STAGES,
     best_by,
     data_class,
     model_class,
@@ -39,6 +38,7 @@ from nanochat.cli.stages import (
 )
 from nanochat.cli.stopped import say_how_to_go_on
 from nanochat.data.chat import ChatDataModule
+from nanochat.runs import STAGES
 from nanochat.training.agreement import Agreement
 from nanochat.training.chat_curve import ChatCurve
 from nanochat.training.checkpoint_files import BEST, LAST, PREVIOUS

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.cache import write_atomically
+from nanochat.runs import EVALUATION
 
-NAME = "evaluation.json"
 FORMAT = 1  # another number when scores come to mean something else: old ones are then not taken up
 
 
@@ -19,8 +19,8 @@ def path_beside(checkpoint: Path) -> Path:
     """``evaluation.json`` in the run's folder; of a checkpoint outside of runs, one with its name beside it."""
     run = checkpoint.absolute().parent.parent
     if run.name.startswith("version_"):
-        return run / NAME
-    return checkpoint.with_name(f"{checkpoint.stem}.{NAME}")
+        return run / EVALUATION
+    return checkpoint.with_name(f"{checkpoint.stem}.{EVALUATION}")
 
 
 def content_of(checkpoint: Path) -> str:

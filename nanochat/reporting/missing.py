@@ -9,7 +9,7 @@ from pathlib import Path
 from nanochat.evaluation.chat_core import CHAT_CORE
 from nanochat.reporting.life import LABELS, Life
 from nanochat.reporting.schema import Missing, Score, Stage
-from nanochat.runs import RUNS, SUMMARY
+from nanochat.runs import CHECKPOINTS, CONFIG, RUNS, SUMMARY
 
 OVERLAYS = {"CHAT": "chat", "RL": "reinforce"}  # the configuration that makes a stage of the one before
 
@@ -64,10 +64,10 @@ def missing_ends(stages: list[Stage], program: str) -> Iterator[Missing]:
         damage = next((problem for problem in stage["problems"] if problem.startswith(SUMMARY)), None)
         why = damage or f"the run was interrupted {where}"
         folder = Path(stage["folder"])
-        last = folder / "checkpoints" / "last.ckpt"
-        config = shlex.quote(str(folder / "config.yaml"))
+        last = folder / CHECKPOINTS / "last.ckpt"
+        config = shlex.quote(str(folder / CONFIG))
         command = f"{program} fit --config {config} --ckpt_path={shlex.quote(str(last))}"
-        possible = last.is_file() and (folder / "config.yaml").is_file()
+        possible = last.is_file() and (folder / CONFIG).is_file()
         yield {"what": f"{stage['label']}, its end", "why": why, "command": command if possible else None}
 
 

@@ -7,7 +7,8 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from nanochat.training.checkpoint_files import BEST, CHAT, FOLDER, LAST, PREVIOUS, QUESTIONS, RUNS
+from nanochat.runs import CHECKPOINTS, RUNS
+from nanochat.training.checkpoint_files import BEST, CHAT, LAST, PREVIOUS, QUESTIONS
 
 TUNED = ("{}-chat", "{}-reinforce")  # the names of the runs that make an assistant of those of a name
 TRAIN = (
@@ -43,7 +44,7 @@ def find_model(what: str | Path | None = None, root: str | Path = ".", program: 
     if path.is_file():
         return path
     if path.is_dir():
-        found = newest([path.parent if path.name == FOLDER else path, *path.glob("version_*")])
+        found = newest([path.parent if path.name == CHECKPOINTS else path, *path.glob("version_*")])
         if found is None:
             raise ValueError(f"there is no checkpoint in the folder {path}: give that of a run ({RUNS}/tiny/version_0)")
         return found
@@ -88,7 +89,7 @@ def newest(runs: Iterable[Path]) -> Path | None:
 
 def checkpoint_of(run: Path) -> Path | None:
     """The last checkpoint in a run's folder; None if it has none."""
-    paths = (run / FOLDER / f"{name}.ckpt" for name in (LAST, PREVIOUS))
+    paths = (run / CHECKPOINTS / f"{name}.ckpt" for name in (LAST, PREVIOUS))
     return next((path for path in paths if path.is_file()), None)
 
 

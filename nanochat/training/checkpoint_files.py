@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 
-RUNS = "lightning_logs"  # the folder of all runs, below the root that a user may choose
-FOLDER = "checkpoints"  # of a run
 LAST = "last"
 BEST = "best"
 AUTO = "auto"  # --ckpt_path=auto: the last one if there is one

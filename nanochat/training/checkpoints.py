@@ -9,7 +9,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from nanochat.training.checkpoint_files import BEST, FOLDER, LAST, PREVIOUS
+from nanochat.runs import CHECKPOINTS
+from nanochat.training.checkpoint_files import BEST, LAST, PREVIOUS
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.steps import AnyRank, ends_step
 
@@ -63,7 +64,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def save_now(self, trainer: Trainer) -> Path:
         """Writes ``last.ckpt`` between two steps, on every rank together, and says where; once for each step."""
-        path = Path(self.dirpath or FOLDER, f"{LAST}.ckpt")
+        path = Path(self.dirpath or CHECKPOINTS, f"{LAST}.ckpt")
         if not self._should_skip_saving_checkpoint(trainer):  # Lightning's: saved already, or a fast_dev_run
             if isinstance(trainer.logger, RunLogger):
                 trainer.logger.flush()
@@ -97,7 +98,7 @@ def find_checkpoint(which: str, runs: Path, version: str = "version_*") -> Path:
     versions = [(int(p.name.split("_")[-1]), p) for p in runs.glob(version) if p.name.split("_")[-1].isdigit()]
     for _, run in sorted(versions, reverse=True):
         for name in (which, PREVIOUS) if which == LAST else (which,):
-            path = run / FOLDER / f"{name}.ckpt"
+            path = run / CHECKPOINTS / f"{name}.ckpt"
             if path.is_file():
                 return path
     raise ValueError(f"there is no {which} checkpoint below {runs}: train first, or give --ckpt_path a file")

@@ -17,8 +17,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from nanochat.cache import write_atomically
+from nanochat.runs import METRICS
 
-CSV_NAME = "metrics.csv"
 BY_TOKENS = ("train/loss", "train/bpb", "val/bpb")  # drawn against tokens as well
 
 
@@ -87,7 +87,7 @@ class RunLogger(TensorBoardLogger):
         (TensorBoard drops them: it compares the step of going on with the x-axis of these curves, which is tokens.)
         """
         self._taken_up = True
-        _, rows = _read_csv(Path(self.log_dir, CSV_NAME))
+        _, rows = _read_csv(Path(self.log_dir, METRICS))
         before = [row for step, row in rows.items() if step < purge_step]
         for row in before:
             if row.get("tokens"):
@@ -132,7 +132,7 @@ class RunLogger(TensorBoardLogger):
         """Appends lines to the file, which is written anew for a new column and for more about an old step."""
         if not rows:
             return
-        path = Path(self.log_dir, CSV_NAME)
+        path = Path(self.log_dir, METRICS)
         path.parent.mkdir(parents=True, exist_ok=True)
         if self._columns is None:
             self._columns, old = _read_csv(path)

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nanochat.cache import write_atomically
+from nanochat.runs import SUMMARY
 from nanochat.training.checkpoints import LastCheckpoint
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe, peak_memory
@@ -25,7 +26,6 @@ from nanochat.training.run_logger import RunLogger
 from nanochat.training.steps import data_of, find_callback
 from nanochat.training.throughput import Throughput
 
-NAME = "summary.json"
 WORTH_SAYING = 0.02  # a longer wait for text than this share of the time
 
 
@@ -160,7 +160,7 @@ class Summary(Callback):
     def _write(self, trainer: Trainer) -> None:
         folder = trainer.log_dir  # asked on every rank: they agree on it
         if trainer.is_global_zero and folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            write_atomically(Path(folder, NAME), json.dumps(self.facts, indent=2) + "\n")
+            write_atomically(Path(folder, SUMMARY), json.dumps(self.facts, indent=2) + "\n")
 
     def _in_words(self, trainer: Trainer, command: str, config: str, of_all: bool) -> str:
         facts = self.facts
@@ -198,7 +198,7 @@ class Summary(Callback):
 def is_complete(run: Path) -> bool:
     """Whether a run has come to its end, with its final score."""
     try:
-        return bool(json.loads((run / NAME).read_text(encoding="utf-8"))["complete"])
+        return bool(json.loads((run / SUMMARY).read_text(encoding="utf-8"))["complete"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -13,8 +13,9 @@ import pytest
 from nanochat.cli import main
 from nanochat.cli.main import COMMANDS
 from nanochat.cli.parser import OneLineErrors
-from nanochat.cli.stages import STAGES, data_class
+from nanochat.cli.stages import data_class
 from nanochat.model import resolve_shape
+from nanochat.runs import STAGES
 from tests.docs.pages import ROOT, Line, commands, inline_code, lines, our_commands, pages, text_of
 
 # Options of SLURM's commands and of those before this project, which the pages speak of; and commands of others.
