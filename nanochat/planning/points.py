@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nanochat.optim.learning_rates import default_learning_rates, default_muon_every
-from nanochat.planning.law import Size
+from nanochat.planning.law import Size, worth
 from nanochat.runs import Run, find_runs
 
-MEASURED = "measured.csv"  # benchmarks/scaling.py makes it
+MEASURED = "measured.csv"  # benchmarks/scaling.py makes it; the last ones are other runs, whose commands it names
+UNIQUE_BYTES = 0.95 * 22.2e6  # of the text that these runs learned from, less what is held out
 RATE = "lr-MuonAdamW/matrices"  # the column of metrics.csv
 RATE_TOLERANCE = 1.5  # a run whose rate was further from the rule's than this factor was another recipe
 
@@ -45,7 +46,7 @@ def measured_points() -> tuple[list[Point], str]:
     rows = list(csv.DictReader(files(__package__).joinpath(MEASURED).read_text(encoding="utf-8").splitlines()))
     points = [
         Point(
-            Size(
+            size_of(
                 block_parameters(int(row["depth"]), int(row["width"])),
                 float(row["bytes"]),
                 int(row["vocab_size"]),
@@ -57,6 +58,13 @@ def measured_points() -> tuple[list[Point], str]:
         for row in rows
     ]
     return points, rows[0]["corpus"]
+
+
+def size_of(
+    parameters: float, seen: float, vocab_size: int, tokens_per_step: int, unique: float = UNIQUE_BYTES
+) -> Size:
+    """What a score depends on, of a run that reads so many bytes of a text of so many different ones."""
+    return Size(parameters, worth(seen, unique), vocab_size, tokens_per_step, min(1.0, seen / unique))
 
 
 def own_points(root: str | Path, corpus: str) -> list[Point]:
@@ -97,7 +105,7 @@ def _read(run: Run, model: dict[str, Any], summary: dict[str, Any]) -> Point | N
     rate = max((r for r in table.get(RATE, []) if r > 0), default=math.nan)
     if rule is None or not 1 / RATE_TOLERANCE < rate / rule < RATE_TOLERANCE:
         return None
-    size = Size(block_parameters(depth, width), text, int(data["vocab_size"]), step)
+    size = size_of(block_parameters(depth, width), text, int(data["vocab_size"]), step)
     return Point(size, float(summary["val_bpb"]), tokens)
 
 
@@ -105,7 +113,8 @@ def bytes_per_token(points: Iterable[Point], vocab_size: int) -> float:
     """How many bytes a token stands for, by what was measured; between vocabularies along a line in their logarithm."""
     found: dict[int, list[float]] = defaultdict(list)
     for point in points:
-        found[point.size.vocab_size].append(point.size.text_bytes / point.tokens)
+        if point.size.share < 1:  # else text that was read again counts less
+            found[point.size.vocab_size].append(point.size.text_bytes / point.tokens)
     known = sorted(found)
     values = [sum(found[v]) / len(found[v]) for v in known]
     return float(np.interp(math.log(vocab_size), [math.log(v) for v in known], values))
