@@ -10,6 +10,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+COLDEST = 1e-6  # logits are below 16, where float32 knows no smaller steps; and one over less could be no number
 AHEAD = 2**13  # random numbers that are drawn at once, for as many steps as they last
 
 
@@ -48,7 +49,7 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         """Whether there is nothing to draw."""
-        return self.temperature == 0 or self.top_k == 1
+        return self.temperature < COLDEST or self.top_k == 1
 
 
 class Sampler:

@@ -53,6 +53,14 @@ def test_greedy_takes_the_likeliest() -> None:
         assert choose(LOGITS.view(1, -1), [Sampler(settings)]) == [3]
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-7, 1e-39, 5e-324])
+@pytest.mark.parametrize("options", [{}, {"top_k": None}, {"top_p": 0.5}, {"min_p": 0.5}])
+def test_however_cold_it_is_the_likeliest_is_taken(temperature: float, options: dict[str, float]) -> None:
+    logits = torch.tensor([[0.0, -1.0, 3.0, 2.0], [-15.0, 0.0, 15.0, -3.0]])
+    samplers = [Sampler(Sampling(temperature, **options), seed) for seed in range(2)]  # type: ignore[arg-type]
+    assert choose(logits, samplers) == [2, 2]
+
+
 def test_a_penalty_makes_repetition_less_likely() -> None:
     samplers = [Sampler(Sampling(0.0, repetition_penalty=2.0)) for _ in range(3)]
     # 3.0 becomes 1.5, and below 2.0; -1 becomes -2, so that among negatives a repeated one also falls behind
