@@ -92,7 +92,7 @@ class Engine:
             Those that have something new (:meth:`Generation.take`), or are finished.
         """
         with self._lock:
-            self.active = [g for g in self.active if g.finished is None or g.siblings]
+            self._retire()
             if not self.active:
                 return []
             pieces = [generation.pending[:PROMPT_PIECE] for generation in self.active]
@@ -113,7 +113,7 @@ class Engine:
                 chosen = choose(logits[[row for _, row in ready]], [g.sampler for g in generations], texts)
                 for generation, token in zip(generations, chosen, strict=True):
                     generation.add(token)
-            self.active = [g for g in self.active if g.finished is None or g.siblings]
+            self._retire()
             return [generation for generation, _ in ready]
 
     def cancel(self, generation: Generation) -> None:
@@ -121,7 +121,14 @@ class Engine:
         with self._lock:
             if generation.finished is None:
                 generation.finish("cancelled")
-            self.active = [g for g in self.active if g.finished is None or g.siblings]
+            self._retire()
+
+    def _retire(self) -> None:
+        """Lets go of what nobody waits for any more, and of its memory: whoever reads a text slowly holds no more."""
+        for generation in self.active:
+            if not generation.in_work:
+                generation.stream.free()
+        self.active = [generation for generation in self.active if generation.in_work]
 
     def stream(self, generation: Generation) -> Iterator[tuple[str, str]]:
         """Works until a text is finished, and yields what comes: (kind, text) as of :meth:`Generation.take`.

@@ -48,6 +48,11 @@ class Generation:
         self._parts: list[tuple[str, str]] = []  # all that has come, one for each part
         self._taken = (0, 0)  # parts, and characters of the next one, that have been handed out
 
+    @property
+    def in_work(self) -> bool:
+        """Whether it is unfinished, or one that waits for its prompt to be read."""
+        return self.finished is None or any(sibling.finished is None for sibling in self.siblings)
+
     def begin_like(self, other: Generation) -> None:
         """Takes over what another one has read of the same prompt."""
         self.stream, self.pending = other.stream.fork(), []

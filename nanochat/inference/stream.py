@@ -57,3 +57,7 @@ class Stream:
         cache[..., : self.position, :] = self.cache[..., : self.position, :]
         twin._take(self._ids.copy(), cache, self.position)
         return twin
+
+    def free(self) -> None:
+        """Gives back the memory of keys and values. No more of the text can then be read; its tokens stay."""
+        self._take(self._ids, self.cache.new_empty(0), self.position)

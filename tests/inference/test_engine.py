@@ -117,6 +117,26 @@ def test_a_cancelled_text_frees_its_place(engine: Engine) -> None:
     assert engine.step() == []
 
 
+def test_a_prompt_is_not_read_for_nobody(engine: Engine) -> None:
+    several = engine.start([TOKENIZER.bos, *range(60)], WARM, count=3)
+    for generation in several:
+        engine.cancel(generation)
+    assert engine.active == []
+
+
+def test_a_text_that_has_ended_holds_no_keys_and_values(engine: Engine) -> None:
+    (kept,) = engine.start([1], WARM, 20)
+    ended = engine.start([1, 2], WARM, 5, count=2)
+    cancelled = engine.start([1], WARM, count=2)
+    engine.run(ended)
+    for generation in cancelled:
+        engine.cancel(generation)
+    assert [generation.stream.cache.numel() for generation in (*ended, *cancelled)] == [0, 0, 0, 0]
+    assert kept.stream.cache.numel() > 0
+    engine.run([kept])
+    assert len(kept.tokens) == 20
+
+
 def test_who_stops_listening_ends_the_text(engine: Engine) -> None:
     (generation,) = engine.start([1], WARM, seed=0)
     stream = engine.stream(generation)
