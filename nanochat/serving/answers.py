@@ -15,8 +15,8 @@ DONE = b"data: [DONE]\n\n"
 
 
 def event(body: Mapping[str, Any]) -> bytes:
-    """A server-sent event. (In JSON a line break is written as \\n, so that an event is one line.)"""
-    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    """A server-sent event. In ASCII: no client can cut a character, or take U+2028 in a text for the end of a line."""
+    return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
 
 
 class Answer:

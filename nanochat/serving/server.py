@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from nanochat.serving.requests import PATIENCE
 from nanochat.serving.worker import Worker
 
+STALLED = 120.0  # seconds after which a client that takes nothing of what is sent to it is left
 GRACE = 2  # seconds that open connections have to end when the server stops
 
 
@@ -59,12 +60,17 @@ def address_of(listener: socket.socket, host: str) -> str:
 
 
 class Connection(H11Protocol):
-    """uvicorn's, which would let those who never finish a request keep as many connections as a process may have."""
+    """uvicorn's, which would let those who never finish a request keep as many connections as a process may have.
+
+    And those who never read an answer.
+    """
 
     _late: asyncio.TimerHandle  # closes it, unless a request is being answered
+    _stalled: asyncio.TimerHandle | None = None  # breaks it off, unless what waits to be sent becomes less
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # writing is paused as soon as anything waits
         self._late = self.loop.call_later(PATIENCE, transport.close)
 
     def data_received(self, data: bytes) -> None:
@@ -73,6 +79,15 @@ class Connection(H11Protocol):
             self._late.cancel()
         elif self._late.cancelled():
             self._late = self.loop.call_later(PATIENCE, self.transport.close)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
 
 
 class Server(uvicorn.Server):

@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from nanochat.inference.sampling import Sampling
+from nanochat.serving.answers import event
 from nanochat.serving.model import TEMPERATURE
 from nanochat.serving.worker import Worker
 from nanochat.tokenizer import render_prompt
@@ -99,6 +100,12 @@ def test_openais_client_completes_and_lists_models(client: openai.OpenAI) -> Non
         client.chat.completions.create(model="gpt-5", messages=HELLO)
     with pytest.raises(openai.BadRequestError, match="temperature"):
         client.chat.completions.create(model="babbler", messages=HELLO, temperature=-1)
+
+
+def test_an_event_is_one_line_to_every_client() -> None:
+    said = {"text": "a\nb\r\x0b\x1c\x85\u2028\u2029é\U0001f600"}
+    (line, empty) = event(said).decode("latin-1").splitlines()
+    assert (json.loads(line.removeprefix("data: ")), empty) == (said, "")
 
 
 def test_several_texts_for_several_prompts(http: httpx.Client) -> None:
@@ -205,7 +212,7 @@ def slow(server: Running, seconds: float) -> None:
 
 def test_requests_decode_together_and_a_full_queue_refuses() -> None:
     with running(at_once=2, waiting=1) as server, httpx.Client(base_url=server.url, timeout=30) as http:
-        slow(server, 0.02)
+        slow(server, 0.1)
         body = {"messages": HELLO, "max_tokens": 100, "stream": True}
         with http.stream("POST", "/v1/chat/completions", json={**body, "n": 2}) as both:
             next(both.iter_bytes())
@@ -218,7 +225,7 @@ def test_requests_decode_together_and_a_full_queue_refuses() -> None:
                 assert fourth.json()["error"]["code"] == "queue_full"
                 assert fourth.headers["retry-after"] == "1"
         # both went away, so there is room again, long before they would have ended
-        until(lambda: http.get("/health").json() == {"status": "ok", "working": 0, "waiting": 0}, 1)
+        until(lambda: http.get("/health").json() == {"status": "ok", "working": 0, "waiting": 0}, 3)
         assert len(server.model.engine.active) == 0
         assert http.post("/v1/chat/completions", json={**body, "max_tokens": 2}).status_code == 200
 
@@ -263,6 +270,13 @@ def test_if_the_engine_fails_the_client_hears_no_insides_and_the_next_one_is_ser
         assert "division" not in failed.text + streamed
         decoder.read = read  # type: ignore[method-assign]
         assert http.post("/v1/chat/completions", json={"messages": HELLO}).status_code == 200
+
+
+@pytest.mark.parametrize("coldest", [1e-7, 1e-39, 5e-324])
+def test_no_temperature_is_too_cold(coldest: float, http: httpx.Client) -> None:
+    """Over one of these a logit is no number of float32 any more, which once ended the texts of all others as well."""
+    answers = [http.post("/v1/completions", json={"prompt": "a", "temperature": t}).json() for t in (0, coldest)]
+    assert answers[0]["choices"] == answers[1]["choices"]
 
 
 def test_stopping_ends_what_is_being_written_and_says_so() -> None:

@@ -233,6 +233,19 @@ def _dribbled(connection: socket.socket) -> bool:
         return True
 
 
+def test_who_takes_nothing_of_an_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.serving.server.STALLED", 0.5)
+    body = json.dumps({"prompt": ["a"] * 16, "max_tokens": 4000, "stream": True, "top_k": 1}).encode()
+    with running(random_model(context=4096, width=16), at_once=16) as server, socket.socket() as lazy:
+        server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # which its connections inherit
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect(("127.0.0.1", server.port))
+        lazy.sendall(POST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        until(lambda: len(server.server.server_state.connections) == 1)
+        until(lambda: not server.server.server_state.connections)
+        until(lambda: server.worker.load == (0, 0))  # and nothing more is written for it
+
+
 def test_an_answer_takes_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanochat.serving.server.PATIENCE", 0.1)
     with running() as server:
