@@ -15,9 +15,11 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.output import create_output
 from prompt_toolkit.styles import Style
 
 from nanochat.cache import cache_root
@@ -71,8 +73,10 @@ class PlainKeyboard:
 
 
 def new_keyboard() -> Keyboard | PlainKeyboard:
-    """What fits the terminal."""
-    return PlainKeyboard() if os.environ.get("TERM", "").lower() in ("dumb", "unknown") else Keyboard()
+    """What fits the terminal. Where answers go into a file, it is the one that errors are shown on."""
+    if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        return PlainKeyboard()
+    return Keyboard(output=create_output(always_prefer_tty=True))
 
 
 class CommandCompleter(Completer):
@@ -101,13 +105,17 @@ def _bindings() -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
-    @bindings.add("c-c")
+    @bindings.add("c-c", filter=~is_searching)  # there it ends the search
     def _(event: KeyPressEvent) -> None:
         """Empties the line; what is empty is left."""
         if event.current_buffer.text:
             event.current_buffer.reset()
         else:
             event.app.exit(exception=KeyboardInterrupt(), style="class:aborting")
+
+    @bindings.add(Keys.Vt100MouseEvent)
+    def _(event: KeyPressEvent) -> None:
+        """No mouse is asked for: this is text with the colours of a terminal, which fails as a place of a click."""
 
     return bindings
 

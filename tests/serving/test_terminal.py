@@ -16,7 +16,7 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
-from nanochat.serving.keyboard import CommandCompleter, Keyboard, stoppable
+from nanochat.serving.keyboard import CommandCompleter, Keyboard, new_keyboard, stoppable
 from nanochat.serving.markdown import Block, clean, whole_blocks
 from nanochat.serving.screen import THEME, PlainScreen, RichScreen
 from nanochat.serving.session import Piece, Session, said
@@ -71,6 +71,21 @@ def test_ctrl_c_empties_the_line_and_twice_leaves(keys: PipeInput) -> None:
     assert shown.count("Ctrl-C once more leaves") == 2
 
 
+@pytest.mark.timeout(60)
+def test_escape_sequences_that_are_typed_are_passed_over(keys: PipeInput, capfd: pytest.CaptureFixture[str]) -> None:
+    """A colour looks like the click of a mouse, whose place it then lacks."""
+    session, _ = chat(keys, "\x1b[31mred\x1b[0m\r\x1b[<0;1Mone\x1b[1;1R\r" + CTRL_D)
+    assert questions(session) == ["red", "one"]
+    assert capfd.readouterr() == ("", "")  # no traceback
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_a_search_in_the_history(keys: PipeInput) -> None:
+    session, shown = chat(keys, "\x12" + CTRL_C + "hello\r" + CTRL_D)
+    assert questions(session) == ["hello"]
+    assert "once more leaves" not in shown
+
+
 def test_a_question_that_is_too_long_is_an_error_and_not_the_end(keys: PipeInput) -> None:
     session, shown = chat(keys, "x" * 300 + "\rhello\r" + CTRL_D)
     assert questions(session) == ["hello"]
@@ -117,6 +132,18 @@ def test_a_second_ctrl_c_insists() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_where_answers_go_into_a_file_questions_are_typed_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    pty = pytest.importorskip("pty", reason="no such terminals on Windows")
+    monkeypatch.setenv("TERM", "xterm")
+    near, far = pty.openpty()
+    with open(near, "rb"), open(far, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", io.StringIO())
+        monkeypatch.setattr("sys.stderr", terminal)
+        keyboard = new_keyboard()
+        assert isinstance(keyboard, Keyboard)
+        assert keyboard.session.output.fileno() == terminal.fileno()
 
 
 def test_commands_are_completed() -> None:
