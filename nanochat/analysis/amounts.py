@@ -96,4 +96,4 @@ def cell(value: str | int | float | None) -> str:
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         digits = max(0, 3 - math.floor(math.log10(abs(value)))) if value else 0
         return f"{value:,.{min(digits, 4)}f}"
-    return f"{value:.3g}"
+    return scientific(value) if value >= 1e9 else f"{value:.3g}"

@@ -121,7 +121,8 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"CPU ({torch.get_num_threads()} threads of {os.cpu_count()})"
+        threads = torch.get_num_threads()
+        return f"CPU ({threads} thread{'s' * (threads != 1)} of {os.cpu_count()})"
     return device.type.upper()
 
 

@@ -113,8 +113,8 @@ def by_depth(subject: Subject) -> Figure:
         picture, axes = canvas()
         axes.plot(range(len(losses)), losses, "o-", color=color(0))
         axes.axhline(nothing, color=theme().muted, linestyle="--", linewidth=1.2)
-        note = dict(color=theme().muted, fontsize=9, ha="right", va="bottom")
-        axes.annotate("all tokens equally likely", (len(losses) - 1, nothing), **note)
+        note = dict(color=theme().muted, fontsize=9, ha="right", va="bottom", textcoords="offset points")
+        axes.annotate("all tokens equally likely", (len(losses) - 1, nothing), (0, 3), **note)
         if len(losses) <= 14:
             for depth, value in enumerate(losses.tolist()):
                 above = dict(textcoords="offset points", ha="center", fontsize=9)

@@ -71,7 +71,7 @@ def as_html(parts: Sequence[Piece]) -> str:
     )
     return (
         '<div style="font-family:ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.6">'
-        f'{"".join(spans)}</div><p style="color:var(--muted)">loss in nats: {scale}</p>'
+        f"{''.join(spans)}</div><p>loss in nats: {scale}</p>"
     )
 
 

@@ -27,6 +27,7 @@ SECTION = "Inside the model"
 NAME, TITLE = "spectrum", "The spectrum of the weight matrices"
 RANKS, RANKS_TITLE = "ranks", "In how many directions the weights work, over training"
 LAYERS = 8  # that are looked at, at most
+DASHED = (0, (5, 4))
 
 
 def singular_values(matrix: Tensor) -> Tensor:
@@ -140,7 +141,8 @@ def ranks(subject: Subject) -> Figure:
     def draw() -> Picture:
         picture, axes = canvas(width=8.0, height=4.2)
         for index, (kind, line) in enumerate(zip(KINDS, values, strict=True)):
-            axes.plot(steps, line, "o-", color=color(index), markersize=5, label=kind)
+            dashes = DASHED if kind == "key" else "-"  # it nearly covers that of the queries
+            axes.plot(steps, line, "o", linestyle=dashes, color=color(index), markersize=5, label=kind)
         axes.set_xlabel("step")
         axes.set_ylabel("effective rank (directions)")
         axes.set_ylim(bottom=0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from nanochat.analysis.amounts import NICE, smooth, thinned, thousands
+from nanochat.analysis.amounts import NICE, power_of_ten, smooth, thinned, thousands
 from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import History
 from nanochat.analysis.style import canvas, color
@@ -31,9 +33,10 @@ def rates(history: History) -> Figure:
         curve = history.curve(name)
         rows.append([_short(name), float(curve.y.max()), float(curve.y[-1]), int(curve.x[np.argmax(curve.y)])])
     reading = (
-        "Each group of parameters has its own rate, on a logarithmic axis: they stay level and then fall together. "
-        "Below, the length of the gradient of all weights: single peaks are a hard batch; a rise that stays, while the "
-        "loss rises too, means that the rates are too high."
+        "Each group of parameters has its own rate, on a logarithmic axis: they stay level and then fall together; a "
+        "small jump is a new plan, of as many steps as fit into the time. Below, the length of the gradient of all "
+        "weights: single peaks are a hard batch; a rise that stays, while the loss rises too, means that the rates are "
+        "too high."
     )
     return Figure(
         name="rates",
@@ -47,6 +50,11 @@ def rates(history: History) -> Figure:
 
 def _short(name: str) -> str:
     return name.removeprefix(RATE).split("/")[-1]
+
+
+def _plain(value: float, position: object = None) -> str:
+    """0.001, and 10⁻⁵ where zeros would have to be counted; of a logarithmic axis."""
+    return f"{value:g}" if value > 0.9e-4 else power_of_ten(round(math.log10(value)))
 
 
 def _draw(history: History, names: list[str]) -> Picture:
@@ -63,7 +71,7 @@ def _draw(history: History, names: list[str]) -> Picture:
         axes.set_yscale("log")
         highest = [float(history.curve(name).y.max()) for name in names]
         axes.set_ylim(min(highest) / SHOWN, 2 * max(highest))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
         axes.set_ylabel("learning rate")
         axes.legend(loc="lower left", ncols=2)
     if len(norms.x) > 1:

@@ -17,6 +17,8 @@ from nanochat.analysis.style import canvas, theme
 
 MOST = 12  # settings in the table: runs that differ in more are too different to name each
 TITLE = "What differs between the runs, and what came of it"
+SCORES = "Bits per byte on held-out text, at the end"
+INTERVAL_SEEDS = 3  # from so many on an interval is drawn: that of two is so wide that nothing else can be seen
 
 
 def table(histories: Sequence[History]) -> Figure:
@@ -62,13 +64,19 @@ def scores(groups: Sequence[Group]) -> Figure:
         value, low, high = (None if math.isnan(v) else v for v in group.bpb)
         rows.append([group.label, len(group.scores), value, low, high])
     seeds = max(len(group.scores) for group in scored)
-    reading = "Each dot is a run's final score on held-out text; further left is better. " + (
-        "The thick lines are 95 % intervals of the mean over seeds (Student's t): two that overlap by much do not "
-        "differ for certain."
-        if seeds > 1
-        else "With one seed each, nobody knows how much of a difference is chance: runs with other seeds "
-        "(--seed_everything) tell."
-    )
+    reading = "Each dot is a run's final score on held-out text; further left is better. "
+    if seeds >= INTERVAL_SEEDS:
+        reading += (
+            "The thick lines are 95 % intervals of the mean over seeds (Student's t): two that overlap by much do not "
+            "differ for certain."
+        )
+    elif seeds > 1:
+        reading += "The upright lines are their means."
+    else:
+        reading += (
+            "With one seed each, nobody knows how much of a difference is chance: runs with other seeds "
+            "(--seed_everything) tell."
+        )
     if any(_by_seed(scored)):
         reading += (
             " Thin lines join runs with the same seed: the more of them lean one way, the surer it is that the "
@@ -76,7 +84,7 @@ def scores(groups: Sequence[Group]) -> Figure:
         )
     return Figure(
         name="scores",
-        title="Bits per byte on held-out text, run by run",
+        title=SCORES,
         reading=reading,
         draw=lambda: _draw(scored),
         table=Table(["group", "runs", "bits per byte (mean)", "95 % from", "95 % to"], rows),
@@ -104,10 +112,11 @@ def _draw(scored: Sequence[Group]) -> Picture:
     for row, group in enumerate(scored):
         assert group.bpb is not None
         mean, low, high = group.bpb
-        if not math.isnan(low):
+        if len(group.scores) >= INTERVAL_SEEDS:
             axes.plot([low, high], [row, row], color=shades[row], linewidth=2.2, alpha=0.55)
-            axes.plot([mean], [row], "|", color=shades[row], markersize=15, markeredgewidth=2)
             ends += [low, high]
+        if len(group.scores) > 1:
+            axes.plot([mean], [row], "|", color=shades[row], markersize=15, markeredgewidth=2)
         style = dict(markersize=7.5, markeredgecolor=theme().background, color=shades[row])
         axes.plot(group.scores, [row] * len(group.scores), "o", **style)
         ends += group.scores

@@ -142,7 +142,7 @@ def _panel(axes: Axes, groups: Sequence[Group], column: str, axis: str) -> None:
     if max(ends) > WIDE * min(ends):  # the short ones would be squeezed to the left
         axes.set_xscale("log")
         begin = min(float(curve.x[0]) for members in curves for curve in members)
-        axes.set_xlim(max(begin, min(ends) / SHOWN) / unit.size, 1.1 * max(ends) / unit.size)
+        axes.set_xlim(0.9 * max(begin, min(ends) / SHOWN) / unit.size, 1.1 * max(ends) / unit.size)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         axes.xaxis.set_minor_locator(NullLocator())
     else:

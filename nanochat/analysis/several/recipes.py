@@ -23,7 +23,7 @@ CURVES = (
     (
         "val/bpb",
         "held_out_by_run",
-        "Bits per byte on held-out text, run by run",
+        "Bits per byte on held-out text, on the way",
         "bits per byte",
         "Each dot is a score on the same part of the held-out text, taken while the run trained.",
     ),
@@ -43,7 +43,7 @@ def recipes(histories: Sequence[History], groups: Sequence[Group]) -> list[Recip
     """The figures, in the order of the page."""
     found = [
         Recipe("runs", outcomes.TITLE, lambda: outcomes.table(histories), "The runs"),
-        Recipe("scores", "Bits per byte on held-out text", lambda: outcomes.scores(groups), "The runs"),
+        Recipe("scores", outcomes.SCORES, lambda: outcomes.scores(groups), "The runs"),
     ]
     if devices.pairs(histories):
         found.append(Recipe("speed_up", "On a CPU and on a GPU", lambda: devices.speed_up(histories), "The runs"))
