@@ -17,7 +17,7 @@ WIDTH = 80
 INDENT = 3
 BAR = 30  # columns of the longest bar
 ENDS = 12  # rows that are shown at the beginning and at the end of a long table
-LABEL = 33  # columns for what a vector is
+LABEL = 35  # columns for what a vector is
 SHOWN = 3  # numbers of a vector
 
 
