@@ -13,7 +13,7 @@ from nanochat.reporting.published import ABOUT, MODEL
 from nanochat.reporting.schema import Card
 from nanochat.reporting.tables import DASH, Table
 from nanochat.reporting.writing import MAX_TOKENS
-from nanochat.training.console import size
+from nanochat.training.console import grid, size
 
 TEMPLATE = "report.md.jinja"
 # what Markdown would take for more than it is; _ only where it could begin or end anything
@@ -128,11 +128,8 @@ def fenced(text: str) -> str:
 def in_words(card: Card, width: int = 80) -> str:
     """A short summary for the terminal."""
     table = tables.glance(card)
-    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
-    lines = [f"Report card of {line(card['name'])}: {line(heading(card))}", ""]
-    for row in (table.header, *table.rows):
-        padded = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("   ".join([row[0].ljust(widths[0]), *padded]).rstrip().replace(DASH, "-"))
+    shown = grid((table.header, *table.rows), right=range(1, len(table.header))).replace(DASH, "-")
+    lines = [f"Report card of {line(card['name'])}: {line(heading(card))}", "", shown]
     if any(cell.endswith("*") for row in table.rows for cell in row):
         lines.append("* only in part: not all of the tasks, of their items or of the stages")
     if card["missing"]:

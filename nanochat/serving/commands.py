@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from nanochat.options import nearest
 from nanochat.serving.session import Session, said
 
 
@@ -42,13 +42,9 @@ def run_command(session: Session, line: str) -> Reply:
     name, argument = word.strip().lower(), argument.strip()
     name = ALIASES.get(name, name)
     if name not in COMMANDS:
-        near = [known for known in COMMANDS if name and known.startswith(name)]
-        near = near or difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1, cutoff=0.5)
-        hint = (
-            f", did you mean {' or '.join('/' + known for known in near)}?"
-            if near
-            else " (/help lists them; a question may begin with a space)"
-        )
+        begun = " or ".join(f"/{known}" for known in COMMANDS if name and known.startswith(name))
+        meant = f", did you mean {begun}?" if begun else nearest(f"/{name}", map("/{}".format, (*COMMANDS, *ALIASES)))
+        hint = meant or " (/help lists them; a question may begin with a space)"
         raise ValueError(f"there is no command /{word.strip()}{hint}")
     command = COMMANDS[name]
     if argument and not command.argument:
