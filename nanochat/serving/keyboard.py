@@ -105,9 +105,12 @@ def _bindings() -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
+    @bindings.add("<sigint>")
     @bindings.add("c-c", filter=~is_searching)  # there it ends the search
     def _(event: KeyPressEvent) -> None:
-        """Empties the line; what is empty is left."""
+        """Empties the line; what is empty is left. As a signal it may come when the line has been taken already."""
+        if event.app.future is None or event.app.is_done:
+            return
         if event.current_buffer.text:
             event.current_buffer.reset()
         else:

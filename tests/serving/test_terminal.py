@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import signal
@@ -121,6 +122,17 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(keys: PipeInput) -> None:
     assert [turn.finished for turn in session.turns] == ["cancelled", "length"]
     assert "Stopped." in shown
     assert questions(session) == ["hello", "again"]
+
+
+def test_ctrl_c_between_a_line_and_its_answer_is_no_error(keys: PipeInput) -> None:
+    """The signal comes when prompt_toolkit has ended its part and still listens."""
+
+    async def signal_late() -> None:
+        app = Keyboard(input=keys, output=DummyOutput()).session.app
+        app.key_processor.send_sigint()
+        await app.cancel_and_wait_for_background_tasks()
+
+    asyncio.run(signal_late())
 
 
 def test_a_second_ctrl_c_insists() -> None:
