@@ -117,11 +117,11 @@ def sweep(
     say("")
     width = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDEST) if sys.stdout.isatty() else WIDTH
     say(table(trials, width))
-    for line in ("", *reasons(trials), best(trials)):
+    others = running(trials)
+    wait = f"{others} still being trained by another process, and the last to end says what is best."
+    for line in ("", *reasons(trials), wait if others else best(trials)):
         say(textwrap.fill(line, width, break_on_hyphens=False))
-    if others := running(trials):
-        say(f"{others} still being trained by another process: the last to end sums all up.")
-    elif analyze and storage.is_first_to_sum_up():
+    if not others and analyze and storage.is_first_to_sum_up():
         _analyze([folder / f"version_{trial.number}" for trial in trials if trial.status == DONE], folder)
     return 0 if any(trial.status == DONE for trial in trials) else EXIT_ERROR
 

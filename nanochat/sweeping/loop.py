@@ -59,7 +59,8 @@ class Sweep:
             say(f"{setting} is still being trained, by process {work.process.pid}, and is waited for.")
         elif work.begun:
             say(f"{setting} was interrupted, and goes on.")
-        return f"{begun} of {len(trials) + self.storage.left()}  {in_words(work.trial.setting)}"
+        seed = f" seed={work.trial.seed}" if len(self.storage.seeds) > 1 else ""
+        return f"{begun} of {len(trials) + self.storage.left()}  {in_words(work.trial.setting)}{seed}"
 
 
 class Line:
