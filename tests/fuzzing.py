@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 from nanochat.cli.errors import one_line
 
 SECONDS = 20.0  # that reading a file of some kilobytes may take on a busy machine
-ADDRESS_SPACE = 4 * 2**30  # of the process that reads: more than the libraries reserve, less than a memory bomb
+ADDRESS_SPACE = 4 * 2**30  # that the process that reads may take, besides its libraries: less than a memory bomb
 RESIDENT = 700 * 2**20  # bytes that it may really use
 
 
@@ -167,7 +169,10 @@ def _serve(connection: Any) -> None:
     with contextlib.suppress(ImportError, ValueError):  # where the system has such limits
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+        import torch  # noqa: F401 (a build for CUDA reserves gigabytes by itself)
+
+        most = psutil.Process().memory_info().vms + ADDRESS_SPACE
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     most = max(RESIDENT, _resident())  # Linux counts what the process that started this one had taken
     connection.send(("returned", None))
     while True:
