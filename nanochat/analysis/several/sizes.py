@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from nanochat.analysis.amounts import power_of_ten
+from nanochat.analysis.amounts import power_of_ten, scientific
 from nanochat.analysis.figure import Cell, Figure, Recipe, Table
 from nanochat.analysis.history import History
 from nanochat.analysis.scaling import Law, fit
@@ -28,6 +28,7 @@ class Measure:
     what: str
     label: str
     of: Callable[[History], float | None]
+    said: Callable[[float], str]
     remark: str
 
 
@@ -37,6 +38,7 @@ MEASURES = (
         "the model's size",
         "parameters in matrix products",
         lambda history: history.working_parameters,
+        lambda size: f"{count(size)} parameters",
         "Embeddings and n-grams are not counted, as they do no work. The law holds for runs that were trained alike: "
         "where the larger ones have seen less text, as in the same time, it shows what size is worth in that time.",
     ),
@@ -45,6 +47,7 @@ MEASURES = (
         "compute",
         "compute (FLOPs)",
         lambda history: history.flops,
+        lambda size: f"{scientific(size)} FLOPs",
         "Compute is the model's work for each token times the tokens it learned from. The law is that of the best "
         "possible runs only if each of these was of the best size for its compute.",
     ),
@@ -88,12 +91,12 @@ def scaling(histories: Sequence[History], measure: Measure, title: str) -> Figur
         ["factor A", law.factor, None, None],
         ["floor E (bits per byte)", law.floor if law.has_floor else None, None, None],
         ["runs around the law (bits per byte)", _cell(law.deviation), None, None],
-        [f"next size: {count(following)}, bits per byte", *_cells((value, low, high))],
+        [f"next size: {measure.said(following)}, bits per byte", *_cells((value, low, high))],
     ]
     return Figure(
         name=measure.name,
         title=title,
-        reading=f"{_in_words(law, following)} {measure.remark}",
+        reading=f"{_in_words(law, following, measure.said(following))} {measure.remark}",
         draw=lambda: _draw(law, x, y, following, measure.label),
         table=Table(["", "value", "95 % from", "95 % to"], rows),
         section="Scaling",
@@ -108,7 +111,7 @@ def _cells(values: Sequence[float]) -> list[Cell]:
     return [_cell(value) for value in values]
 
 
-def _in_words(law: Law, following: float) -> str:
+def _in_words(law: Law, following: float, size: str) -> str:
     value, low, high = law.predict(following)
     a, least, most = law.exponent
     if math.isfinite(most):
@@ -119,7 +122,7 @@ def _in_words(law: Law, following: float) -> str:
     if not law.has_floor:
         how += ", which are too few to tell whether there is a floor"
     ahead = f"{value:.3f} bits per byte ({low:.3f} to {high:.3f})"
-    return f"{how}. For the next size, {count(following)}, the law expects {ahead}."
+    return f"{how}. For the next size, {size}, the law expects {ahead}."
 
 
 def _draw(law: Law, x: Sequence[float], y: Sequence[float], following: float, label: str) -> Picture:
@@ -145,7 +148,7 @@ def _draw(law: Law, x: Sequence[float], y: Sequence[float], following: float, la
     axes.set_ylim(min(*y, value) - 0.35 * spread, max(y) + 0.25 * spread)
     axes.set_xlabel(label)
     axes.set_ylabel("bits per byte")
-    axes.legend(loc="upper right")
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return picture
 
 
