@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import threading
@@ -22,6 +21,7 @@ from typing import Any
 
 from nanochat.cache import write_atomically
 from nanochat.data.pieces import NotReady, Piece, StreamedPieces, error_path
+from nanochat.data.workers import end_with_parent, ignore_warnings
 
 SHARDS_AHEAD = 2  # fetched before they are needed
 PIECES_AHEAD = 2  # tokenized before they are needed
@@ -154,7 +154,7 @@ def _work(tasks: Any, pieces: StreamedPieces) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # close() kills
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
@@ -169,18 +169,3 @@ def _work(tasks: Any, pieces: StreamedPieces) -> None:
         except Exception as error:
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             _write_error(_target(pieces, task), "the disk is full: free some space" if full else str(error))
-
-
-def ignore_warnings() -> None:
-    """Lets the main process answer alone: Ctrl-C and a cluster's warnings may reach all processes of a job."""
-    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):  # not all of them on Windows
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed cannot end its processes: they notice by themselves."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from abc import abstractmethod
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from nanochat.data.ahead import ignore_warnings
 from nanochat.data.batches import HeldOutBatches, TrainingLoader
 from nanochat.data.packing import HeldOut
+from nanochat.data.workers import leave_signals_to_parent
 from nanochat.options import at_least
 from nanochat.tokenizer import Tokenizer
 
@@ -230,7 +227,7 @@ class RowsDataModule(LightningDataModule):
             batch_size=None,  # the dataset yields whole batches
             num_workers=self.num_workers,
             pin_memory=cuda,
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=leave_signals_to_parent,
         )
 
     @property
@@ -258,20 +255,3 @@ class RowsDataModule(LightningDataModule):
             self.trainer.world_size,
             self.trainer.strategy.root_device.type == "cuda",
         )
-
-
-def _leave_signals_to_parent(worker: int) -> None:
-    """What a terminal, torchrun or a cluster sends reaches a whole group of processes; only the main one answers.
-
-    SIGTERM is not ignored, because by it the main process ends a worker that hangs: so a worker leaves the group.
-    """
-    ignore_warnings()
-    sys.excepthook = _say_unless_parent_is_gone
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
-
-
-def _say_unless_parent_is_gone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A worker whose parent is killed while a batch is handed over has nothing to say of it."""
-    if not issubclass(kind, (EOFError, ConnectionError)):
-        sys.__excepthook__(kind, error, trace)
