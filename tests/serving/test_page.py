@@ -320,6 +320,11 @@ def test_everything_has_a_name_and_can_be_reached_by_keys(page: Page, monkeypatc
     page.keyboard.press("Enter")
     expect(page.locator(".its .text")).to_have_text("Yes.")
     expect(page.get_by_role("status")).to_have_text("Yes.")
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_role("button", name="Try again")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Your message")).to_be_focused()  # and not nowhere, as the button has gone
+    expect(page.locator(".its .text")).to_have_text("Yes.")
     nameless = "[...document.querySelectorAll('button, input, textarea')].filter(e => !e.textContent.trim() && "
     nameless += "!e.ariaLabel && !e.labels?.length).map(e => e.outerHTML)"
     assert page.evaluate(nameless) == []

@@ -150,7 +150,10 @@ $("new").addEventListener("click", () => {
   chat.begin();
   ask.focus();
 });
-$("restore").addEventListener("click", () => chat.restore());
+$("restore").addEventListener("click", () => {
+  chat.restore();
+  ask.focus();
+});
 $("open-settings").addEventListener("click", () => settings.open());
 $("theme").addEventListener("click", () => {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;

@@ -148,11 +148,17 @@ export class View {
     if (message.pending) return;
     if (message.content) below.append(button("copy", "Copy", (node) => copy(message.content, node)));
     const last = message === this.chat.messages.at(-1);
-    if (last && !message.error) below.append(button("retry", "Try again", () => this.chat.retry()));
+    if (last && !message.error) below.append(button("retry", "Try again", (node) => this.retry(node)));
     if (message.usage) {
       const { tokens, seconds } = message.usage;
       below.append(element("span", "stats", `${tokens} tokens, ${Math.round(tokens / Math.max(seconds, 0.001))} a second`));
     }
+  }
+
+  retry(button) {
+    // the button goes away: whoever has pressed it by a key goes on from the field (on a phone that opens a keyboard)
+    if (button.matches(":focus-visible")) document.getElementById("ask").focus();
+    this.chat.retry();
   }
 
   error(message) {
@@ -161,7 +167,7 @@ export class View {
     if (message === this.chat.messages.at(-1)) {
       const again = element("button", "plain", "Try again");
       again.type = "button";
-      again.addEventListener("click", () => this.chat.retry());
+      again.addEventListener("click", () => this.retry(again));
       box.append(again);
     }
     return box;
