@@ -67,7 +67,9 @@ class RichScreen:
 
     def note(self, text: str) -> None:
         """Says something about the chat."""
-        self.console.print(Text(clean(text) + "\n", style="note"))
+        for line in f"{clean(text)}\n".split("\n"):
+            # a command is copied from the screen: where it is too long for a line, the terminal goes on in the next
+            self.console.print(Text(line, style="note"), soft_wrap=line.startswith("  "))
 
     def error(self, text: str) -> None:
         """Says what is wrong."""

@@ -265,6 +265,14 @@ def test_a_call_without_a_result_is_a_line_of_its_own_where_it_was_made() -> Non
     assert shown == ["1/0 = no result", "No.", "", "6*7 = 42", "Yes.", ""]
 
 
+def test_a_command_in_a_note_is_one_line_to_copy() -> None:
+    console = Console(file=io.StringIO(), width=32, theme=THEME, highlight=False)
+    RichScreen(console).note("An assistant is made of such a model by\n  python cli.py fit --config configs/tiny.yaml")
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    command = "  python cli.py fit --config configs/tiny.yaml"
+    assert [line.rstrip() for line in lines] == ["An assistant is made of such a", "model by", command, ""]
+
+
 def test_plain_screens_show_the_text_alone() -> None:
     out, notes = io.StringIO(), io.StringIO()
     PlainScreen(out, notes).show([("python", "6*7"), ("python_output", "42"), ("text", "It is **42**.")])
