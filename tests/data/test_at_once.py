@@ -21,9 +21,12 @@ def test_what_another_has_just_finished_is_left_alone(
     sources = Sources(str(corpus_folder))
     read = getattr(kind, reader)
     made: list[Path] = []
+    asked: list[Any] = []
 
     def too_early(*arguments: Any) -> Any:
-        monkeypatch.setattr(kind, reader, read)
+        asked.append(arguments)
+        if len(asked) > 1:
+            return read(*arguments)
         with pytest.raises((OSError, ValueError)):
             read(*arguments)
         prepare(sources, 300)  # the other
