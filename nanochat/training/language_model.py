@@ -172,6 +172,10 @@ class LanguageModel(LightningModule):
         norm = torch.nn.utils.get_total_norm(gradients)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
+    def memory_besides_training(self) -> int:
+        """Bytes that the stage takes besides weights, gradients, the optimizer's state and activations."""
+        return 0
+
     def example_batch(self) -> Any:
         """A micro-step that takes as long as a real one: random tokens are as much work."""
         return random_batch(self.data.vocab_size, self.data.batch_size, self.data.row_length, self.device)

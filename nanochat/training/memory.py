@@ -65,6 +65,7 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
     on_gpu = trainer.strategy.root_device.type == "cuda"
     needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes, shards, on_gpu) * WORKSPACE
+    needed += module.memory_besides_training()
     if isinstance(trainer.strategy, DDPStrategy):
         needed += 4 * module.gpt.num_parameters  # the buckets in which gradients travel
     if trainer.strategy.root_device.type == "cpu":

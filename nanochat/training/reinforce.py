@@ -13,13 +13,25 @@ from nanochat.data.questions import QuestionsDataModule
 from nanochat.evaluation.answers import MAX_TOKENS, answer_all
 from nanochat.inference.engine import Engine
 from nanochat.optim.learning_rates import WIDTH, WIDTH_EXPONENT, LearningRates
+from nanochat.training.hardware import product_dtype
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.rollouts import Row, averages, rows_with_signal, tally, to_tensors, write_groups
+from nanochat.training.rollouts import (
+    Row,
+    averages,
+    number_of_sizes,
+    rows_with_signal,
+    tally,
+    to_tensors,
+    write_groups,
+)
 from nanochat.training.sharding import FullyShardedStrategy
 from nanochat.training.steps import logs_step
 
 # Measured with the tiny shape (benchmarks/README.md); those of tables follow the width as in pretraining.
 MATRIX, EMBEDDING, HEAD, NGRAM = 0.002, 0.02, 0.001, 0.05
+# What oneDNN keeps for each size of micro-step, to multiply in bfloat16: 10.2 MB at widths of 256 and of 512 (depth 4,
+# torch 2.13, AVX-512). In float32, where other kernels multiply, it is nothing.
+SIZE_BYTES = 10_200_000
 
 
 class Reinforce(LanguageModel):
@@ -72,7 +84,7 @@ class Reinforce(LanguageModel):
         parts = self.trainer.accumulate_grad_batches
         size = max(self.data.batch_size, -(-len(self._rows) // parts))
         rows = self._rows[batch.number * size : (batch.number + 1) * size]
-        tensors = to_tensors(rows, self.data.tokenizer.bos, self.gpt.context)
+        tensors = to_tensors(rows, self.data.tokenizer.bos, self.gpt.context, self.data.batch_size)
         ids, targets, weights = (part.to(self.device) for part in tensors)
         scale = parts * self.trainer.world_size / self._tokens[1]
         loss, losses = self.gpt.loss(ids, targets, weights * scale)
@@ -109,6 +121,13 @@ class Reinforce(LanguageModel):
     def tokens_in(self, batch: Part) -> int:  # type: ignore[override]
         """Tokens that the model has written for this step on this device, at its first micro-step."""
         return self._tokens[0] if batch.number == 0 else 0
+
+    def memory_besides_training(self) -> int:
+        """Of what is kept for each size of a micro-step, which depends on the answers; other stages have one size."""
+        strategy, precision = self.trainer.strategy, str(self.trainer.precision)
+        if strategy.root_device.type != "cpu" or product_dtype(precision) != torch.bfloat16:
+            return 0
+        return SIZE_BYTES * number_of_sizes(self.data.batch_size, self.data.row_length)
 
     def example_batch(self) -> Part:
         """So few questions that their answers fill one micro-step."""

@@ -19,9 +19,9 @@ from nanochat.tokenizer import render_prompt
 
 # Drawn as the model says: only of what was drawn from its own distribution is the gradient that of the mean reward.
 ON_POLICY = Sampling(temperature=1.0, top_k=None)
-# Rows are padded to a multiple of so many tokens. Of ever new sizes, the allocator's heap takes more with each step:
-# of the tiny model 1.8 GiB after 24 steps, and still more; so 1.4 GiB after 30, no more than after 22.
-LENGTHS = 16
+# Micro-steps come in few sizes: rows are padded to a multiple of so many tokens, and their number to a multiple of one
+# part in so many of the batch. Of each new size oneDNN keeps what it has made for it, and memory grows with every one.
+LENGTHS, COUNTS = 16, 4
 
 
 class Answer(NamedTuple):
@@ -112,13 +112,14 @@ def rows_with_signal(groups: Sequence[Group]) -> list[Row]:
     return sorted(rows, key=lambda row: -len(row.answer.ids))
 
 
-def to_tensors(rows: Sequence[Row], fill: int, context: int) -> tuple[Tensor, Tensor, Tensor]:
+def to_tensors(rows: Sequence[Row], fill: int, context: int, batch_size: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Rows as ids, targets and the weights of their losses, all (rows, time).
 
     Args:
         rows: any number; of none, a row is made that asks for nothing.
         fill: the id behind the end of short rows.
         context: the most tokens that the model reads.
+        batch_size: rows of a full micro-step. Of fewer, rows that ask for nothing make it so many quarters of one.
 
     Returns:
         Targets are ``IGNORE``, and weights 0, wherever the model did not choose the next token. The time is a multiple
@@ -126,7 +127,8 @@ def to_tensors(rows: Sequence[Row], fill: int, context: int) -> tuple[Tensor, Te
     """
     time = max((len(row.answer.ids) for row in rows), default=2) - 1
     time = min(time + -time % LENGTHS, context)
-    ids = torch.full((max(1, len(rows)), time), fill)
+    quarter = -(-batch_size // COUNTS)
+    ids = torch.full((len(rows) + -len(rows) % quarter or 1, time), fill)
     targets = torch.full_like(ids, IGNORE)
     weights = torch.zeros(ids.shape)
     for number, (answer, advantage) in enumerate(rows):
@@ -136,6 +138,11 @@ def to_tensors(rows: Sequence[Row], fill: int, context: int) -> tuple[Tensor, Te
         targets[number, :length] = torch.tensor(answer.ids[1:]).masked_fill(~chosen, IGNORE)
         weights[number, :length] = advantage * chosen
     return ids, targets, weights
+
+
+def number_of_sizes(batch_size: int, row_length: int) -> int:
+    """How many sizes :func:`to_tensors` may make of rows up to a length, at most."""
+    return min(batch_size, COUNTS) * -(-row_length // LENGTHS)
 
 
 def shown_k(samples: int) -> list[int]:

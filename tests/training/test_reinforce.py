@@ -30,6 +30,7 @@ from nanochat.training.rollouts import (
     Row,
     advantages,
     averages,
+    number_of_sizes,
     rows_with_signal,
     shown_k,
     tally,
@@ -95,6 +96,33 @@ def test_rows_come_in_few_lengths() -> None:
     """Or else the memory of a process grows from step to step."""
     times = [to_tensors([Row(answer(2, [True] * n, 1.0), 1.0)], 0, 40)[0].size(1) for n in (14, 15, 16, 32)]
     assert times == [16, 16, 32, 40]  # the last token is no input: 2 + 15 have 16; and 40 is the context
+
+
+def test_micro_steps_come_in_few_sizes() -> None:
+    """Of each size something is kept, so that there may be only as many as the plan of memory reckons with."""
+    one = Row(answer(2, [True, True], 1.0), 0.5)  # has 3 inputs
+    rows = [to_tensors([one] * count, 0, 40, 8)[0].size(0) for count in range(9)]
+    assert rows == [1, 2, 2, 4, 4, 6, 6, 8, 8]  # quarters of a batch; of nothing to learn a row has to be there
+    ids, targets, weights = to_tensors([one], 7, 40, 8)
+    assert ids[1].tolist() == [7] * 16
+    assert targets[1].tolist() == [IGNORE] * 16
+    assert weights[1].tolist() == [0] * 16
+    made = {
+        to_tensors([Row(answer(1, [True] * time, 1.0), 0.5)] * count, 0, 40, 8)[0].shape
+        for count in range(1, 9)
+        for time in range(1, 41)
+    }
+    assert len(made) == number_of_sizes(8, 40) == 4 * 3
+    assert number_of_sizes(2, 40) == 2 * 3
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("bf16-mixed", 28 * 10_200_000), ("32-true", 0)])
+def test_memory_is_reckoned_for_each_size(precision: str, expected: int) -> None:
+    module = Reinforce(depth=1, vocab_size=265, context=128, width=32, heads=2)
+    data = SimpleNamespace(batch_size=64, row_length=108)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    module.trainer = SimpleNamespace(datamodule=data, precision=precision, strategy=strategy)  # type: ignore[assignment]
+    assert module.memory_besides_training() == expected  # 16, 32, 48 and 64 rows of 16, 32 ... 112 tokens
 
 
 def test_the_curves_of_three_groups() -> None:
