@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -38,7 +39,7 @@ from nanochat.cli.stages import (
 )
 from nanochat.cli.stopped import say_how_to_go_on
 from nanochat.data.chat import ChatDataModule
-from nanochat.runs import STAGES
+from nanochat.runs import CONFIG, STAGES
 from nanochat.training.agreement import Agreement
 from nanochat.training.chat_curve import ChatCurve
 from nanochat.training.checkpoint_files import BEST, LAST, PREVIOUS
@@ -57,6 +58,7 @@ from nanochat.training.steps import find_callback
 from nanochat.training.summary import Summary, is_complete
 from nanochat.training.throughput import Throughput
 
+NO_SETTING = ("--config", "--ckpt_path", "--plan.minutes")  # what a command that scores a run need not be told
 CKPT_PATH = {
     "fit": "Where to go on from: a file; last or best, of the newest run of this --name; or auto, which is last if "
     "there is one and begins otherwise. A file that `import` wrote gives its weights to a new run.",
@@ -247,7 +249,7 @@ class NanochatCLI(Choices, LightningCLI):
             score = self._score(self.model, self.datamodule)
         assert summary is not None
         scores = self._score_tasks(self.config_init[self.subcommand].get("scores"))
-        summary.finish(self.trainer, score, program_name(), self._config_options(), scores)
+        summary.finish(self.trainer, score, program_name(), self._config_options(), self._own_options(), scores)
 
     def _score_tasks(self, scores: Scores | None) -> dict[str, Any]:
         """How the model answers held-out questions; nothing where it has not learned to answer."""
@@ -270,6 +272,13 @@ class NanochatCLI(Choices, LightningCLI):
     def _config_options(self) -> str:
         """The ``--config`` options that the user gave, for the commands that the summary proposes."""
         return "".join(f"--config {shlex.quote(path)} " for path in config_files(self._command_line))
+
+    def _own_options(self) -> str:
+        """What gives a command the settings of this run: the same, or if the user gave others as well, its own file."""
+        others = [word for word in self._command_line if word.startswith("--") and word.split("=")[0] not in NO_SETTING]
+        if not others or not self.trainer.log_dir:
+            return self._config_options()
+        return f"--config {shlex.quote(str(Path(self.trainer.log_dir, CONFIG)))} "
 
 
 def as_list(value: Any) -> list[Any]:

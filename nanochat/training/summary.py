@@ -87,6 +87,7 @@ class Summary(Callback):
         val_bpb: float | None,
         command: str,
         config: str,
+        own: str,
         scores: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """Adds the score on all of the held-out text, if it was taken, and tells the user.
@@ -96,6 +97,7 @@ class Summary(Callback):
             val_bpb: the final score; None if it is the last one of the run.
             command: how the user calls the program.
             config: the ``--config`` options of this run, each with a space after it.
+            own: such options that have all of this run's settings.
             scores: of each task, how many answers were right, and how many questions were asked.
         """
         if not self.facts:
@@ -112,7 +114,7 @@ class Summary(Callback):
             logger.finalize("success")
         self.facts["complete"] = True
         self._write(trainer)
-        say(self._in_words(trainer, command, config, of_all=val_bpb is not None))
+        say(self._in_words(trainer, command, config, own, of_all=val_bpb is not None))
 
     def _collect(self, trainer: Trainer, module: LanguageModel) -> dict[str, Any]:
         data = data_of(trainer)
@@ -162,7 +164,7 @@ class Summary(Callback):
         if trainer.is_global_zero and folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_atomically(Path(folder, SUMMARY), json.dumps(self.facts, indent=2) + "\n")
 
-    def _in_words(self, trainer: Trainer, command: str, config: str, of_all: bool) -> str:
+    def _in_words(self, trainer: Trainer, command: str, config: str, own: str, of_all: bool) -> str:
         facts = self.facts
         rows = {}
         if facts["val_bpb"] is not None:
@@ -186,7 +188,7 @@ class Summary(Callback):
         following = ["", "Next"]
         if isinstance(trainer.logger, RunLogger):
             following.append(f"  tensorboard --logdir {shlex.quote(str(Path(trainer.logger.root_dir).parent))}")
-        following.append(f"  {command} validate {config}--ckpt_path=last")
+        following.append(f"  {command} validate {own}--ckpt_path=last")
         if "tasks" in facts:
             following.append(f"  {command} chat")
         else:

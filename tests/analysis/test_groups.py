@@ -34,10 +34,10 @@ def test_runs_that_differ_by_their_seed_alone_are_a_group(tmp_path: Path) -> Non
 
 
 def test_runs_with_the_same_seed_are_joined_across_the_groups(tmp_path: Path) -> None:
-    def figure(runs: list[tuple[int, int, float]]) -> tuple[str, list[list[float]]]:
+    def figure(runs: list[tuple[int, int, float]], texts: str = "aaaa") -> tuple[str, list[list[float]]]:
         found = []
-        for depth, seed, bpb in runs:
-            summary = {"val_bpb": bpb, "seed": seed}
+        for (depth, seed, bpb), text in zip(runs, texts, strict=True):
+            summary = {"val_bpb": bpb, "seed": seed, "corpus_fingerprint": text}
             folder = write_run(
                 tmp_path, version=len(list(tmp_path.rglob("version_*"))), summary=summary, model__depth=depth
             )
@@ -50,9 +50,11 @@ def test_runs_with_the_same_seed_are_joined_across_the_groups(tmp_path: Path) ->
     reading, lines = figure([(2, 1, 1.5), (3, 1, 1.3), (2, 2, 1.7), (3, 2, 1.6)])
     assert "join runs with the same seed" in reading
     assert lines[:2] == [[1.5, 1.3], [1.7, 1.6]]
-    reading, lines = figure([(4, 1, 1.5), (5, 1, 1.3)])  # one seed: all would be joined, and nothing told
+    reading, lines = figure([(4, 1, 1.5), (5, 1, 1.3)], "aa")  # one seed: all would be joined, and nothing told
     assert "same seed" not in reading
     assert lines == [[1.5], [1.3]]
+    reading, lines = figure([(6, 1, 1.5), (7, 1, 1.3), (6, 2, 1.7), (7, 2, 1.6)], "abab")  # never across texts
+    assert "same seed" not in reading
 
 
 def test_other_text_or_another_device_is_another_group(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -218,6 +219,17 @@ def test_validate_scores_all_of_the_held_out_text(finished: tuple[Path, str], co
     final = json.loads((run / "summary.json").read_text())["val_bpb"]
     assert f"val/bpb {final:.4f} on" in said
     assert not (run.parent / "version_1").exists()  # scoring leaves no run behind
+
+
+def test_the_command_that_is_proposed_at_the_end_scores_this_run_on_its_text(  # type: ignore[no-untyped-def]
+    finished: tuple[Path, str], capsys
+) -> None:
+    run, said = finished
+    proposed = re.search(r" (validate .*)", said)
+    assert proposed is not None, said
+    assert main(shlex.split(proposed[1])) == 0
+    final = json.loads((run / "summary.json").read_text())["val_bpb"]
+    assert f"val/bpb {final:.4f} on" in capsys.readouterr().out
 
 
 def test_validate_on_other_text_uses_the_checkpoints_tokenizer(  # type: ignore[no-untyped-def]

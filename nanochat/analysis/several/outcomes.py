@@ -93,14 +93,15 @@ def scores(groups: Sequence[Group]) -> Figure:
 
 
 def _by_seed(scored: Sequence[Group]) -> list[list[tuple[float, int]]]:
-    """Of each seed that several groups share, its scores with their rows; nothing where there is one seed alone."""
+    """Of each seed that several groups share on the same text, its scores with their rows; nothing of a lone seed."""
     seeds: dict[object, list[tuple[float, int]]] = {}
     for row, group in enumerate(scored):
         for history in group.histories:
-            if history.bpb is not None and (seed := history.run.summary.get("seed")) is not None:
-                seeds.setdefault(seed, []).append((history.bpb, row))
+            summary = history.run.summary
+            if history.bpb is not None and (seed := summary.get("seed")) is not None:
+                seeds.setdefault((summary.get("corpus_fingerprint"), seed), []).append((history.bpb, row))
     shared = [places for places in seeds.values() if len({row for _, row in places}) > 1]
-    return shared if len(seeds) > 1 else []
+    return shared if len(shared) > 1 else []
 
 
 def _draw(scored: Sequence[Group]) -> Picture:
