@@ -215,7 +215,8 @@ def test_requests_decode_together_and_a_full_queue_refuses() -> None:
         slow(server, 0.1)
         body = {"messages": HELLO, "max_tokens": 100, "stream": True}
         with http.stream("POST", "/v1/chat/completions", json={**body, "n": 2}) as both:
-            next(both.iter_bytes())
+            arriving = both.iter_bytes()  # kept: without it the client would leave
+            next(arriving)
             until(lambda: http.get("/health").json()["working"] == 2)
             with http.stream("POST", "/v1/chat/completions", json=body) as third:
                 assert third.status_code == 200
