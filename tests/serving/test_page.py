@@ -275,6 +275,29 @@ def test_a_long_conversation_says_what_it_leaves_out(page: Page, monkeypatch: py
     expect(page.locator(".its .aside")).to_contain_text("The oldest 2 messages were left out")
 
 
+@pytest.mark.parametrize(("turns", "length", "sent"), [(600, 1, 499), (12, 100_000, 5)])
+def test_a_very_long_conversation_goes_on(turns: int, length: int, sent: int, page: Page) -> None:
+    """The server takes a thousand messages and a million bytes: of what is longer the page sends the end."""
+    page.evaluate(
+        """([turns, length]) => {
+            const turn = [{role: "user", content: "q".repeat(length)}, {role: "assistant", content: "a"}];
+            sessionStorage.setItem("nanochat.messages", JSON.stringify(Array(turns).fill(turn).flat()));
+        }""",
+        [turns, length],
+    )
+    page.reload()
+    with page.expect_request(re.compile("chat/completions")) as request:
+        ask(page, "Hello")
+    roles = [message["role"] for message in request.value.post_data_json["messages"]]
+    assert (len(roles), roles[0]) == (sent, "user")
+    expect(page.locator(".stats")).to_be_visible()
+    left_out = page.get_by_text(re.compile(r"The oldest \d+ messages were left out"))
+    number = int(re.findall(r"\d+", left_out.inner_text())[0])
+    assert (
+        2 * turns + 1 - sent < number <= 2 * turns
+    )  # those that were not sent, and those that the model had no room for
+
+
 def test_a_key_is_asked_for_and_remembered(browser: Browser) -> None:
     with running(random_model(), api_key="secret") as server, browser.new_context() as context:
         page = context.new_page()

@@ -4,6 +4,9 @@ import { Refused, ServerGone, stream } from "./api.js";
 import { keepMessages, readMessages } from "./store.js";
 
 const KEEP_EVERY = 400; // milliseconds between two savings while an answer is coming
+// Of a conversation that has become long only the end is sent: the server takes so much, and no model here reads more.
+const MOST_SENT = 500; // messages
+const MOST_CHARACTERS = 200_000;
 
 export class Chat extends EventTarget {
   constructor() {
@@ -13,6 +16,7 @@ export class Chat extends EventTarget {
     this.sampling = {}; // what is sent along
     this.system = "";
     this.running = null; // aborts the answer that is coming
+    this.unsent = 0; // messages that were too long ago to be sent
     this.keptAt = 0;
   }
 
@@ -76,7 +80,7 @@ export class Chat extends EventTarget {
 
   async answer() {
     const body = this.request();
-    const message = { role: "assistant", content: "", pending: true };
+    const message = { role: "assistant", content: "", pending: true, unsent: this.unsent };
     this.messages.push(message);
     const running = new AbortController();
     this.running = running;
@@ -105,7 +109,7 @@ export class Chat extends EventTarget {
   }
 
   take(message, chunk, begun) {
-    if (chunk.dropped_messages) message.dropped = chunk.dropped_messages;
+    if (chunk.dropped_messages) message.dropped = chunk.dropped_messages + message.unsent;
     if (chunk.usage) {
       const seconds = (performance.now() - begun) / 1000;
       message.usage = { tokens: chunk.usage.completion_tokens, seconds };
@@ -125,10 +129,24 @@ export class Chat extends EventTarget {
     const body = { ...this.sampling };
     if (this.model?.chat === false) return { ...body, prompt: this.messages.at(-1).content };
     const said = this.messages.filter((m) => m.role === "user" || m.content || m.parts);
-    const messages = said.map((m) => ({ role: m.role, content: m.parts?.length ? m.parts : m.content }));
+    const sent = end(said);
+    this.unsent = said.length - sent.length;
+    const messages = sent.map((m) => ({ role: m.role, content: m.parts?.length ? m.parts : m.content }));
     if (this.system.trim()) messages.unshift({ role: "system", content: this.system.trim() });
     return { ...body, messages };
   }
+}
+
+// The last messages, from a question on.
+function end(messages) {
+  let begin = messages.length;
+  let characters = 0;
+  while (begin > 0 && messages.length - begin < MOST_SENT && characters < MOST_CHARACTERS) {
+    begin -= 1;
+    characters += messages[begin].content.length;
+  }
+  while (messages[begin].role !== "user") begin += 1;
+  return messages.slice(begin);
 }
 
 // With the calculator's calls among them, the parts of an answer are kept in their order; else its text is enough.
