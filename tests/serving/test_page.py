@@ -300,6 +300,12 @@ def test_a_key_is_asked_for_and_remembered(browser: Browser) -> None:
     with running(random_model(), api_key="secret") as server, browser.new_context() as context:
         page = context.new_page()
         page.goto(server.url)
+        for wrong in ("secrets", "secr\N{HORIZONTAL ELLIPSIS}t"):
+            page.get_by_label("API key").fill(wrong)
+            with page.expect_response(re.compile("/v1/models")) as answer:
+                page.get_by_label("API key").press("Enter")
+            assert answer.value.status == 401
+            expect(page.get_by_role("dialog")).to_be_visible()
         page.get_by_label("API key").fill("secret")
         page.get_by_role("button", name="Done").click()
         expect(page.locator(".starter").first).to_be_visible()

@@ -13,7 +13,9 @@ export class Refused extends Error {
 
 function headers() {
   const key = read("key", "", sessionStorage);
-  return { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
+  // no header takes other signs, and no server here has a key with them: it will ask again
+  const fits = /^[ -~]+$/.test(key);
+  return { "Content-Type": "application/json", ...(fits && { Authorization: `Bearer ${key}` }) };
 }
 
 async function ask(path, options = {}) {
