@@ -154,7 +154,8 @@ class Plan(Callback):
             self.expected_seconds = training + validating + self._seconds_to_score(trainer)
             rows["time"] = f"about {duration(self.expected_seconds)} at {self._pace(trainer, data)}"
         if self._chosen:
-            rows["steps"] = f"as many as fit into {self.minutes:g} minutes here (--trainer.max_steps says it outright)"
+            minutes = f"{self.minutes:g} minute{'s' * (self.minutes != 1)}"
+            rows["steps"] = f"as many as fit into {minutes} here (or give --trainer.max_steps)"
         rows["written to"] = str(trainer.log_dir)
         say(table("Plan", rows))
         say()
