@@ -51,7 +51,8 @@ def make_card(
     tokenizer = _tokenizer(life, program, missing, say)
     written = _samples(life, missing, say) if samples else []
     if not samples:
-        missing.append({"what": "samples", "why": "they were left out", "command": f"{program} report"})
+        again = f"{program} report --name={shlex.quote(str(life.chapters[-1].run.folder))}"  # there may be newer models
+        missing.append({"what": "samples", "why": "they were left out", "command": again})
     sums, lacking = totals(stages)
     return {
         "format": FORMAT,

@@ -59,7 +59,8 @@ def missing_ends(stages: list[Stage], program: str) -> Iterator[Missing]:
         where = f"at step {steps:,}" if steps is not None else "before its first lines"
         if stage["state"] == "training":
             why = f"it seems to be training still, {where}: it was written to within the last minutes"
-            yield {"what": f"{stage['label']}, its end", "why": why, "command": f"{program} report"}
+            again = f"{program} report --name={shlex.quote(stage['folder'])}"
+            yield {"what": f"{stage['label']}, its end", "why": why, "command": again}
             continue
         damage = next((problem for problem in stage["problems"] if problem.startswith(SUMMARY)), None)
         why = damage or f"the run was interrupted {where}"

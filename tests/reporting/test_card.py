@@ -137,6 +137,14 @@ def test_damage_is_told_with_its_file(tmp_path: Path) -> None:
     assert "- BASE: summary.json cannot be read: it is damaged" in as_markdown(card)
 
 
+def test_a_report_that_is_to_be_written_again_is_of_the_same_model(tmp_path: Path) -> None:
+    mine = write_run(tmp_path, "tiny", 0, 1000, {})
+    write_run(tmp_path, "small", 0, 2000, {})
+    assert commands(card_of(tmp_path, "tiny"))["samples"] == f"python cli.py report --name={mine}"
+    (mine / "metrics.csv").write_text("step,tokens,seconds\n19,800,3.5\n")  # just now
+    assert commands(card_of(tmp_path, "tiny"))["BASE, its end"] == f"python cli.py report --name={mine}"
+
+
 def test_strange_settings_become_plain_values(tmp_path: Path) -> None:
     folder = write_run(tmp_path, "tiny", 0, 1000, {})
     (folder / "config.yaml").write_text("a: .inf\nb: 2026-01-01\nc: &c [*c]\nd: {1: x|y}\ntrainer: {max_epochs: -1}\n")
