@@ -170,6 +170,8 @@ def read_conversation(path: Path) -> list[Said]:
         ValueError: if it holds no conversation, in one line that names it.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading might never end
+            raise ValueError("it is a device or a pipe")
         content = json.loads(path.read_text(encoding="utf-8"))
         messages = content.get("messages") if isinstance(content, dict) else None
         if messages is None:

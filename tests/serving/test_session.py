@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,17 @@ def test_files_that_cannot_be_are_said_in_a_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             run_command(session, line)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
+@pytest.mark.timeout(30)
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    session = new_session()
+    ask(session, "hello")
+    os.mkfifo(tmp_path / "pipe")
+    for command in ("load", "save"):
+        with pytest.raises(ValueError, match="is no conversation"):
+            run_command(session, f"/{command} {tmp_path / 'pipe'}")
 
 
 def test_the_temperature_and_the_system_message_can_be_set() -> None:
