@@ -16,7 +16,7 @@ from nanochat.options import at_least
 from nanochat.tasks.task import Task
 from nanochat.tokenizer import render_prompt
 
-DEFAULT_TASKS = {"arithmetic": 50.0, "spelling": 50.0}
+DEFAULT_TASKS = {"arithmetic": 40.0, "spelling": 40.0, "functions": 20.0}
 LOOKED_AT = 256  # questions by which the longest one is estimated
 
 
@@ -26,7 +26,7 @@ class QuestionsDataModule(ChatDataModule):
     Args:
         tasks: what is asked about, each with its weight, which is its share of the questions: arithmetic, spelling,
             functions, documentation and identity are made on this machine; gsm8k, mmlu, arc-easy and arc-challenge
-            come from the Hugging Face hub or from a folder. null takes arithmetic and spelling.
+            come from the Hugging Face hub or from a folder. null takes arithmetic, spelling and functions.
         folder: with files of those from the hub, such as gsm8k/train.jsonl and gsm8k/test.jsonl; null fetches them.
         questions_per_step: questions that one step of the optimizer learns from, over all devices.
         samples: answers to each question, which are compared with each other.
