@@ -21,8 +21,8 @@ from nanochat.training.throughput import Throughput
 from nanochat.training.timing import time_step
 
 AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoints, takes so much of a timed one's time
-ENDING_SECONDS = 2.5  # after the last step, besides the scores: the checkpoint, the samples, what Python clears away
-TOKENS_PER_ANSWER = 100  # to answer a held-out question takes about as long as to score so many tokens
+ENDING_SECONDS = 4.0  # after the last step, besides the scores: the checkpoint, the samples, what Python clears away
+TOKENS_PER_ANSWER = 150  # to answer a held-out question takes about as long as to score so many tokens
 VALIDATING = 0.04  # of the time given may be spent in validations on the way; but one there is always
 SCORING = 0.1  # of the time given is kept for the scores at the end; where they take more, so does the run
 LEAST_STEPS = 10  # of a run that a clock ends
