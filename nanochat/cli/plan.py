@@ -73,8 +73,7 @@ def plan(
     points += own
     law = fit_law([p.size for p in points], [p.score for p in points])
     precision, compiled = default_precision(chosen), compiling.pays(chosen, minutes)
-    known = text.fingerprint == known_text
-    planner = Planner(minutes, law, points, size, known, chosen, precision, compiled, tell)
+    planner = Planner(minutes, law, points, size, chosen, precision, compiled, tell)
     proposals = planner.search(ON_CPU if chosen == "cpu" else ON_GPU)
     best = proposals[0]
     say(f"\n{table(proposals[:SHOWN])}\n")
@@ -82,7 +81,7 @@ def plan(
     beyond = max(0.0, best.final_seconds - SCORING * 60 * minutes)
     final = duration(best.final_seconds)
     tell(f"It takes {duration(60 * minutes + beyond)}, {final} of them for the score on all held-out text.")
-    for line in sureness(best, planner, len(own)):
+    for line in sureness(best, planner, len(own), text.fingerprint == known_text):
         tell(line)
     if write is None:
         say(f"\nTo train it:\n  {program_name()} plan --minutes={minutes:g} --write=configs/mine.yaml")
@@ -134,27 +133,23 @@ def in_words(best: Proposal, planner: Planner) -> str:
     )
 
 
-def sureness(best: Proposal, planner: Planner, own: int) -> list[str]:
+def sureness(best: Proposal, planner: Planner, own: int, same_text: bool) -> list[str]:
     """What the forecast of the score rests on."""
     law, score = planner.law, best.score
     a, b, _, _ = law.shape
     floor, by_size, by_text = law.factors
     law_text = f"{floor:.2f} + {by_size:.2g} / N^{a:.2g} + {by_text:.2g} / T^{b:.2g}"
-    meaning = "N million parameters in the blocks, T megabytes of text"
-    if law.familiar and planner.known_text:
-        law_text = f"(1 - {law.familiar:.2g} s) ({law_text})"
-        meaning += ", s the share of the whole text that is read"
     yours = f", {own} of them your own" if own else ""
     lines = [
         f"val/bpb is forecast to be {score.value:.3f}, in nine of ten cases {score.low:.3f} to {score.high:.3f}: by "
-        f"{law_text} ({meaning}), fitted to {law.count} finished runs{yours}. "
-        f"It misses a run that it does not know by {law.error:.1%}.",
+        f"{law_text} (N million parameters in the blocks, T megabytes of text), fitted to {law.count} finished "
+        f"runs{yours}. It misses a run that it does not know by {law.error:.1%}.",
     ]
     if planner.busy:
         lines.append("Something else was using this machine: the speeds are those of its quiet moments.")
     if best.guessed:
         lines.append("That is far beyond the measured runs, so it is a guess: the true score may lie outside.")
-    if not planner.known_text:
+    if not same_text:
         lines.append("These learned from other text than yours: your scores differ, the order of the sizes hardly.")
     return lines
 

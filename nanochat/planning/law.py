@@ -16,7 +16,6 @@ SIZE_EXPONENTS = np.geomspace(0.08, 0.8, 9)
 TEXT_EXPONENTS = np.geomspace(0.1, 0.7, 14)
 VOCABULARY_EXPONENTS = np.linspace(-0.4, 0.8, 9)
 CRITICAL_STEPS = np.geomspace(1024, 65536, 5)  # tokens
-FAMILIAR = np.linspace(0, 0.4, 9)  # how much lower a score is once all of the text has been read
 # Hoffmann et al.'s exponents of parameters and of tokens: where the points leave it open, these are taken.
 PUBLISHED_SIZE, PUBLISHED_TEXT = 0.34, 0.28
 PULL = 1e-4  # of these, in squares of relative errors for each factor of e between an exponent and the published one
@@ -34,14 +33,12 @@ class Size(NamedTuple):
         text_bytes: of text that the run learns from, repeated text counted as :func:`worth` says.
         vocab_size: tokens in the vocabulary.
         tokens_per_step: tokens that a step learns from.
-        share: of the different texts that there are, the run reads so much, from 0 to 1.
     """
 
     parameters: float
     text_bytes: float
     vocab_size: int
     tokens_per_step: int
-    share: float = 0.0
 
 
 class Forecast(NamedTuple):
@@ -54,19 +51,15 @@ class Forecast(NamedTuple):
 
 @dataclass(frozen=True)
 class Law:
-    """``L = (1 - F s) (E + A / N^a + B / T^b)``, in bits per byte.
+    """``L = E + A / N^a + B / T^b`` (Hoffmann et al., arXiv 2203.15556, equation 10), in bits per byte.
 
-    But for F it is that of Hoffmann et al. (arXiv 2203.15556, equation 10). N is the number of parameters in the
-    blocks. T is the text in megabytes, as far as it counts: ``bytes (vocabulary / 512)^g / (1 + step / S)``: what
-    longer tokens are worth at equal text, and how much text a larger step wastes (McCandlish et al., arXiv
-    1812.06162, section 2.2: examples needed grow by 1 + B / B_crit). F is for text that repeats itself in other
-    words, as documentation does: the larger the share s of it that has been read, the more of what is held out is
-    known already. Without it, the law that fits short runs misses long ones by a fifth.
+    N is the number of parameters in the blocks. T is the text in megabytes, as far as it counts:
+    ``bytes (vocabulary / 512)^g / (1 + step / S)``: what longer tokens are worth at equal text, and how much text a
+    larger step wastes (McCandlish et al., arXiv 1812.06162, section 2.2: examples needed grow by 1 + B / B_crit).
 
     Attributes:
         shape: a, b, g, S.
         factors: E, A, B, none below 0.
-        familiar: F.
         draws: shapes and factors fitted to resampled points, one a row: how sure the law is.
         error: root mean square of the relative errors at points that were left out of the fit.
         count: points that it was fitted to.
@@ -76,7 +69,6 @@ class Law:
 
     shape: tuple[float, float, float, float]
     factors: tuple[float, float, float]
-    familiar: float
     draws: list[tuple[tuple[float, float, float, float], tuple[float, float, float]]]
     error: float
     count: int
@@ -84,17 +76,12 @@ class Law:
     most_parameters: float
 
     def __call__(self, size: Size) -> float:
-        return self._score(size, self.shape, self.factors)
-
-    def _score(
-        self, size: Size, shape: tuple[float, float, float, float], factors: tuple[float, float, float]
-    ) -> float:
-        return float((_terms([size], shape) @ np.array(factors))[0]) * (1 - self.familiar * size.share)
+        return float(_scores([size], self.shape, self.factors)[0])
 
     def forecast(self, size: Size, seed: int = 0) -> Forecast:
         """The score, and between what it lies in nine of ten cases: by the fits to resampled points and their error."""
         noise = np.random.default_rng(seed).normal(0, self.error, len(self.draws))
-        drawn = [self._score(size, *draw) * (1 + e) for draw, e in zip(self.draws, noise, strict=True)]
+        drawn = [float(_scores([size], *draw)[0]) * (1 + e) for draw, e in zip(self.draws, noise, strict=True)]
         low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
         value = self(size)
         return Forecast(value, min(float(low), value), max(float(high), value))
@@ -123,18 +110,15 @@ def fit_law(sizes: Sequence[Size], scores: Sequence[float], seed: int = 0) -> La
     """Fits the law by least squares of relative errors.
 
     For given exponents it is linear in E, A and B: so these follow for each point of a grid of exponents, of which the
-    best is taken. F is chosen beside them, once. The draws are fits to points with their errors dealt out anew (Efron's
-    bootstrap of residuals).
+    best is taken. The draws are fits to points with their errors dealt out anew (Efron's bootstrap of residuals).
 
     Raises:
         ValueError: if there are too few points.
     """
     if len(sizes) < LEAST_POINTS:
         raise ValueError(f"a law of scaling needs at least {LEAST_POINTS} measured runs, and there are {len(sizes)}")
+    measured = np.asarray(scores, dtype=float)
     grid = _Grid(sizes)
-    shares = np.array([size.share for size in sizes])
-    familiar = min(FAMILIAR, key=lambda f: grid.misfit(scores / (1 - f * shares)))
-    measured = scores / (1 - familiar * shares)  # what the rest of the law is to say
     shape, factors, fitted = grid.fit(measured)
     errors = grid.left_out_errors(measured)
     random = np.random.default_rng(seed)
@@ -145,7 +129,6 @@ def fit_law(sizes: Sequence[Size], scores: Sequence[float], seed: int = 0) -> La
     return Law(
         shape,
         factors,
-        float(familiar),
         draws,
         float(np.sqrt((errors**2).mean())),
         len(sizes),
@@ -166,6 +149,13 @@ def _terms(sizes: Sequence[Size], shape: tuple[float, float, float, float]) -> A
     a, b, gain, critical = shape
     parameters = np.array([s.parameters / 1e6 for s in sizes])
     return np.stack([np.ones(len(sizes)), parameters**-a, _text(sizes, gain, critical) ** -b], 1)
+
+
+def _scores(
+    sizes: Sequence[Size], shape: tuple[float, float, float, float], factors: tuple[float, float, float]
+) -> Array:
+    scores: Array = _terms(sizes, shape) @ np.array(factors)
+    return scores
 
 
 class _Grid:
@@ -193,10 +183,6 @@ class _Grid:
         fitted: Array = self.terms[best] @ factors[best]
         e, a, b = factors[best].tolist()
         return self.shapes[best], (e, a, b), fitted
-
-    def misfit(self, scores: Array) -> float:
-        """The mean square of the relative errors of the best fit, and what its exponents cost."""
-        return float((_least_squares(self.terms, scores, None)[1] + self.pull).min())
 
     def left_out_errors(self, scores: Array) -> Array:
         """Relative errors, each of a fit to the other points."""

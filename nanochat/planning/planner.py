@@ -11,8 +11,8 @@ import psutil
 import torch
 
 from nanochat.planning.candidates import Candidate, Field
-from nanochat.planning.law import Forecast, Law
-from nanochat.planning.points import Point, bytes_per_token, size_of
+from nanochat.planning.law import Forecast, Law, Size, worth
+from nanochat.planning.points import Point, bytes_per_token
 from nanochat.planning.timing import Timing, between, time_candidate
 from nanochat.training.hardware import available_memory
 from nanochat.training.plan import AROUND_A_STEP, ENDING_SECONDS, LEAST_STEPS, SCORING, VALIDATING
@@ -70,7 +70,6 @@ class Planner:
         law: by which scores are forecast.
         points: measured runs, which know how many bytes a token stands for.
         unique_bytes: of different text to train on.
-        known_text: whether it is the text of the measured runs.
         accelerator: "cpu", "cuda" or "mps".
         precision: as the Trainer takes it.
         compiled: whether the run will be compiled.
@@ -82,7 +81,6 @@ class Planner:
     law: Law
     points: list[Point]
     unique_bytes: float
-    known_text: bool
     accelerator: str
     precision: str
     compiled: bool
@@ -193,10 +191,6 @@ class Planner:
         steps = int((seconds - validations * one) / (timing.step_seconds * AROUND_A_STEP))
         if steps < LEAST_STEPS:
             return None
-        seen = steps * candidate.tokens_per_step * per_token
-        size = size_of(
-            candidate.block_parameters, seen, candidate.vocab_size, candidate.tokens_per_step, self.unique_bytes
-        )
-        if not self.known_text:
-            size = size._replace(share=0.0)  # how much of another text is familiar nobody knows
+        text = worth(steps * candidate.tokens_per_step * per_token, self.unique_bytes)
+        size = Size(candidate.block_parameters, text, candidate.vocab_size, candidate.tokens_per_step)
         return Proposal(candidate, timing, steps, self.law.forecast(size), final, self.law.beyond(size))

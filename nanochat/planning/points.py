@@ -64,7 +64,7 @@ def size_of(
     parameters: float, seen: float, vocab_size: int, tokens_per_step: int, unique: float = UNIQUE_BYTES
 ) -> Size:
     """What a score depends on, of a run that reads so many bytes of a text of so many different ones."""
-    return Size(parameters, worth(seen, unique), vocab_size, tokens_per_step, min(1.0, seen / unique))
+    return Size(parameters, worth(seen, unique), vocab_size, tokens_per_step)
 
 
 def own_points(root: str | Path, corpus: str) -> list[Point]:
@@ -113,7 +113,7 @@ def bytes_per_token(points: Iterable[Point], vocab_size: int) -> float:
     """How many bytes a token stands for, by what was measured; between vocabularies along a line in their logarithm."""
     found: dict[int, list[float]] = defaultdict(list)
     for point in points:
-        if point.size.share < 1:  # else text that was read again counts less
+        if point.size.text_bytes < UNIQUE_BYTES:  # else text that was read again counts less
             found[point.size.vocab_size].append(point.size.text_bytes / point.tokens)
     known = sorted(found)
     values = [sum(found[v]) / len(found[v]) for v in known]

@@ -43,18 +43,6 @@ def test_a_law_is_found_again() -> None:
     assert law.beyond(Size(60e6, 6e6, 1024, 512))
 
 
-def test_text_that_repeats_itself_is_known_the_sooner_the_more_of_it_has_been_read() -> None:
-    def read(size: Size) -> Size:
-        return size._replace(share=size.text_bytes / 5e6)
-
-    sizes = [read(size) for size in SIZES]
-    law = fit_law(sizes, [(1 - 0.25 * size.share) * truth(size) for size in sizes])
-    assert law.familiar == pytest.approx(0.25)
-    unseen = read(Size(6e6, 5e6, 1024, 512))
-    assert law(unseen) == pytest.approx(0.75 * truth(unseen), rel=0.01)
-    assert law.forecast(unseen).high < 0.8 * truth(unseen)
-
-
 def test_noisy_points_make_wide_intervals_that_hold_the_truth() -> None:
     inside, widths = 0, []
     for seed in range(6):

@@ -26,14 +26,7 @@ def made_up(candidate: Candidate, accelerator: str, precision: str, compiled: bo
 
 
 def planner(minutes: float, **options: object) -> Planner:
-    defaults = {
-        "law": LAW,
-        "points": POINTS,
-        "unique_bytes": 21e6,
-        "known_text": True,
-        "accelerator": "cpu",
-        "precision": "32-true",
-    }
+    defaults = {"law": LAW, "points": POINTS, "unique_bytes": 21e6, "accelerator": "cpu", "precision": "32-true"}
     made = Planner(minutes, **{**defaults, "compiled": False, "say": print, "time_it": made_up, **options})  # type: ignore[arg-type]
     made.startup = 8.0
     return made
