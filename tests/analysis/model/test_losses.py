@@ -107,7 +107,7 @@ def test_what_the_user_said_is_grey() -> None:
     figure = passage.figure(subject)
     assert "What is grey is given" in figure.reading
     assert figure.html is not None
-    assert figure.html.count("color:var(--muted)") == 50 + 1 + 1  # these, the first token, and the scale
+    assert figure.html.count("color:var(--muted)") == 50 + 1  # these and the first token
 
 
 def test_the_passage_is_of_middling_difficulty_and_length() -> None:
