@@ -21,7 +21,8 @@ from nanochat.training.throughput import Throughput
 from nanochat.training.timing import time_step
 
 AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoints, takes so much of a timed one's time
-ENDING_SECONDS = 4.0  # after the last step, besides the scores: the checkpoint, the samples, what Python clears away
+ENDING_SECONDS = 2.5  # after the last step, besides the scores: the checkpoint, the samples, what Python clears away
+AROUND_A_SCORE = 1.25  # real scores, of rows of all lengths, take so much of a timed one's time
 TOKENS_PER_ANSWER = 150  # to answer a held-out question takes about as long as to score so many tokens
 VALIDATING = 0.04  # of the time given may be spent in validations on the way; but one there is always
 SCORING = 0.1  # of the time given is kept for the scores at the end; where they take more, so does the run
@@ -89,7 +90,7 @@ class Plan(Callback):
         tokens = data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
         if scores is not None and isinstance(data, ChatDataModule):
             tokens += TOKENS_PER_ANSWER * scores.count(data)
-        return tokens * self._token_seconds
+        return tokens * self._token_seconds * AROUND_A_SCORE
 
     def _seconds_to_validate(self, data: RowsDataModule) -> float:
         """That each validation during the run takes."""

@@ -9,7 +9,7 @@ import pytest
 
 from nanochat.data.chat import ChatDataModule
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import TOKENS_PER_ANSWER, Plan
+from nanochat.training.plan import AROUND_A_SCORE, TOKENS_PER_ANSWER, Plan
 from nanochat.training.scores import Scores
 from nanochat.training.timing import time_step
 from tests.cli.tools import tiny_options, train
@@ -27,10 +27,10 @@ def test_a_short_run_has_fewer_validations(minutes: float, expected: int) -> Non
 
 
 class HeldOut(ChatDataModule):
-    """50,000 held-out tokens, and questions of three tasks, two of which have a score."""
+    """40,000 held-out tokens, and questions of three tasks, two of which have a score."""
 
     val_predictions = 0
-    held_out: Any = SimpleNamespace(predictions=50_000)
+    held_out: Any = SimpleNamespace(predictions=40_000)
     mixture: Any = SimpleNamespace(
         shares=[
             SimpleNamespace(scored=True, held_out_count=1000),
@@ -47,8 +47,8 @@ class HeldOut(ChatDataModule):
     ("validate_all", "items", "expected"),
     [
         (False, 0, 0.0),
-        (True, 0, 5.0),
-        (True, 10, 5.0 + TOKENS_PER_ANSWER * (10 + 5) * 1e-4),
+        (True, 0, 4.0 * AROUND_A_SCORE),
+        (True, 10, (4.0 + TOKENS_PER_ANSWER * (10 + 5) * 1e-4) * AROUND_A_SCORE),
         (True, 10_000, 6.0),  # never more than a tenth of the time
     ],
 )
