@@ -54,7 +54,7 @@ def plan(
     from nanochat.training import compiling
     from nanochat.training.console import duration, say
     from nanochat.training.hardware import default_accelerator, default_precision
-    from nanochat.training.plan import SCORING
+    from nanochat.training.plan import kept_for_scores
 
     chosen = default_accelerator() if accelerator == "auto" else accelerator
     check_gpu(f"--accelerator={accelerator}", chosen)
@@ -78,7 +78,7 @@ def plan(
     best = proposals[0]
     say(f"\n{table(proposals[:SHOWN])}\n")
     tell(f"The choice is the first: {in_words(best, planner)}")
-    beyond = max(0.0, best.final_seconds - SCORING * 60 * minutes)
+    beyond = best.final_seconds - kept_for_scores(best.final_seconds, minutes)
     final = duration(best.final_seconds)
     tell(f"It takes {duration(60 * minutes + beyond)}, {final} of them for the score on all held-out text.")
     for line in sureness(best, planner, len(own), text.fingerprint == known_text):

@@ -11,11 +11,11 @@ import psutil
 import torch
 
 from nanochat.planning.candidates import Candidate, Field
-from nanochat.planning.law import Forecast, Law, Size, worth
-from nanochat.planning.points import Point, bytes_per_token
+from nanochat.planning.law import Forecast, Law
+from nanochat.planning.points import Point, bytes_per_token, size_of
 from nanochat.planning.timing import Timing, between, time_candidate
 from nanochat.training.hardware import available_memory
-from nanochat.training.plan import AROUND_A_STEP, ENDING_SECONDS, LEAST_STEPS, SCORING, VALIDATING
+from nanochat.training.plan import AROUND_A_STEP, ENDING_SECONDS, LEAST_STEPS, VALIDATING, kept_for_scores
 
 HELD_OUT = 0.05  # of a corpus, about
 VAL_TOKENS, VALIDATIONS = 8192, 4  # on the way, as tiny has them
@@ -184,13 +184,13 @@ class Planner:
         per_token = bytes_per_token(self.points, candidate.vocab_size)
         known = self.unique_bytes if math.isfinite(self.unique_bytes) else 0.0  # a stream says what is held out of it
         final = known / (1 - HELD_OUT) * HELD_OUT / per_token * timing.token_seconds
-        ending = ENDING_SECONDS + min(final, SCORING * 60 * self.minutes)
+        ending = ENDING_SECONDS + kept_for_scores(final, self.minutes)
         seconds = 60 * self.minutes - self.startup - ending - (READING_COMPILED if self.compiled else 0)
         one = VAL_TOKENS * timing.token_seconds
         validations = max(1, min(VALIDATIONS, int(VALIDATING * 60 * self.minutes / one)))
         steps = int((seconds - validations * one) / (timing.step_seconds * AROUND_A_STEP))
         if steps < LEAST_STEPS:
             return None
-        text = worth(steps * candidate.tokens_per_step * per_token, self.unique_bytes)
-        size = Size(candidate.block_parameters, text, candidate.vocab_size, candidate.tokens_per_step)
+        seen, step = steps * candidate.tokens_per_step * per_token, candidate.tokens_per_step
+        size = size_of(candidate.block_parameters, seen, candidate.vocab_size, step, self.unique_bytes)
         return Proposal(candidate, timing, steps, self.law.forecast(size), final, self.law.beyond(size))

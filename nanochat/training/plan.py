@@ -80,7 +80,7 @@ class Plan(Callback):
         data = data_of(trainer)
         scoring = validations * self._seconds_to_validate(data) if trainer.enable_validation else 0.0
         elapsed = time.time() - psutil.Process().create_time()
-        ending = ENDING_SECONDS + min(self._seconds_to_score(trainer), SCORING * 60 * self.minutes)
+        ending = ENDING_SECONDS + kept_for_scores(self._seconds_to_score(trainer), self.minutes)
         left = 60 * self.minutes - elapsed - scoring - ending
         return int(trainer.strategy.broadcast(int(left / step_seconds)))
 
@@ -201,3 +201,8 @@ class Plan(Callback):
             if data.all_tokens is not None:
                 rows["compute"] += f", {tokens / data.all_tokens:.2g} times through the text"
         return rows
+
+
+def kept_for_scores(seconds: float, minutes: float) -> float:
+    """Seconds of a run's time that no step may take, if the scores at its end take so many."""
+    return min(seconds, SCORING * 60 * minutes)
