@@ -106,7 +106,8 @@ def _machine(accelerator: str) -> str:
 
 def table(proposals: Sequence[Proposal]) -> str:
     """The proposals, a line each, in 80 columns."""
-    from nanochat.training.console import count, grid, size
+    from nanochat.grid import grid
+    from nanochat.training.console import count, size
 
     head = ["depth", "width", "vocab", "step", "params", "steps", "tokens", "memory", "val/bpb", "(90 %)"]
     rows = [

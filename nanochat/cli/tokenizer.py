@@ -73,8 +73,8 @@ def evaluate(
         root: The folder that lightning_logs is in.
         text: A text file of your own to measure on as well.
     """
+    from nanochat.grid import grid
     from nanochat.tokenizer.compression import TEXTS, bytes_per_token, others
-    from nanochat.training.console import grid
 
     texts = dict(TEXTS)
     if text is not None:

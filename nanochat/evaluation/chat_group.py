@@ -23,7 +23,8 @@ from nanochat.evaluation.groups import Asked, Report
 from nanochat.evaluation.letters import Letters
 from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.sandbox.run import require
-from nanochat.evaluation.table import columns, percents, wrapped
+from nanochat.evaluation.table import percents, wrapped
+from nanochat.grid import grid
 from nanochat.inference.engine import Engine
 from nanochat.options import at_least
 from nanochat.tasks.task import Task
@@ -200,7 +201,7 @@ def as_facts(score: ChatScore) -> dict[str, object]:
 
 def as_table(score: ChatScore) -> str:
     """The tasks, a line each, and the figure."""
-    lines = columns([HEADER, *(_row(result) for result in score.results)])
+    lines = [grid([HEADER, *(_row(result) for result in score.results)], right=range(1, len(HEADER)))]
     for result in score.results:
         if result.samples > 1:
             shown = ", ".join(f"pass@{k} {result.pass_at(k):.1%}" for k in SHOWN_K if k <= result.samples)

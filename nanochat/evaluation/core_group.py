@@ -17,7 +17,8 @@ from nanochat.evaluation.groups import Asked, Report
 from nanochat.evaluation.published import find_bundle
 from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.scoring import Judge
-from nanochat.evaluation.table import columns, percents, wrapped
+from nanochat.evaluation.table import percents, wrapped
+from nanochat.grid import grid
 from nanochat.options import at_least
 
 HEADER = ("task", "score", "chance", "centred", "95% CI", "items")
@@ -123,7 +124,7 @@ def as_table(score: CoreScore, bundle: Bundle | None = None) -> str:
         for task in score.tasks
     ]
     low, high = score.interval
-    lines = [*columns([HEADER, *rows]), ""]
+    lines = [grid([HEADER, *rows], right=range(1, len(HEADER))), ""]
     lines += wrapped(f"{score.label}: {score.value:.4f} (95% interval {low:.4f} to {high:.4f})")
     if score.missing:
         where = "" if bundle is None or any(n not in bundle.missing for n in score.missing) else f" in {bundle.folder}"

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nanochat.cache import cache_root, file_sizes
+from nanochat.grid import grid
 from nanochat.housekeeping.removal import remove_folder
-from nanochat.training.console import grid, size
+from nanochat.training.console import size
 
 CACHES = {  # below the cache's folder: nothing else there is ever removed
     "tokens": "texts as tokens",

@@ -10,8 +10,9 @@ from typing import Any
 
 import psutil
 
+from nanochat.grid import grid
 from nanochat.runs import EVENTS, SUMMARY, Run
-from nanochat.training.console import clock, count, grid, size
+from nanochat.training.console import clock, count, size
 
 WIDTH_PER_DEPTH = 64  # of a model whose width is not given
 AFTER_SECONDS = 2.0  # the summary is written last: what is newer by this was written by another process

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import jinja2
 
+from nanochat.grid import grid
 from nanochat.reporting import score_tables, tables
 from nanochat.reporting.published import ABOUT, MODEL
 from nanochat.reporting.schema import Card
 from nanochat.reporting.tables import DASH, Table
 from nanochat.reporting.writing import MAX_TOKENS
-from nanochat.training.console import grid, size
+from nanochat.training.console import size
 
 TEMPLATE = "report.md.jinja"
 # what Markdown would take for more than it is; _ only where it could begin or end anything

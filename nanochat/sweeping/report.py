@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nanochat.grid import grid
 from nanochat.sweeping.noise import Result, lead, results
 from nanochat.sweeping.space import in_words, short_names
 from nanochat.sweeping.trials import DONE, FAILED, Trial
-from nanochat.training.console import clock, grid
+from nanochat.training.console import clock
 
 WIDTH = 80  # columns, where the terminal does not say
 
