@@ -124,7 +124,8 @@ def test_a_prompt_is_not_read_for_nobody(engine: Engine) -> None:
     assert engine.active == []
 
 
-def test_a_text_that_has_ended_holds_no_keys_and_values(engine: Engine) -> None:
+def test_a_text_that_has_ended_holds_no_keys_and_values(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, *[7] * 100)  # left to chance, one text in twenty would end by itself
     (kept,) = engine.start([1], WARM, 20)
     ended = engine.start([1, 2], WARM, 5, count=2)
     cancelled = engine.start([1], WARM, count=2)
