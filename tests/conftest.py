@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# an example that takes long on a busy machine is no failure; pytest's timeout catches what hangs
-settings.register_profile("suite", deadline=None)
+# An example that takes long on a busy machine is no failure; pytest's timeout catches what hangs. And the examples are
+# the same each time, or else a rare one would fail the suite for somebody who has changed something else.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 settings.load_profile("suite")
 
 WORDS = "the a model reads text and learns to guess what comes next in a row of tokens one after other".split()
@@ -29,6 +34,16 @@ def signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test leaves to chance comes out the same each time, whichever tests there were before it."""
+    random.seed(0)
+    if (torch := sys.modules.get("torch")) is not None:  # who imports it later finds it seeded
+        torch.manual_seed(0)
+    if (engine := sys.modules.get("nanochat.inference.engine")) is not None:  # texts that are given no seed
+        monkeypatch.setattr(engine, "secrets", SimpleNamespace(randbits=random.Random(0).getrandbits))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,7 +30,7 @@ def server() -> Iterator[Running]:
 
 @pytest.fixture
 def http(server: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url) as client:
         yield client
 
 
@@ -200,7 +200,7 @@ def test_a_base_model_completes_but_does_not_chat() -> None:
 
 
 def slow(server: Running, seconds: float) -> None:
-    """Makes each step take so long, so that there is time to watch."""
+    """Makes each step take so long, so that there is time to watch: texts of minutes are told from ended ones."""
     step = server.model.engine.step
 
     def slow_step() -> Any:
@@ -211,9 +211,9 @@ def slow(server: Running, seconds: float) -> None:
 
 
 def test_requests_decode_together_and_a_full_queue_refuses() -> None:
-    with running(at_once=2, waiting=1) as server, httpx.Client(base_url=server.url, timeout=30) as http:
+    with running(random_model(context=4096), at_once=2, waiting=1) as server, httpx.Client(base_url=server.url) as http:
         slow(server, 0.1)
-        body = {"messages": HELLO, "max_tokens": 100, "stream": True}
+        body = {"messages": HELLO, "max_tokens": 3000, "stream": True}
         with http.stream("POST", "/v1/chat/completions", json={**body, "n": 2}) as both:
             arriving = both.iter_bytes()  # kept: without it the client would leave
             next(arriving)
@@ -226,27 +226,27 @@ def test_requests_decode_together_and_a_full_queue_refuses() -> None:
                 assert fourth.json()["error"]["code"] == "queue_full"
                 assert fourth.headers["retry-after"] == "1"
         # both went away, so there is room again, long before they would have ended
-        until(lambda: http.get("/health").json() == {"status": "ok", "working": 0, "waiting": 0}, 3)
+        until(lambda: http.get("/health").json() == {"status": "ok", "working": 0, "waiting": 0})
         assert len(server.model.engine.active) == 0
         assert http.post("/v1/chat/completions", json={**body, "max_tokens": 2}).status_code == 200
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_frees_its_place_at_once(stream: bool) -> None:
-    with running(at_once=1) as server:
-        slow(server, 0.02)
-        body = json.dumps({"messages": HELLO, "max_tokens": 200, "stream": stream}).encode()
+    with running(random_model(context=4096), at_once=1) as server:
+        slow(server, 0.1)
+        body = json.dumps({"messages": HELLO, "max_tokens": 3000, "stream": stream}).encode()
         with socket.create_connection(("127.0.0.1", server.port)) as leaving:
             head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
             leaving.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
             until(lambda: server.worker.load[0] == 1)
-        until(lambda: server.worker.load[0] == 0, 0.5)
+        until(lambda: server.worker.load[0] == 0)  # long before it would have ended
         assert server.model.engine.active == []
 
 
 def test_a_slow_reader_does_not_hold_up_the_others() -> None:
     model = random_model(context=8192, width=16)
-    with running(model, at_once=2) as server, httpx.Client(base_url=server.url, timeout=60) as http:
+    with running(model, at_once=2) as server, httpx.Client(base_url=server.url) as http:
         body = json.dumps({"prompt": "a", "n": 1, "max_tokens": 8000, "stream": True}).encode()
         with socket.socket() as lazy:
             lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
@@ -256,7 +256,7 @@ def test_a_slow_reader_does_not_hold_up_the_others() -> None:
             until(lambda: server.worker.load[0] == 1)
             for _ in range(5):
                 assert http.post("/v1/completions", json={"prompt": "b", "max_tokens": 20}).status_code == 200
-            until(lambda: server.worker.load[0] == 0, 60)  # the lazy one's text is written to its end all the same
+            until(lambda: server.worker.load[0] == 0, 200)  # the lazy one's text is written to its end all the same
 
 
 def test_if_the_engine_fails_the_client_hears_no_insides_and_the_next_one_is_served() -> None:
@@ -280,17 +280,19 @@ def test_no_temperature_is_too_cold(coldest: float, http: httpx.Client) -> None:
     assert answers[0]["choices"] == answers[1]["choices"]
 
 
-def test_stopping_ends_what_is_being_written_and_says_so() -> None:
-    with running() as server, httpx.Client(base_url=server.url) as http:
-        slow(server, 0.05)
-        with http.stream("POST", "/v1/completions", json={"prompt": "a", "stream": True}) as answer:
+def test_stopping_ends_what_is_being_written_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.serving.server.GRACE", 60)  # nobody is cut off, however busy this machine is
+    with running(random_model(context=4096)) as server, httpx.Client(base_url=server.url) as http:
+        slow(server, 0.1)
+        body = {"prompt": "a", "max_tokens": 3000, "stream": True}
+        with http.stream("POST", "/v1/completions", json=body) as answer:
             lines = answer.iter_lines()
             next(lines)
             server.server.should_exit = True
             begun = time.monotonic()
             rest = "".join(lines)
         assert "the server is stopping" in rest
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 60  # the text would have taken five minutes
 
 
 def test_a_job_that_cannot_be_done_is_refused_after_the_end() -> None:

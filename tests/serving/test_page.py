@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from nanochat.inference.sampling import Sampler
 from tests.serving.test_api import slow
-from tests.serving.tools import Running, random_model, running
+from tests.serving.tools import Running, random_model, running, until
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here: apt-get install chromium")
@@ -22,6 +21,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium h
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=60_000)  # milliseconds: this machine may be busy
     with sync_playwright() as playwright:
         # (its sandbox does not start for root, as whom containers run; it opens nothing but this server's page)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -42,7 +42,7 @@ def page(browser: Browser, server: Running) -> Iterator[Page]:
 
 
 def opened(page: Page, url: str) -> Page:
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     page.complaints = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: page.complaints.append(str(error)))  # type: ignore[attr-defined]
     page.on("console", lambda m: m.type == "error" and page.complaints.append(m.text))  # type: ignore[attr-defined]
@@ -72,16 +72,15 @@ def says(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_question_is_answered_while_one_watches(page: Page, server: Running) -> None:
-    slow(server, 0.02)
+    slow(server, 0.2)
     ask(page, "Hello")
     answer = page.locator(".its .text")
     expect(page.locator(".mine")).to_contain_text("Hello")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(answer).not_to_be_empty()
     early = answer.inner_text()
-    time.sleep(0.3)
-    later = answer.inner_text()
-    assert len(later) > len(early) > 0
+    expect(answer).not_to_have_text(early)
+    assert len(answer.inner_text()) > len(early) > 0
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".its .aside")).to_have_text("Stopped.")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
@@ -89,14 +88,12 @@ def test_a_question_is_answered_while_one_watches(page: Page, server: Running) -
 
 
 def test_stop_frees_the_place_and_keeps_what_was_said(page: Page, server: Running) -> None:
-    slow(server, 0.02)
+    slow(server, 0.2)
     ask(page, "Hello")
     expect(page.locator(".its .text")).not_to_be_empty()
     page.keyboard.press("Escape")
     expect(page.locator(".its .aside")).to_have_text("Stopped.")
-    begun = time.monotonic()
-    while server.worker.load[0]:
-        assert time.monotonic() - begun < 1
+    until(lambda: server.worker.load[0] == 0)
     assert page.locator(".its .text").inner_text()
 
 
@@ -118,7 +115,7 @@ def test_the_conversation_stays_when_the_page_is_reloaded(page: Page, monkeypatc
 
 
 def test_a_reload_in_the_middle_keeps_what_had_come(page: Page, server: Running) -> None:
-    slow(server, 0.02)
+    slow(server, 0.2)
     ask(page, "Hello")
     expect(page.locator(".its .text")).not_to_be_empty()
     page.reload()
@@ -228,11 +225,14 @@ def test_what_a_model_writes_never_becomes_html(page: Page, monkeypatch: pytest.
     assert page.complaints == []  # type: ignore[attr-defined]
 
 
-def test_when_the_server_goes_away_it_is_said_and_when_it_is_back_one_goes_on(browser: Browser) -> None:
+def test_when_the_server_goes_away_it_is_said_and_when_it_is_back_one_goes_on(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanochat.serving.server.GRACE", 60)  # nobody is cut off, however busy this machine is
     server = Running(random_model(context=512))
     with browser.new_context() as context:
         page = opened(context.new_page(), server.url)
-        slow(server, 0.03)
+        slow(server, 0.2)
         ask(page, "Hello")
         expect(page.locator(".its .text")).not_to_be_empty()
         server.stop()
