@@ -73,7 +73,7 @@ class GPT(nn.Module):
         cos, sin = rotation_table(context, self.shape.head_dim)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        self.compiled_trunk: Callable[..., Tensor] | None = None  # trunk(), for training
+        self.compiled_block: Callable[..., Tensor] | None = None  # a block of any layer, for training
         self.init_weights()
 
     @torch.no_grad()
@@ -95,11 +95,12 @@ class GPT(nn.Module):
             nn.init.zeros_(block.mlp.contract.weight)
 
     def compile_for_training(self) -> None:
-        """Compiles what is the same in every step of training: the trunk and, on a GPU, the loss.
+        """Compiles what is the same in every step of training: a block and, on a GPU, the loss.
 
-        Scoring and generating go without, as their rows are of any length, and would be compiled again for each.
+        All blocks run what was compiled for one, so that takes as long for a deep model as for a shallow one. Scoring
+        and generating go without, as their rows are of any length, and would be compiled again for each.
         """
-        self.compiled_trunk = torch.compile(self.trunk, dynamic=False)
+        self.compiled_block = torch.compile(_through, dynamic=False)
 
     def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """All but the head: the normed residual stream after the last block.
@@ -120,8 +121,6 @@ class GPT(nn.Module):
             x = x + self.ngrams(ids, cache.ids[:, :start] if cache is not None else None)
         x = norm(x.to(self.activation_dtype))
         cos, sin = self.cos[start : start + time].to(x.dtype), self.sin[start : start + time].to(x.dtype)
-        if self.compiled_trunk is not None and cache is None and torch.is_grad_enabled():
-            return self.compiled_trunk(x, cos, sin)
         x = self.trunk(x, cos, sin, cache)
         if cache is not None:
             cache.advance(ids)
@@ -129,8 +128,10 @@ class GPT(nn.Module):
 
     def trunk(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """The blocks and the last norm: (batch, time, width) to the same shape."""
+        training = cache is None and torch.is_grad_enabled()
+        through = self.compiled_block if self.compiled_block is not None and training else _through
         for block in self.blocks:
-            x = block(x, cos, sin, cache)
+            x = through(block, x, cos, sin, cache)
         return norm(x)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
@@ -162,7 +163,7 @@ class GPT(nn.Module):
             The weighted sum, and the loss of each token as :meth:`losses` gives it, without a gradient.
         """
         hidden = self.hidden(ids).flatten(0, 1)
-        compiled = self.compiled_trunk is not None
+        compiled = self.compiled_block is not None
         loss, losses = weighted_loss(hidden, self.head.weight, targets.flatten(), weights.flatten(), compiled)
         return loss, losses.view_as(targets)
 
@@ -209,3 +210,8 @@ class GPT(nn.Module):
         """
         depth, width = self.shape.depth, self.shape.heads * self.shape.head_dim
         return 6 * self.num_matmul_parameters + 12 * depth * width * (context or self.context) // 2
+
+
+def _through(block: nn.Module, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
+    y: Tensor = block(x, cos, sin, cache)
+    return y

@@ -54,9 +54,9 @@ class _Clock(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LanguageModel)
-        if pl_module.gpt.compiled_trunk is not None:
+        if pl_module.gpt.compiled_block is not None:
             time_step(trainer, pl_module)  # compiles it, as `fit` does
-        self.compiled = pl_module.gpt.compiled_trunk is not None
+        self.compiled = pl_module.gpt.compiled_block is not None
         self._period = max(group["every"] for group in trainer.optimizers[0].param_groups)
 
     def on_train_batch_end(

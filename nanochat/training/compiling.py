@@ -59,5 +59,5 @@ def compile_now(module: LanguageModel, micro_step: Callable[[], object]) -> None
     except TorchDynamoException as error:
         why = str(error).strip().splitlines()[0]
         say(f"It could not be compiled, and runs as it is (--model.compile=false does not try): {why}")
-        module.gpt.compiled_trunk = None
+        module.gpt.compiled_block = None
         module.hparams["compile"] = False

@@ -69,7 +69,7 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     if isinstance(trainer.strategy, DDPStrategy):
         needed += 4 * module.gpt.num_parameters  # the buckets in which gradients travel
     if trainer.strategy.root_device.type == "cpu":
-        needed += PROCESS + (COMPILER if module.gpt.compiled_trunk is not None else 0)
+        needed += PROCESS + (COMPILER if module.gpt.compiled_block is not None else 0)
     return int(needed)
 
 

@@ -182,7 +182,7 @@ class Plan(Callback):
         rows["learning"] = f"rates: {', '.join(rates)}"
         device = trainer.strategy.root_device
         rows["machine"] = f"{describe(device)}, {trainer.precision}"
-        rows["machine"] += ", compiled" if gpt.compiled_trunk is not None else ""
+        rows["machine"] += ", compiled" if gpt.compiled_block is not None else ""
         rows["machine"] += f", {trainer.world_size} devices" if trainer.world_size > 1 else ""
         rows["memory"] = f"about {size(expected_memory(trainer, module))}"
         return rows

@@ -44,7 +44,7 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
             last_micro_step()
 
     block_gradients = getattr(trainer.strategy, "block_backward_sync", nullcontext)  # Lightning's, where there are many
-    if module.gpt.compiled_trunk is not None:
+    if module.gpt.compiled_block is not None:
         compile_now(module, last_micro_step)
     micro = last = _usual_seconds(trainer, last_micro_step, STEP_SECONDS)
     if trainer.world_size > 1 and trainer.accumulate_grad_batches > 1:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanochat.model import GPT, fused
+from nanochat.model.gpt import _through
 from nanochat.model.loss import loss_and_gradient
 
 
@@ -76,11 +77,11 @@ def test_the_loss_is_the_same_the_way_that_it_is_compiled(monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("on_gpu")
-def test_the_trunk_is_one_graph_and_compiled_once() -> None:
+def test_a_block_is_one_graph_and_compiled_once_for_all() -> None:
     from torch._dynamo.testing import CompileCounter  # takes seconds to import
 
     gpt, counter = GPT(2, 40, 16, width=32, heads=2), CompileCounter()
-    gpt.compiled_trunk = torch.compile(gpt.trunk, dynamic=False, fullgraph=True, backend=counter)
+    gpt.compiled_block = torch.compile(_through, dynamic=False, fullgraph=True, backend=counter)
     for step in range(3):
         ids, targets = torch.randint(40, (2, 3, 16), generator=torch.Generator().manual_seed(step))
         with torch.autocast("cpu", torch.bfloat16):
