@@ -14,7 +14,7 @@ import psutil
 
 from nanochat.cli.errors import one_line
 
-SECONDS = 20.0  # that reading a file of some kilobytes may take on a busy machine
+SECONDS = 60.0  # that reading a file of some kilobytes may take on a busy machine
 ADDRESS_SPACE = 4 * 2**30  # that the process that reads may take, besides its libraries: less than a memory bomb
 RESIDENT = 700 * 2**20  # bytes that it may really use
 
@@ -135,7 +135,7 @@ class Reader:
         self._process = context.Process(target=_serve, args=(there,), daemon=True)
         self._process.start()
         there.close()
-        self._answer(60.0, "starting")
+        self._answer(200.0, "starting")
 
     def __call__(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """What the function returns; a ValueError or an OSError is raised here as well.

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,18 +119,23 @@ def test_no_more_is_made_than_the_run_needs(large: Path) -> None:
     first = TokenStream(pieces, 0).locate(0)
     ahead = Ahead(pieces, 0)
     ahead.reading(0, first.piece, tokens_left=10)
-    time.sleep(3)
+    wait_for(lambda: made(pieces) != [])
+    time.sleep(3)  # in which more would be made
     ahead.close()
     assert len(made(pieces)) == 1
     ahead = Ahead(pieces, 0)
     ahead.reading(0, first.piece, tokens_left=10**9)
-    deadline = time.monotonic() + 60
-    while len(made(pieces)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(lambda: len(made(pieces)) >= 3)
     time.sleep(1)
     ahead.close()
     assert 3 <= len(made(pieces)) < 8
     assert sum(len(pieces.spans(shard)) for shard in range(len(pieces.corpus.shards))) > 10
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def made(pieces: StreamedPieces) -> list[Path]:

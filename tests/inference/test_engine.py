@@ -149,7 +149,8 @@ def test_who_stops_listening_ends_the_text(engine: Engine) -> None:
 
 def test_the_seed_gives_the_text(engine: Engine) -> None:
     assert written(engine, settings=WARM, seed=3).tokens == written(engine, settings=WARM, seed=3).tokens
-    assert written(engine, settings=WARM).tokens != written(engine, settings=WARM).tokens
+    unlike = {tuple(written(engine, settings=WARM).tokens) for _ in range(4)}  # each is given another one
+    assert len(unlike) == 4
 
 
 @pytest.mark.parametrize(("prompt", "most", "expected"), [(1, 10, 10), (60, 100, 4), (63, None, 1)])

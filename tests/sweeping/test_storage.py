@@ -28,6 +28,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 while (work := storage.claim()) is not None:
     print(json.dumps([work.trial.number, work.trial.setting, work.trial.seed]), flush=True)
+    sys.stdin.readline()  # the first one is done when the others have one, too
     time.sleep(0.02)
     work.finish("done", 1.0, 0.0)
 """
@@ -204,13 +205,18 @@ def test_of_processes_that_ask_at_once_each_gets_another_trial(tmp_path: Path) -
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("\n")
-        worker.stdin.flush()
-    lines = [worker.communicate(timeout=60)[0].splitlines() for worker in workers]
+    go_on(workers, 1)
+    firsts = [worker.stdout.readline() for worker in workers if worker.stdout is not None]
+    go_on(workers, 2 * search)  # from now on whoever is first
+    lines = [worker.communicate(timeout=200)[0].splitlines() for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * count
-    taken = [json.loads(line) for of_one in lines for line in of_one]
+    taken = [json.loads(line) for of_one in (firsts, *lines) for line in of_one]
     assert len({number for number, _, _ in taken}) == len(taken) == 2 * search
     assert len({(json.dumps(setting), seed) for _, setting, seed in taken}) == 2 * search
-    assert all(of_one for of_one in lines)  # they did work at once
+
+
+def go_on(workers: list[subprocess.Popen[str]], trials: int) -> None:
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("\n" * trials)
+        worker.stdin.flush()

@@ -34,4 +34,4 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression, "_measure", time.sleep)  # what the process is given is then no number: it ends
     started = time.monotonic()
     assert others({"a": "text"}, patience=0.0) == ({}, ["GPT-2"])
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 100
