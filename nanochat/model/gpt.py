@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,10 @@ class GPT(nn.Module):
         ngram_slots: rows of the table of n-grams, for each length.
         predecessors: how many of the tokens before have a vector by themselves beside those n-grams: fewer than
             ``ngrams``, and of no account without them.
+
+    Attributes:
+        blocks_to_train: how many blocks, from the first one on, a step of training goes through. Those behind them have
+            not begun to learn: they are the identity, and to leave them out changes nothing but the time.
 
     Raises:
         ValueError: if the sizes do not fit each other.
@@ -73,6 +78,7 @@ class GPT(nn.Module):
         cos, sin = rotation_table(context, self.shape.head_dim)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+        self.blocks_to_train = depth
         self.compiled_block: Callable[..., Tensor] | None = None  # a block of any layer, for training
         self.init_weights()
 
@@ -91,8 +97,8 @@ class GPT(nn.Module):
                 nn.init.normal_(module.weight, std=fan_in**-0.5 * min(1.0, (fan_out / fan_in) ** 0.5))
         for block in self.blocks:
             assert isinstance(block, Block)
-            nn.init.zeros_(block.attention.output.weight)
-            nn.init.zeros_(block.mlp.contract.weight)
+            for matrix in block.last_matrices:
+                nn.init.zeros_(matrix)
 
     def compile_for_training(self) -> None:
         """Compiles what is the same in every step of training: a block and, on a GPU, the loss.
@@ -130,7 +136,7 @@ class GPT(nn.Module):
         """The blocks and the last norm: (batch, time, width) to the same shape."""
         training = cache is None and torch.is_grad_enabled()
         through = self.compiled_block if self.compiled_block is not None and training else _through
-        for block in self.blocks:
+        for block in islice(self.blocks, self.blocks_to_train if training else None):
             x = through(block, x, cos, sin, cache)
         return norm(x)
 
@@ -201,15 +207,21 @@ class GPT(nn.Module):
             sizes |= {"predecessors": self.ngrams.predecessors}
         return sizes
 
-    def flops_per_token(self, context: int | None = None) -> int:
+    def flops_per_token(self, context: int | None = None, blocks: int | None = None) -> int:
         """Floating-point operations to train on one token, forward and backward, in rows of ``context``.
+
+        Args:
+            context: tokens in a row; as many as the model can read if None.
+            blocks: how many of them the token goes through; all if None.
 
         6 for each parameter in a matrix product (2 forward, 4 backward), and for attention
         12 x depth x heads x head_dim x context, halved because a token looks only backwards
         (PaLM, arXiv 2204.02311, appendix B).
         """
-        depth, width = self.shape.depth, self.shape.heads * self.shape.head_dim
-        return 6 * self.num_matmul_parameters + 12 * depth * width * (context or self.context) // 2
+        width, in_blocks = self.shape.heads * self.shape.head_dim, self.num_matmul_parameters - self.head.weight.numel()
+        blocks = self.shape.depth if blocks is None else blocks
+        parameters = self.head.weight.numel() + in_blocks * blocks // self.shape.depth
+        return 6 * parameters + 12 * blocks * width * (context or self.context) // 2
 
 
 def _through(block: nn.Module, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:

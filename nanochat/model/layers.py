@@ -109,6 +109,11 @@ class Block(nn.Module):
         self.attention = Attention(shape, layer)
         self.mlp = MLP(shape)
 
+    @property
+    def last_matrices(self) -> tuple[Tensor, Tensor]:
+        """Those whose products are added to the stream: while they are zero, the block is the identity."""
+        return self.attention.output.weight, self.mlp.contract.weight
+
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """(batch, time, width) to the same shape; the other arguments as in :class:`Attention`."""
         x = x + self.attention(norm(x), cos, sin, cache)

@@ -19,6 +19,7 @@ from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling
 from nanochat.model import GPT, IGNORE
+from nanochat.model.layers import Block
 from nanochat.optim import MuonAdamW
 from nanochat.optim.learning_rates import LearningRates, default_learning_rates, default_muon_every
 from nanochat.optim.schedule import learning_rate_factor
@@ -59,6 +60,8 @@ class LanguageModel(LightningModule):
         warmup_steps: steps over which the learning rates rise from zero.
         warmdown: the last share of the run, from 0 to 1, over which the learning rates fall in a straight line.
         final_lr: what they fall to, as a share of their full value.
+        shallow: the first share of the steps, from 0 to 1, which train the lower half of the blocks alone, in about
+            half the time: more of them fit into the same minutes. On one device, and with fresh weights only.
         compile: whether to compile the model with torch.compile: faster steps after a slow start. null does so where it
             pays: on a GPU, and on a CPU in runs of five minutes or more if there is a C++ compiler.
 
@@ -89,18 +92,21 @@ class LanguageModel(LightningModule):
         warmup_steps: int = 0,
         warmdown: float = 0.4,
         final_lr: float = 0.0,
+        shallow: float = 0.0,
         compile: bool | None = None,
     ) -> None:
         super().__init__()
         self.learning_rates = LearningRates(matrix_lr, embedding_lr, head_lr, ngram_lr)
         at_least(0, "model.", matrix_lr=matrix_lr, embedding_lr=embedding_lr, head_lr=head_lr, ngram_lr=ngram_lr)
         at_least(1, "model.", muon_every=muon_every, muon_band=muon_band)
-        for name, value in (("warmdown", warmdown), ("final_lr", final_lr)):
+        for name, value in (("warmdown", warmdown), ("final_lr", final_lr), ("shallow", shallow)):
             if not 0 <= value <= 1:
                 raise ValueError(f"--model.{name} is a share from 0 to 1, not {value}")
         self.save_hyperparameters()
         self.weight_decay, self.muon_every, self.muon_band = weight_decay, muon_every, muon_band
         self.warmup_steps, self.warmdown, self.final_lr = warmup_steps, warmdown, final_lr
+        self.shallow, self.grows = shallow, False  # whether the upper half of the blocks has yet to begin to learn
+        self.grew_at = 0  # after how many steps it began
         self.compile_model = bool(compile)  # the command line decides what null stands for
         self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads, ngrams, ngram_slots, predecessors)
         self._writing: tuple[Engine, Sampling, int | None, int]  # there after write_as
@@ -141,6 +147,12 @@ class LanguageModel(LightningModule):
         if isinstance(self.logger, RunLogger):
             self.logger.tokens_after = self.data.tokens_seen
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Takes in the upper half of the blocks when its time has come, and for good."""
+        if self.grows and self.global_step >= self.shallow_steps(self.total_steps):
+            self.grows, self.grew_at = False, self.global_step
+        self.gpt.blocks_to_train = self.lower_half if self.grows else self.gpt.shape.depth
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a micro-step, in nats per token that is to be learned.
 
@@ -163,6 +175,8 @@ class LanguageModel(LightningModule):
             assert self.train_bpb is not None
             self.log("train/loss", self._loss_sum / self._loss_count, sync_dist=True)  # the mean over all devices
             self.log("train/bpb", self.train_bpb.compute().float())
+            if self.shallow:
+                self.log("train/blocks", float(self.gpt.blocks_to_train))
             self.reset_training_averages()
 
     def gradient_norm(self) -> Tensor:
@@ -187,10 +201,12 @@ class LanguageModel(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Losses that are not logged yet belong to the next line of the log, whichever process writes it."""
+        checkpoint["grew_at"] = self.grew_at
         if self.train_bpb is not None:
             checkpoint["training_averages"] = self.training_averages()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.grew_at = checkpoint.get("grew_at", 0)
         if "training_averages" in checkpoint and self.train_bpb is not None:
             self.take_training_averages(checkpoint["training_averages"])
 
@@ -237,6 +253,7 @@ class LanguageModel(LightningModule):
 
     def configure_optimizers(self) -> Any:
         self.total_steps = self.trainer.estimated_stepping_batches  # infinite where a clock ends the run
+        self.grows = self._can_grow()
         rates = self._learning_rates()._asdict()
         on_bf16 = self.trainer.precision in ("bf16-mixed", "bf16-true")
         embeddings = {"embedding": (self.gpt.embedding.weight, "adamw")}
@@ -278,6 +295,36 @@ class LanguageModel(LightningModule):
         for index, group in enumerate(self.trainer.optimizers[0].param_groups):
             group["initial_lr"] = config.scheduler.base_lrs[index] = rates[group["name"]]
             group["lr"] = group["initial_lr"] * self.learning_rate_factor(done, steps)
+
+    # ------------------------------------------------------------------------------ the lower half of the blocks first
+
+    @property
+    def lower_half(self) -> int:
+        """Blocks that learn from the first step on."""
+        return -(-self.gpt.shape.depth // 2)
+
+    def _can_grow(self) -> bool:
+        """Whether the upper half of the blocks may begin to learn later than the lower one, if that is wanted.
+
+        Blocks are the identity until they begin to learn, and may be left out until then; others may not, such as those
+        of a model to fine-tune. And several devices would wait for gradients that do not come.
+        """
+        upper = [block for block in self.gpt.blocks if isinstance(block, Block)][self.lower_half :]
+        if not (self.shallow and upper and self.trainer.world_size == 1):
+            return False
+        return not any(matrix.any() for block in upper for matrix in block.last_matrices)
+
+    def shallow_steps(self, total_steps: float) -> int:
+        """How many steps of a run the lower half of the blocks learns alone; none where nobody knows its end."""
+        if not self.grows:
+            return self.grew_at
+        return int(self.shallow * total_steps) if total_steps != float("inf") else 0
+
+    def flops_per_token(self, steps: int) -> float:
+        """Floating-point operations to train on a token, on average over the first so many steps of the run."""
+        row, shallow = self.data.row_length, min(self.shallow_steps(self.total_steps), steps)
+        lower, all_blocks = (self.gpt.flops_per_token(row, blocks) for blocks in (self.lower_half, None))
+        return all_blocks - (all_blocks - lower) * shallow / max(1, steps)
 
     def learning_rate_factor(self, step: int, total_steps: float) -> float:
         """What the learning rates are multiplied by after so many steps of a run of ``total_steps``."""

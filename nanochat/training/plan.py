@@ -18,7 +18,7 @@ from nanochat.training.memory import check_memory, expected_memory
 from nanochat.training.scores import Scores
 from nanochat.training.steps import data_of, ends_step, find_callback, validations_left
 from nanochat.training.throughput import Throughput
-from nanochat.training.timing import time_step
+from nanochat.training.timing import StepTimes, time_step
 
 AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoints, takes so much of a timed one's time
 ENDING_SECONDS = 2.5  # after the last step, besides the scores: the checkpoint, the samples, what Python clears away
@@ -46,9 +46,10 @@ class Plan(Callback):
             raise ValueError(f"--plan.minutes must be above 0, not {minutes:g}")
         self.minutes = minutes
         self.expected_seconds: float | None = None  # from the first step to the final score
-        self._step_seconds = self._token_seconds = 0.0  # to train a step, and to score a token
+        self._times = StepTimes(0.0, 0.0, 0.0)
         self._chosen = False  # whether the number of steps comes from here
-        self._looked = (0.0, 0)  # when, and before which step, training began or its speed was looked at
+        self._looked = 0.0  # when training began, or its speed was looked at
+        self._timed = 0.0  # seconds that the steps since then should have taken
         self._validating = 0.0  # seconds spent in validations since then
         self._validations = 0  # that have been taken
         self._looks = list(LOOK_AGAIN)  # still to come
@@ -57,12 +58,12 @@ class Plan(Callback):
         """The model is on its device, and nothing else has been allocated yet."""
         assert isinstance(pl_module, LanguageModel)
         check_memory(trainer, pl_module)
-        self._step_seconds, self._token_seconds = time_step(trainer, pl_module)
+        self._times = time_step(trainer, pl_module)
         if self.minutes is not None and trainer.max_steps == -1 and find_callback(trainer, Timer) is None:
             self._chosen = True
             data = data_of(trainer)
             self._afford_validations(trainer)
-            steps = max(LEAST_STEPS, self._fitting(trainer, self._step_seconds * AROUND_A_STEP, data.validations))
+            steps = max(LEAST_STEPS, self._fitting(trainer, pl_module, AROUND_A_STEP, data.validations))
             trainer.fit_loop.epoch_loop.max_steps = steps
             pl_module.plan_for(steps)
             data.space_validations(steps)
@@ -74,15 +75,26 @@ class Plan(Callback):
         each = trainer.strategy.broadcast(self._seconds_to_validate(data))
         data.validations = max(1, min(data.validations, int(VALIDATING * 60 * self.minutes / each)))
 
-    def _fitting(self, trainer: Trainer, step_seconds: float, validations: int) -> int:
-        """How many steps fit into what is left of the time, with so many validations, by the first rank's word."""
+    def _fitting(self, trainer: Trainer, module: LanguageModel, slower: float, validations: int) -> int:
+        """How many steps a run may have, of which those to come fit into what is left of the time.
+
+        Args:
+            trainer: where the run stands.
+            module: what is trained.
+            slower: times their timed seconds is what steps take.
+            validations: that are still to come.
+
+        Returns:
+            The first rank's word.
+        """
         assert self.minutes is not None
-        data = data_of(trainer)
+        data, done = data_of(trainer), trainer.global_step
         scoring = validations * self._seconds_to_validate(data) if trainer.enable_validation else 0.0
         elapsed = time.time() - psutil.Process().create_time()
         ending = ENDING_SECONDS + kept_for_scores(self._seconds_to_score(trainer), self.minutes)
-        left = 60 * self.minutes - elapsed - scoring - ending
-        return int(trainer.strategy.broadcast(int(left / step_seconds)))
+        left = (60 * self.minutes - elapsed - scoring - ending) / slower
+        steps = fitting_steps(left, self._times, module.shallow if module.grows else 0.0, done)
+        return int(trainer.strategy.broadcast(steps))
 
     def _seconds_to_score(self, trainer: Trainer) -> float:
         """That the scores after the last step take: all of the held-out text, and questions to an assistant."""
@@ -90,11 +102,11 @@ class Plan(Callback):
         tokens = data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
         if scores is not None and isinstance(data, ChatDataModule):
             tokens += TOKENS_PER_ANSWER * scores.count(data)
-        return tokens * self._token_seconds * AROUND_A_SCORE
+        return tokens * self._times.token * AROUND_A_SCORE
 
     def _seconds_to_validate(self, data: RowsDataModule) -> float:
         """That each validation during the run takes."""
-        return data.val_predictions * self._token_seconds
+        return data.val_predictions * self._times.token
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -105,25 +117,43 @@ class Plan(Callback):
         run of other steps; from then on they only fall a little faster or slower.
         """
         assert isinstance(pl_module, LanguageModel)
-        done = trainer.global_step
+        if not ends_step(trainer, batch_idx):
+            return
+        done, seconds = trainer.global_step, self._seconds_a_step(pl_module)
+        self._timed += seconds
         due = self._chosen and self._looks and done >= max(1, int(self._looks[0] * trainer.max_steps))
-        if not due or not ends_step(trainer, batch_idx) or done >= trainer.max_steps:
+        if not due or done >= trainer.max_steps:
             return
         self._looks.pop(0)
-        since, before = self._looked
-        step_seconds = (time.monotonic() - since - self._validating) / (done - before)
-        self._looked, self._validating = (time.monotonic(), done), 0.0
+        slower = (time.monotonic() - self._looked - self._validating) / self._timed
+        self._looked, self._timed, self._validating = time.monotonic(), 0.0, 0.0
         data = data_of(trainer)
         left = max(1, data.validations - self._validations)
-        total = self._better_plan(
-            done, trainer.max_steps, done + self._fitting(trainer, step_seconds, left), pl_module.warmdown
-        )
+        fitting = self._fitting(trainer, pl_module, slower, left)
+        total = self._better_plan(done, trainer.max_steps, fitting, pl_module.warmdown)
         if abs(total - trainer.max_steps) > WORTH_SAYING * trainer.max_steps:
-            say(f"A step takes {1000 * step_seconds:.0f} ms, other than planned: {total:,} of them fit into the time.")
+            took = f"{1000 * slower * seconds:.0f} ms"
+            say(f"A step takes {took}, other than planned: {total:,} steps fit into the time.")
         if self._rates_are_full(done, trainer.max_steps, pl_module.warmdown):
             pl_module.plan_for(total, done)
         trainer.fit_loop.epoch_loop.max_steps = pl_module.total_steps = total
         data.space_validations(total, done, left)
+
+    def _seconds_a_step(self, module: LanguageModel) -> float:
+        """That a step of the present kind was timed to take."""
+        return self._times.shallow if module.grows else self._times.step
+
+    def steps_left(self, trainer: Trainer, module: LanguageModel) -> float:
+        """How many steps of the present kind take as long as those that are still to come."""
+        if not self._seconds_a_step(module):
+            return trainer.max_steps - trainer.global_step
+        return self._seconds_left(trainer, module) / self._seconds_a_step(module)
+
+    def _seconds_left(self, trainer: Trainer, module: LanguageModel) -> float:
+        """That the steps still to come were timed to take."""
+        left = trainer.max_steps - trainer.global_step
+        shallow = max(0, module.shallow_steps(trainer.max_steps) - trainer.global_step)
+        return shallow * self._times.shallow + (left - shallow) * self._times.step
 
     @staticmethod
     def _rates_are_full(done: int, planned: int, warmdown: float) -> bool:
@@ -150,23 +180,27 @@ class Plan(Callback):
         data = data_of(trainer)
         rows = self._describe(trainer, pl_module, data)
         if trainer.max_steps > 0:
-            training = (trainer.max_steps - trainer.global_step) * self._step_seconds * AROUND_A_STEP
+            training = self._seconds_left(trainer, pl_module) * AROUND_A_STEP
             validating = validations_left(trainer) * self._seconds_to_validate(data)
             self.expected_seconds = training + validating + self._seconds_to_score(trainer)
-            rows["time"] = f"about {duration(self.expected_seconds)} at {self._pace(trainer, data)}"
+            rows["time"] = f"about {duration(self.expected_seconds)} at {self._pace(trainer, pl_module, data)}"
         if self._chosen:
             minutes = f"{self.minutes:g} minute{'s' * (self.minutes != 1)}"
             rows["steps"] = f"as many as fit into {minutes} here (or give --trainer.max_steps)"
         rows["written to"] = str(trainer.log_dir)
         say(table("Plan", rows))
         say()
-        self._looked, self._validating = (time.monotonic(), trainer.global_step), 0.0
+        self._looked, self._timed, self._validating = time.monotonic(), 0.0, 0.0
 
-    def _pace(self, trainer: Trainer, data: RowsDataModule) -> str:
+    def _pace(self, trainer: Trainer, module: LanguageModel, data: RowsDataModule) -> str:
         """How fast it trains, in words."""
-        tokens_per_second = data.tokens_per_step(trainer.world_size) / self._step_seconds
+        steps = trainer.max_steps - trainer.global_step
+        step_seconds = self._seconds_left(trainer, module) / steps if steps else self._times.step
+        tokens_per_second = data.tokens_per_step(trainer.world_size) / step_seconds
         throughput = find_callback(trainer, Throughput)
-        mfu = throughput.mfu(trainer, tokens_per_second) if throughput is not None else None
+        mfu = None
+        if throughput is not None:
+            mfu = throughput.mfu(module, tokens_per_second, module.flops_per_token(trainer.max_steps))
         return f"{count(tokens_per_second)} tokens/s" + (
             f", {mfu:.0%} of the machine's peak" if mfu is not None else ""
         )
@@ -197,7 +231,9 @@ class Plan(Callback):
                 f"{trainer.max_steps:,} steps of {count(tokens_per_step)} tokens: {count(tokens)} tokens, "
                 f"{tokens / gpt.num_parameters:.2g} per parameter"
             )
-            rows["compute"] = f"{tokens * gpt.flops_per_token(data.row_length):.2g} FLOPs"
+            if shallow := module.shallow_steps(trainer.max_steps):
+                rows["training"] += f"; the first {shallow:,} of blocks 1 to {module.lower_half} alone"
+            rows["compute"] = f"{tokens * module.flops_per_token(trainer.max_steps):.2g} FLOPs"
             if data.all_tokens is not None:
                 rows["compute"] += f", {tokens / data.all_tokens:.2g} times through the text"
         return rows
@@ -206,3 +242,18 @@ class Plan(Callback):
 def kept_for_scores(seconds: float, minutes: float) -> float:
     """Seconds of a run's time that no step may take, if the scores at its end take so many."""
     return min(seconds, SCORING * 60 * minutes)
+
+
+def fitting_steps(seconds: float, times: StepTimes, shallow: float, done: int) -> int:
+    """How many steps a run has that goes on for so many seconds.
+
+    Args:
+        seconds: that are left for steps.
+        times: of a step.
+        shallow: the share of all steps, the first ones, that take the shorter time; 0 where none is still to come.
+        done: steps that have been taken.
+    """
+    steps = (seconds + done * times.shallow) / (shallow * times.shallow + (1 - shallow) * times.step)
+    if steps * shallow > done:
+        return int(steps)
+    return done + int(seconds / times.step)

@@ -43,8 +43,8 @@ class ReinforcePlan(Plan):
     def _seconds_to_validate(self, data: RowsDataModule) -> float:
         return super()._seconds_to_validate(data) + self._asking
 
-    def _pace(self, trainer: Trainer, data: RowsDataModule) -> str:
-        return f"{self._step_seconds:.2g} s a step"
+    def _pace(self, trainer: Trainer, module: LanguageModel, data: RowsDataModule) -> str:
+        return f"{self._times.step:.2g} s a step"
 
     def _describe_work(self, trainer: Trainer, module: LanguageModel, data: RowsDataModule) -> dict[str, str]:
         assert isinstance(data, QuestionsDataModule)

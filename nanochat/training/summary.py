@@ -121,7 +121,8 @@ class Summary(Callback):
         throughput = find_callback(trainer, Throughput)
         saver = find_callback(trainer, LastCheckpoint)
         speed = throughput.tokens / throughput.seconds if throughput is not None and throughput.seconds else None
-        mfu = throughput.mfu(trainer, speed) if throughput is not None and speed else None
+        flops_per_token = module.flops_per_token(trainer.global_step)
+        mfu = throughput.mfu(module, speed, flops_per_token) if throughput is not None and speed else None
         device = trainer.strategy.root_device
         facts: dict[str, Any] = {
             "val_bpb": self.last,
@@ -136,7 +137,7 @@ class Summary(Callback):
             if throughput and throughput.seconds
             else None,
             "parameters": module.gpt.num_parameters,
-            "flops_per_token": module.gpt.flops_per_token(data.row_length) if module.counts_operations else None,
+            "flops_per_token": flops_per_token if module.counts_operations else None,
             "peak_memory_bytes": peak_memory(),
             "checkpoint": saver.best_model_path if saver is not None else None,
             "corpus": data.source,
@@ -212,7 +213,7 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
     return {
         **module.gpt.shape._asdict(),
         **{f"{group['name']}_lr": group["initial_lr"] for group in trainer.optimizers[0].param_groups},
-        **{name: module.hparams[name] for name in ("weight_decay", "warmup_steps", "warmdown", "final_lr")},
+        **{name: module.hparams[name] for name in ("weight_decay", "warmup_steps", "warmdown", "final_lr", "shallow")},
         **{name: data.hparams[name] for name in ("vocab_size", "context", "batch_size", "seed")},
         "corpus": data.source,
         "row_length": data.row_length,

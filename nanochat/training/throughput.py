@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nanochat.training.hardware import peak_flops, product_dtype, synchronize
+from nanochat.training.language_model import LanguageModel
 from nanochat.training.steps import data_of, ends_step, logs_step
 
 
@@ -42,12 +43,11 @@ class Throughput(Callback):
         one = peak_flops(trainer.strategy.root_device, product_dtype(str(trainer.precision)))
         self.peak = one * trainer.world_size if one is not None else None
 
-    def mfu(self, trainer: Trainer, tokens_per_second: float) -> float | None:
+    def mfu(self, module: LanguageModel, tokens_per_second: float, flops_per_token: float) -> float | None:
         """The share of the peak that so many tokens a second are; None where the peak is not known."""
-        if self.peak is None or not trainer.lightning_module.counts_operations:
+        if self.peak is None or not module.counts_operations:
             return None
-        flops_per_token = trainer.lightning_module.gpt.flops_per_token(data_of(trainer).row_length)  # type: ignore
-        return float(flops_per_token) * tokens_per_second / self.peak
+        return flops_per_token * tokens_per_second / self.peak
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if not self._mark:
@@ -56,7 +56,8 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        tokens = pl_module.tokens_in(batch) * trainer.world_size  # type: ignore[operator]
+        assert isinstance(pl_module, LanguageModel)
+        tokens = pl_module.tokens_in(batch) * trainer.world_size
         self.tokens += tokens
         self._since[1] += tokens
         self._steps += ends_step(trainer, batch_idx)
@@ -69,7 +70,8 @@ class Throughput(Callback):
         waited = data_of(trainer).seconds_waited
         pl_module.log("train/data_wait", (waited - self._waited) / self._since[0])
         self._waited = waited
-        mfu = self.mfu(trainer, self.tokens_per_second)
+        flops_per_token = pl_module.gpt.flops_per_token(data_of(trainer).row_length, pl_module.gpt.blocks_to_train)
+        mfu = self.mfu(pl_module, self.tokens_per_second, flops_per_token)
         if mfu is not None:
             pl_module.log("train/mfu", mfu)
         self._since = [0.0, 0]

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch import Trainer
@@ -24,8 +25,22 @@ STEP_SECONDS, SHORT_SECONDS = 0.5, 0.1  # micro-steps, and all else, are timed f
 SLOW = 2.0  # seconds; what takes longer is timed twice, all else three times or more
 
 
-def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
-    """Seconds to train one step and to score one held-out token, from a few real steps that leave no trace.
+class StepTimes(NamedTuple):
+    """Seconds.
+
+    Attributes:
+        step: to train a step.
+        shallow: to train one that goes through the lower half of the blocks alone, if the run has such.
+        token: to score a held-out token.
+    """
+
+    step: float
+    shallow: float
+    token: float
+
+
+def time_step(trainer: Trainer, module: LanguageModel) -> StepTimes:
+    """Takes the times of a few real steps that leave no trace.
 
     The optimizer runs with a learning rate of zero and a state of its own, so weights and state stay what they are.
     """
@@ -46,12 +61,8 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
     block_gradients = getattr(trainer.strategy, "block_backward_sync", nullcontext)  # Lightning's, where there are many
     if module.gpt.compiled_block is not None:
         compile_now(module, last_micro_step)
-    micro = last = _usual_seconds(trainer, last_micro_step, STEP_SECONDS)
-    if trainer.world_size > 1 and trainer.accumulate_grad_batches > 1:
-        micro = _usual_seconds(trainer, micro_step, STEP_SECONDS)
 
     state, rates = optimizer.state, [group["lr"] for group in optimizer.param_groups]
-    optimizer.state = defaultdict(dict)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     period = max(group["every"] for group in optimizer.param_groups)  # steps until all parameters have moved
@@ -60,14 +71,26 @@ def time_step(trainer: Trainer, module: LanguageModel) -> tuple[float, float]:
         for _ in range(period):
             optimizer.step()
 
-    update = _usual_seconds(trainer, update_all, SHORT_SECONDS) / period
+    def step_seconds() -> float:
+        micro = last = _usual_seconds(trainer, last_micro_step, STEP_SECONDS)
+        if trainer.world_size > 1 and trainer.accumulate_grad_batches > 1:
+            micro = _usual_seconds(trainer, micro_step, STEP_SECONDS)
+        optimizer.state = defaultdict(dict)
+        update = _usual_seconds(trainer, update_all, SHORT_SECONDS) / period
+        return micro * (trainer.accumulate_grad_batches - 1) + last + update
+
+    step = shallow = step_seconds()
+    if module.grows:
+        module.gpt.blocks_to_train = module.lower_half
+        shallow = step_seconds()
+        module.gpt.blocks_to_train = module.gpt.shape.depth
     optimizer.state = state
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     optimizer.zero_grad()
-    scored_token = time_scoring(trainer, module) / trainer.world_size
+    token = time_scoring(trainer, module) / trainer.world_size
     module.take_training_averages(averages)
-    return micro * (trainer.accumulate_grad_batches - 1) + last + update, scored_token
+    return StepTimes(step, shallow, token)
 
 
 def time_scoring(trainer: Trainer, module: LanguageModel) -> float:

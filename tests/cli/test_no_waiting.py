@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nanochat.model import GPT
 from nanochat.training import plan, progress
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.timing import StepTimes
 from tests.cli.tools import tiny_options, train
 
 aten = torch.ops.aten
@@ -85,7 +86,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # knows no such device
     monkeypatch.setattr(GPT, "activation_dtype", torch.float32)  # likewise
-    monkeypatch.setattr(plan, "time_step", lambda trainer, module: (1.0, 1.0))
+    monkeypatch.setattr(plan, "time_step", lambda trainer, module: StepTimes(1.0, 1.0, 1.0))
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)  # a line for each step
     return device
 

@@ -9,9 +9,9 @@ import pytest
 
 from nanochat.data.chat import ChatDataModule
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import AROUND_A_SCORE, TOKENS_PER_ANSWER, Plan
+from nanochat.training.plan import AROUND_A_SCORE, TOKENS_PER_ANSWER, Plan, fitting_steps
 from nanochat.training.scores import Scores
-from nanochat.training.timing import time_step
+from nanochat.training.timing import StepTimes, time_step
 from tests.cli.tools import tiny_options, train
 
 
@@ -19,7 +19,7 @@ from tests.cli.tools import tiny_options, train
 def test_a_short_run_has_fewer_validations(minutes: float, expected: int) -> None:
     """One takes a second here, and 4 % of a minute are 2.4 seconds."""
     plan = Plan(minutes)
-    plan._token_seconds = 0.0001
+    plan._times = StepTimes(0, 0, 0.0001)
     data = SimpleNamespace(validations=5, val_predictions=10_000)
     trainer = SimpleNamespace(datamodule=data, strategy=SimpleNamespace(broadcast=lambda value: value))
     plan._afford_validations(trainer)  # type: ignore[arg-type]
@@ -54,18 +54,37 @@ class HeldOut(ChatDataModule):
 )
 def test_the_scores_at_the_end_are_within_the_time(validate_all: bool, items: int, expected: float) -> None:
     plan = Plan(minutes=1)
-    plan._token_seconds = 1e-4
-    data = HeldOut(validate_all)
+    plan._times = StepTimes(1e-3, 1e-3, 1e-4)
+    data, module = HeldOut(validate_all), LanguageModel(depth=1)
     trainer: Any = SimpleNamespace(
+        global_step=0,
         datamodule=data,
         callbacks=[Scores(items)],
         enable_validation=True,
         strategy=SimpleNamespace(broadcast=lambda value: value),
     )
-    with_scores = plan._fitting(trainer, 1e-3, validations=0)
-    plan._token_seconds = 0.0
-    without = plan._fitting(trainer, 1e-3, validations=0)
+    with_scores = plan._fitting(trainer, module, 1.0, validations=0)
+    plan._times = StepTimes(1e-3, 1e-3, 0.0)
+    without = plan._fitting(trainer, module, 1.0, validations=0)
     assert without - with_scores == pytest.approx(1000 * expected, abs=100)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shallow", "done", "expected"),
+    [
+        (400, 0.0, 0, 200),
+        (300, 0.5, 0, 200),  # 100 steps of 1 s, and 100 of 2 s
+        (250, 0.5, 50, 200),
+        (200, 0.5, 100, 200),
+        (160, 0.0, 120, 200),  # all blocks are learning
+        (100, 0.5, 150, 200),  # there is less time than was thought: all of them begin now
+        (0, 0.5, 150, 150),
+    ],
+)
+def test_the_first_steps_may_take_less_time_than_the_others(
+    seconds: float, shallow: float, done: int, expected: int
+) -> None:
+    assert fitting_steps(seconds, StepTimes(2.0, 1.0, 0.0), shallow, done) == expected
 
 
 @pytest.mark.parametrize(
@@ -119,10 +138,10 @@ def test_one_slow_moment_does_not_plan_a_run(
             lost[0] = 1000.0
         return step(self, *arguments)
 
-    def keep(trainer: Any, module: Any) -> tuple[float, float]:
-        seconds = time_step(trainer, module)
-        timed.append(seconds[0])
-        return seconds
+    def keep(trainer: Any, module: Any) -> StepTimes:
+        times = time_step(trainer, module)
+        timed.append(times.step)
+        return times
 
     calls: list[int] = []
     step = LanguageModel.training_step
