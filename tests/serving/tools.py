@@ -19,18 +19,20 @@ from nanochat.serving.worker import Worker
 from nanochat.tokenizer import Tokenizer
 
 
-def random_model(is_chat: bool = True, context: int = 256, width: int = 32, name: str = "babbler") -> Model:
-    """A model with random weights and a token for each byte, whose texts only end where they are made to."""
+def random_model(
+    is_chat: bool = True, context: int = 256, width: int = 32, name: str = "babbler", endless: bool = True
+) -> Model:
+    """A model with random weights and a token for each byte; an endless one's texts only end where they are made to."""
     torch.manual_seed(0)
     gpt = GPT(depth=1, vocab_size=265, context=context, width=width, heads=2)
     torch.nn.init.normal_(gpt.head.weight, std=0.3)
     with torch.no_grad():  # it says letters, mostly, so that its answers are something to look at
         gpt.head.weight[:32] = 0
         gpt.head.weight[127:] = 0
-        # and none of the special tokens, which look at a channel that is large in every vector, and none else does
-        gpt.embedding.weight[:, 0] = 6
-        gpt.head.weight[:, 0] = 0
-        gpt.head.weight[256:, 0] = -10
+        if endless:  # the special tokens look at a channel that is large in every vector, and no other token does
+            gpt.embedding.weight[:, 0] = 6
+            gpt.head.weight[:, 0] = 0
+            gpt.head.weight[256:, 0] = -10
     tokenizer = Tokenizer([bytes([i]) for i in range(256)], 265)
     return Model(gpt.eval().requires_grad_(False), tokenizer, Path(f"{name}.ckpt"), is_chat)
 
