@@ -121,7 +121,7 @@ def test_several_processes_score_as_one(run: Path, bundle: Path, tmp_path: Path)
         arguments = ["evaluate", f"--ckpt_path={path}", f"--bundle={bundle}", "--device=cpu"]
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         done = subprocess.run(
-            [*start, str(ROOT / "cli.py"), *arguments], capture_output=True, text=True, timeout=250, env={**os.environ}
+            [*start, str(ROOT / "cli.py"), *arguments], capture_output=True, text=True, timeout=800, env={**os.environ}
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("CORE over 2 of 22 tasks") == 1
@@ -175,6 +175,7 @@ def test_a_models_tokenizer_is_measured(
         (["trian"], "there is no tokenizer trian, did you mean train?"),
         (["train", "--out=x.json", "--vocab_size=3"], "a vocabulary of 3 is too small"),
         (["evaluate", "--tokenizer=none.json"], "there is no file none.json"),
+        (["evaluate", f"--tokenizer={__file__}"], "test_evaluate.py is no file of a tokenizer: "),
         (["train", "--outt=x"], "there is no option --outt, did you mean --out?"),
     ],
 )

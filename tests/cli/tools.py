@@ -55,7 +55,7 @@ PREPARE: Callable[[], None] | None = None  # what the process does first, such a
 
 
 def command(
-    *arguments: str, cwd: Path = ROOT, timeout: float = 250, **environment: str
+    *arguments: str, cwd: Path = ROOT, timeout: float = 800, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs ``python cli.py`` as a user does."""
     return subprocess.run(

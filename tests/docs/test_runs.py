@@ -140,7 +140,7 @@ def follow(page: Path, project: Path, skip: tuple[str, ...]) -> list[str]:
             input="Who are you?\n",
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=800,
         )
         assert result.returncode == 0, f"{line.id}\n{result.stdout}\n{result.stderr}"
         done.append(line.text)
@@ -151,7 +151,7 @@ NEVER_ENDING = ("tensorboard", ".venv/bin/tensorboard", "python cli.py serve")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 @pytest.mark.skipif(shutil.which("make") is None or sys.platform == "win32", reason="there is no make here")
 def test_the_whole_way_of_start_here(project: Path) -> None:
     done = follow(DOCS / "start-here.md", project, NEVER_ENDING)
@@ -164,7 +164,7 @@ def test_the_whole_way_of_start_here(project: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 @pytest.mark.skipif(sys.platform == "win32", reason="its commands are for a shell")
 def test_the_whole_way_of_quickstart(project: Path) -> None:
     (project / "texts").mkdir()

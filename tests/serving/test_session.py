@@ -207,7 +207,7 @@ def test_files_that_cannot_be_are_said_in_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(200)
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     session = new_session()
     ask(session, "hello")

@@ -17,7 +17,7 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
-from nanochat.serving.keyboard import CommandCompleter, Keyboard, new_keyboard, stoppable
+from nanochat.serving.keyboard import CommandCompleter, Keyboard, PlainKeyboard, new_keyboard, stoppable
 from nanochat.serving.markdown import Block, clean, whole_blocks
 from nanochat.serving.screen import THEME, PlainScreen, RichScreen
 from nanochat.serving.session import Piece, Session, said
@@ -72,7 +72,7 @@ def test_ctrl_c_empties_the_line_and_twice_leaves(keys: PipeInput) -> None:
     assert shown.count("Ctrl-C once more leaves") == 2
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 def test_escape_sequences_that_are_typed_are_passed_over(keys: PipeInput, capfd: pytest.CaptureFixture[str]) -> None:
     """A colour looks like the click of a mouse, whose place it then lacks."""
     session, _ = chat(keys, "\x1b[31mred\x1b[0m\r\x1b[<0;1Mone\x1b[1;1R\r" + CTRL_D)
@@ -80,7 +80,7 @@ def test_escape_sequences_that_are_typed_are_passed_over(keys: PipeInput, capfd:
     assert capfd.readouterr() == ("", "")  # no traceback
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 def test_ctrl_c_ends_a_search_in_the_history(keys: PipeInput) -> None:
     session, shown = chat(keys, "\x12" + CTRL_C + "hello\r" + CTRL_D)
     assert questions(session) == ["hello"]
@@ -156,6 +156,35 @@ def test_where_answers_go_into_a_file_questions_are_typed_on_the_terminal(monkey
         keyboard = new_keyboard()
         assert isinstance(keyboard, Keyboard)
         assert keyboard.session.output.fileno() == terminal.fileno()
+
+
+def test_keys_are_shown_by_who_reads_a_line_and_by_nobody_between_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is typed before an answer has begun would else stand in the middle of it."""
+    pty = pytest.importorskip("pty", reason="no such terminals on Windows")
+    import termios
+
+    near, far = pty.openpty()
+    with open(near, "wb"), open(far) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+
+        def is_shown() -> bool:
+            return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+
+        def typed(prompt: str) -> str:
+            read.append(is_shown())
+            return "/stats" if len(read) < 3 else "/quit"
+
+        class Screen(PlainScreen):
+            def note(self, text: str) -> None:
+                between.append(is_shown())
+
+        read: list[bool] = []
+        between: list[bool] = []
+        monkeypatch.setattr("builtins.input", typed)
+        converse(new_session(), PlainKeyboard(), Screen(io.StringIO(), io.StringIO()), "python cli.py")
+        assert read == [True] * 3
+        assert between == [False] * 3  # the greeting, and two replies
+        assert is_shown()
 
 
 def test_commands_are_completed() -> None:
