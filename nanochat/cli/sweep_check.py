@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from nanochat.cli.errors import UsageError
 from nanochat.options import dotted
+from nanochat.wording import one_line
 
 
 class Base(NamedTuple):
@@ -53,7 +54,10 @@ def check(options: Sequence[str], more: Sequence[Sequence[str]]) -> Base:
     receiver, sender = context.Pipe(duplex=False)
     words = [list(each) for each in more]
     process = context.Process(target=_answer, args=(sender, list(options), words), daemon=True)
+    # Ctrl-C is for the process that asks. The other is deaf to it from its first moment on, or would show a traceback.
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.start()
+    signal.signal(signal.SIGINT, heard)
     sender.close()
     try:
         answer = receiver.recv()
@@ -71,7 +75,7 @@ def check(options: Sequence[str], more: Sequence[Sequence[str]]) -> Base:
 
 
 def _answer(sender: Connection, options: list[str], more: list[list[str]]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not handed on, as on Windows
     sender.send(_check(options, more))
     sender.close()
 
@@ -92,7 +96,6 @@ def _check(options: list[str], more: list[list[str]]) -> Base | str:
 def _ask(options: list[str]) -> Base | str:
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from nanochat.cli.errors import one_line
     from nanochat.cli.quiet import quieten
     from nanochat.cli.training import NanochatCLI
 

@@ -62,7 +62,7 @@ def started(root: Path, pace: float, *options: str) -> subprocess.Popen[str]:
 
 def wait_for_steps(run: Path, steps: int) -> None:
     """Until a trial of the stand-in has done so many steps."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             if json.loads((run / "last.json").read_text())["steps"] >= steps:
@@ -71,6 +71,18 @@ def wait_for_steps(run: Path, steps: int) -> None:
             pass
         time.sleep(0.01)
     raise AssertionError(f"{run} has not come to step {steps}")
+
+
+def hold(root: Path, *trials: int) -> str:
+    """Lets trials of the stand-in wait on the way, until :func:`release`; returns the option by which they do."""
+    for number in trials:
+        (root / f"hold{number}").touch()
+    return f"--hold={root / 'hold'}"
+
+
+def release(root: Path) -> None:
+    for path in root.glob("hold*"):
+        path.unlink()
 
 
 def starts(run: Path) -> list[int]:
@@ -128,7 +140,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(fake: Path, capsys: pyt
 
 
 def test_hopeless_trials_are_ended(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep(fake, "--over=model.quality=0.9,0.8,0.7,-5,1.0", "--prune", "--pace=0.05")
+    sweep(fake, "--over=model.quality=0.9,0.8,0.7,-5,1.0", "--prune", hold(fake, 3))  # until it is ended
     said = capsys.readouterr().out
     assert re.search(r"trial 3  quality=-5 seed=42  pruned at val/bpb \d", said)
     hopeless = fake / "lightning_logs" / "run-sweep" / "version_3"
@@ -176,17 +188,19 @@ def test_a_signal_stops_the_trial_calmly_and_the_same_command_goes_on(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
     run = tmp_path / "lightning_logs" / "run-sweep" / "version_1"
-    process = started(tmp_path, 0.15, "--over=model.quality=0.5,1.0")
-    wait_for_steps(run, 2)
+    options = ("--over=model.quality=0.5,1.0", hold(tmp_path, 1))
+    process = started(tmp_path, 0.01, *options)
+    wait_for_steps(run, HELD_AT)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=400)
     assert process.returncode == status, said
     assert "Stopped; what the present trial has learned is saved. To go on:" in said
     assert "--over=model.quality=0.5,1.0" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert not (run / "summary.json").exists()
-    again = started(tmp_path, 0.15, "--over=model.quality=0.5,1.0")
-    said, _ = again.communicate(timeout=60)
+    release(tmp_path)
+    again = started(tmp_path, 0.01, *options)
+    said, _ = again.communicate(timeout=400)
     assert again.returncode == 0, said
     assert "quality=1.0 (trial 1) was interrupted, and goes on." in said
     assert starts(run.with_name("version_0")) == [0]
@@ -198,14 +212,15 @@ def test_a_signal_stops_the_trial_calmly_and_the_same_command_goes_on(
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_sweep_that_is_killed_goes_on_with_what_its_trial_had_learned(tmp_path: Path) -> None:
     run = tmp_path / "lightning_logs" / "run-sweep" / "version_1"
-    options = (tmp_path, 0.1, "--over=model.quality=0.5,1.0")
+    options = (tmp_path, 0.01, "--over=model.quality=0.5,1.0", hold(tmp_path, 1))
     process = started(*options)
-    wait_for_steps(run, 2)
+    wait_for_steps(run, HELD_AT)
     (child,) = psutil.Process(process.pid).children()
     process.kill()
     child.kill()
     process.communicate()
-    said, _ = (again := started(*options)).communicate(timeout=60)
+    release(tmp_path)
+    said, _ = (again := started(*options)).communicate(timeout=400)
     assert again.returncode == 0, said
     assert "quality=1.0 (trial 1) was interrupted, and goes on." in said
     assert starts(run.with_name("version_0")) == [0]
@@ -219,9 +234,7 @@ def test_a_sweep_that_is_killed_goes_on_with_what_its_trial_had_learned(tmp_path
 def test_a_trial_whose_sweep_was_killed_is_waited_for(then: str, tmp_path: Path) -> None:
     """There is never a second process beside the first."""
     run = tmp_path / "lightning_logs" / "run-sweep" / "version_0"
-    hold = tmp_path / "hold"
-    hold.touch()
-    options = (tmp_path, 0.01, "--over=model.quality=1.0", f"--hold={hold}")
+    options = (tmp_path, 0.01, "--over=model.quality=1.0", hold(tmp_path, 0))
     process = started(*options)
     wait_for_steps(run, HELD_AT)
     (child,) = psutil.Process(process.pid).children()
@@ -236,8 +249,8 @@ def test_a_trial_whose_sweep_was_killed_is_waited_for(then: str, tmp_path: Path)
     assert line == f"quality=1.0 (trial 0) is still being trained, by process {child.pid}, and is waited for.\n"
     if then == "it is killed":
         child.kill()
-    hold.unlink()
-    said, _ = again.communicate(timeout=60)
+    release(tmp_path)
+    said, _ = again.communicate(timeout=400)
     assert again.returncode == 0, said
     assert "trial 0  quality=1.0 seed=42  val/bpb 2.0000" in said
     assert starts(run) == ([0] if then == "it ends" else [0, HELD_AT])
@@ -247,15 +260,16 @@ def test_a_trial_whose_sweep_was_killed_is_waited_for(then: str, tmp_path: Path)
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_trial_that_ended_while_no_sweep_was_there_is_not_trained_again(tmp_path: Path) -> None:
     run = tmp_path / "lightning_logs" / "run-sweep" / "version_0"
-    options = (tmp_path, 0.1, "--over=model.quality=1.0")
+    options = (tmp_path, 0.01, "--over=model.quality=1.0", hold(tmp_path, 0))
     process = started(*options)
-    wait_for_steps(run, 2)
+    wait_for_steps(run, HELD_AT)
     (child,) = psutil.Process(process.pid).children()
     process.kill()
     process.communicate()
+    release(tmp_path)
     wait_for_steps(run, STEPS)
-    child.wait(10)
-    said, _ = (again := started(*options)).communicate(timeout=60)
+    child.wait(60)
+    said, _ = (again := started(*options)).communicate(timeout=400)
     assert again.returncode == 0, said
     assert "trial 0  quality=1.0 seed=42  val/bpb 2.0000" in said
     assert starts(run) == [0]
@@ -264,12 +278,13 @@ def test_a_trial_that_ended_while_no_sweep_was_there_is_not_trained_again(tmp_pa
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_trial_that_somebody_else_stops_has_failed(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def stop() -> None:
-        wait_for_steps(fake / "lightning_logs" / "run-sweep" / "version_0", 1)
+        wait_for_steps(fake / "lightning_logs" / "run-sweep" / "version_0", HELD_AT)
         max(psutil.Process().children(), key=psutil.Process.create_time).terminate()  # others' helpers may live on
 
+    held = hold(fake, 0)
     thread = threading.Thread(target=stop)
     thread.start()
-    sweep(fake, "--over=model.quality=1.0,0.5", "--pace=0.1")
+    sweep(fake, "--over=model.quality=1.0,0.5", held)
     thread.join()
     said = capsys.readouterr().out
     assert "trial 0 failed: somebody else stopped it (--retry_failed tries it once more)" in said
@@ -277,9 +292,12 @@ def test_a_trial_that_somebody_else_stops_has_failed(fake: Path, capsys: pytest.
 
 
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
-    options = ["--over=model.quality=0.1,0.2,0.4,0.6", "--name=shared"]
-    processes = [started(tmp_path, 0.1, *options) for _ in range(2)]
-    said = [process.communicate(timeout=90)[0] for process in processes]
+    options = ["--over=model.quality=0.1,0.2,0.4,0.6", "--name=shared", hold(tmp_path, 0, 1)]
+    processes = [started(tmp_path, 0.01, *options) for _ in range(2)]
+    for number in range(2):  # each has begun with one
+        wait_for_steps(tmp_path / "lightning_logs" / "shared" / f"version_{number}", HELD_AT)
+    release(tmp_path)
+    said = [process.communicate(timeout=400)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     done = [re.findall(r"^trial (\d)  .* val/bpb", text, re.MULTILINE) for text in said]
     assert sorted(done[0] + done[1]) == list("0123")
@@ -352,12 +370,12 @@ def test_ctrl_c_while_fit_is_asked_ends_at_once(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not psutil.Process(process.pid).children() and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.5)
+    time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    said, _ = process.communicate(timeout=10)
+    said, _ = process.communicate(timeout=400)
     assert process.returncode == 130
     assert "Traceback" not in said
     assert "To go on:" in said
@@ -412,7 +430,7 @@ def test_a_real_trial_that_was_killed_has_the_curves_of_one_that_was_not(corpus_
     killed = tmp_path / "killed"
     process = subprocess.Popen(real(corpus_folder, killed, *options), stdout=subprocess.PIPE, text=True)
     checkpoint = killed / "lightning_logs" / "run" / "version_0" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -436,7 +454,7 @@ def test_two_processes_train_for_real_and_each_trial_is_an_ordinary_run(corpus_f
     processes = [
         subprocess.Popen(options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)
     ]
-    said = [process.communicate(timeout=250)[0] for process in processes]
+    said = [process.communicate(timeout=400)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     runs = sorted(find_runs(tmp_path), key=lambda run: run.version)
     assert [(run.label, run.complete) for run in runs] == [(f"run/version_{n}", True) for n in range(3)]

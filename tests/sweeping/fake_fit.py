@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 STEPS = 6  # with a validation each
-HELD_AT = 2  # after so many steps it waits as long as the file of --hold=... is there
+HELD_AT = 2  # after so many steps it waits as long as there is a file named as --hold=... and --version=... say
 stopped: list[int] = []
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     score = 3.0 - float(quality) + noise
     place = folder / "last.json"
     done = json.loads(place.read_text())["steps"] if place.exists() else 0
-    metrics = folder / "metrics.csv"
+    metrics, held = folder / "metrics.csv", Path(options.get("hold", "") + options["version"])
     if not done:
         metrics.write_text("step,tokens,seconds,val/bpb\n")
     with open(folder / "starts.txt", "a") as file:
@@ -42,7 +42,7 @@ def main() -> int:
         if stopped:
             return 128 + stopped[0]
         time.sleep(pace)
-        while step >= HELD_AT and "hold" in options and Path(options["hold"]).exists() and not stopped:
+        while step >= HELD_AT and "hold" in options and held.exists() and not stopped:
             time.sleep(0.01)
         with open(metrics, "a") as file:
             file.write(f"{step},{step},{step * pace},{score + STEPS - 1 - step}\n")
