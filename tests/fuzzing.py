@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from nanochat.cli.errors import one_line
+from nanochat.wording import one_line
 
 SECONDS = 60.0  # that reading a file of some kilobytes may take on a busy machine
 ADDRESS_SPACE = 4 * 2**30  # that the process that reads may take, besides its libraries: less than a memory bomb

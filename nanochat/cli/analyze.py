@@ -6,7 +6,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.errors import UsageError, check_folder, reporting
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import new_parser
 
@@ -57,8 +57,8 @@ def analyze(
     from nanochat.analysis.which import find, folder_for
 
     found = find(runs, root, all, program_name())
-    if out is not None and Path(out).is_file():
-        raise UsageError(f"--out={out} is a file: give a folder")
+    if passage is not None and not passage.strip():
+        raise UsageError("there is no text in --passage")
     only = [name.strip() for name in figures.split(",") if name.strip()] if figures is not None else None
     if only == []:
         raise UsageError("--figures: name at least one, or leave the option out")
@@ -69,6 +69,7 @@ def analyze(
     from nanochat.training.hardware import usable_device
 
     usable_device(device)  # is refused now, if there is none, and not after half of the figures
+    check_folder(out, "--out")
     wanted = Wanted(Options(device, seed, passage), only, quick)
     if len(found) == 1:
         say(f"{found[0].label}: {found[0].folder}")

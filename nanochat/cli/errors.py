@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nanochat.cli.troubleshooting import with_section
+from nanochat.wording import one_line
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
@@ -26,11 +27,6 @@ def report(message: str) -> int:
     return EXIT_ERROR
 
 
-def one_line(message: str) -> str:
-    """The message without line breaks and control characters: it may quote what a damaged file says."""
-    return " ".join("".join(c if c.isprintable() else " " for c in message).split())
-
-
 def check_free(path: Path, option: str, overwrite: bool) -> None:
     """Refuses to replace a file, unless the user has said that it may be.
 
@@ -39,6 +35,22 @@ def check_free(path: Path, option: str, overwrite: bool) -> None:
     """
     if path.exists() and not overwrite:
         raise UsageError(f"there is already {path}: give another {option}, or --overwrite to replace it")
+
+
+def check_folder(path: str | None, option: str) -> None:
+    """Makes the folder that is to be written into, before long work is done for it; None is not set.
+
+    Raises:
+        UsageError: naming the option, if it cannot be one.
+    """
+    if path is None:
+        return
+    if Path(path).is_file():
+        raise UsageError(f"{option}={path} is a file: give a folder")
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{option}={path} cannot be made a folder: {error.strerror}") from error
 
 
 def reporting(command: Callable[[], object], *kinds: type[Exception]) -> int:
@@ -60,7 +72,7 @@ def reporting(command: Callable[[], object], *kinds: type[Exception]) -> int:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return report("the disk is full: free some space, or move the cache with NANOCHAT_CACHE")
-        return report(str(error))
+        return report(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except solvable as error:
         return report(str(error))
     except SystemExit as end:  # of --help and --print_config, and of Lightning after Ctrl-C

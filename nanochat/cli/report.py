@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.errors import UsageError, check_folder, reporting
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 
@@ -38,6 +38,7 @@ def report(
     from nanochat.reporting.page import as_markdown, in_words
 
     life = find_life(root, name)
+    check_folder(out, "--out")
     card = make_card(life, samples, dollars_per_hour, program_name(), say)
     folder = life.folder if out is None else Path(out)
     write_atomically(folder / DATA, json.dumps(card, indent=2, ensure_ascii=False) + "\n")

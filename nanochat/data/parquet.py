@@ -13,6 +13,7 @@ import pyarrow.parquet
 from pyarrow.parquet import ParquetFile
 
 from nanochat.data.left_out import LeftOut, bad_text
+from nanochat.wording import one_line
 
 BATCH_ROWS = 256  # rows decoded at a time
 STRINGS = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_string_view)
@@ -52,7 +53,7 @@ def _damaged(path: Path, reason: str) -> ValueError:
 
 def _printable(text: str) -> str:
     """A part of a line: what comes out of a damaged file may hold anything."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:MOST_SAID]).split())
+    return one_line(text[:MOST_SAID])
 
 
 def _check_layout(path: Path, file: ParquetFile, column: str) -> None:

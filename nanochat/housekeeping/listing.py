@@ -13,6 +13,7 @@ import psutil
 from nanochat.grid import grid
 from nanochat.runs import EVENTS, SUMMARY, Run
 from nanochat.training.console import clock, count, size
+from nanochat.wording import counted
 
 WIDTH_PER_DEPTH = 64  # of a model whose width is not given
 AFTER_SECONDS = 2.0  # the summary is written last: what is newer by this was written by another process
@@ -92,7 +93,7 @@ def table(rows: Sequence[dict[str, Any]], width: int = 80) -> str:
     head = ["  run", "model", "stage", "date", "val/bpb", "time", "disk"]
     lines = grid([head, *map(_cells, rows)], right=(4, 5, 6), narrow=(0,), width=width)
     marks = [text for state, text in LEGEND.items() if any(row["state"] == state for row in rows)]
-    total = f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}, {size(sum(row['size_bytes'] for row in rows))}"
+    total = f"{counted(len(rows), 'run')}, {size(sum(row['size_bytes'] for row in rows))}"
     return "\n".join([lines, "", *marks, total])
 
 

@@ -15,6 +15,7 @@ from nanochat.reporting.schema import Card
 from nanochat.reporting.tables import DASH, Table
 from nanochat.reporting.writing import MAX_TOKENS
 from nanochat.training.console import size
+from nanochat.wording import one_line
 
 TEMPLATE = "report.md.jinja"
 # what Markdown would take for more than it is; _ only where it could begin or end anything
@@ -29,7 +30,7 @@ def as_markdown(card: Card) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"plain": plain, "line": line, "fenced": fenced, "table": markdown_table}
+    environment.filters |= {"plain": plain, "line": one_line, "fenced": fenced, "table": markdown_table}
     text = environment.get_template(TEMPLATE).render(
         card=card,
         tables=tables,
@@ -107,12 +108,7 @@ def markdown_table(table: Table) -> str:
 
 def plain(text: object) -> str:
     """A text on one line that Markdown shows as it is."""
-    return SPECIAL.sub(r"\\\1", line(text))
-
-
-def line(text: object) -> str:
-    """A text on one line, without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return SPECIAL.sub(r"\\\1", one_line(text))
 
 
 def fenced(text: str) -> str:
@@ -130,14 +126,14 @@ def in_words(card: Card, width: int = 80) -> str:
     """A short summary for the terminal."""
     table = tables.glance(card)
     shown = grid((table.header, *table.rows), right=range(1, len(table.header))).replace(DASH, "-")
-    lines = [f"Report card of {line(card['name'])}: {line(heading(card))}", "", shown]
+    lines = [f"Report card of {one_line(card['name'])}: {one_line(heading(card))}", "", shown]
     if any(cell.endswith("*") for row in table.rows for cell in row):
         lines.append("* only in part: not all of the tasks, of their items or of the stages")
     if card["missing"]:
         lines += ["", "Missing, and what would fill it in:"]
     for one in card["missing"]:
-        what = f"{line(one['what'])}: {line(one['why'])}"
+        what = f"{one_line(one['what'])}: {one_line(one['why'])}"
         lines += textwrap.wrap(what, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
         if one["command"] is not None:
-            lines.append(f"  {line(one['command'])}")
+            lines.append(f"  {one_line(one['command'])}")
     return "\n".join(lines)

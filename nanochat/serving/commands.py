@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from nanochat.options import nearest
 from nanochat.serving.session import Session, said
+from nanochat.wording import counted
 
 
 class Reply(NamedTuple):
@@ -161,8 +162,7 @@ def shortened(text: str, length: int = 60) -> str:
 
 
 def _messages(session: Session) -> str:
-    count = len(session.messages)
-    return f"{count} message{'s' if count != 1 else ''}"
+    return counted(len(session.messages), "message")
 
 
 def _path(argument: str, command: str) -> Path:

@@ -93,6 +93,7 @@ def test_a_damaged_checkpoint_writes_no_samples(
         (["--root=nowhere"], "there is no run below nowhere/lightning_logs: train a model first"),
         (["--name=nobody"], "--name=nobody: there is no run of that name below"),
         (["--dollars_per_hour=-1"], "--dollars_per_hour must not be negative, but is -1"),
+        ([f"--out={__file__}"], "test_report.py is a file: give a folder"),
         (["--sample=false"], "there is no option --sample, did you mean --samples?"),
     ],
 )
