@@ -28,7 +28,7 @@ SECTIONS = (
     ),
     (
         "corpus",
-        r"there is no file or folder .*--data\.corpus|the folder .* holds no text|the corpus .* is empty"
+        r"there is no file or folder .* a corpus is|the folder .* holds no text|the corpus .* is empty"
         r"|the corpus is too small|has no column|it has no good record|is damaged or is not a parquet file"
         r"|a step of .* tokens does not divide|bad record|there is no task",
     ),

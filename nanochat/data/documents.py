@@ -57,7 +57,7 @@ def find_files(path: Path) -> list[Path]:
             raise ValueError(f"cannot read {path}: a corpus is made of {kinds} files")
         return [path]
     if not path.is_dir():
-        raise ValueError(f"there is no file or folder {path}: give --data.corpus a path to {kinds} files")
+        raise ValueError(f"there is no file or folder {path}: a corpus is a path to {kinds} files")
     files = []
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))

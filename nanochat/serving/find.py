@@ -40,18 +40,18 @@ def find_model(what: str | Path | None = None, root: str | Path = ".", program: 
         if found is None:
             raise ValueError(f"there is no model below {runs}: {how}")
         return found
+    if not (name := str(what)):
+        raise ValueError("the name of the model is empty: leave it out to take the newest")
     path = Path(what)
     if path.is_file():
         return path
-    if path.is_dir():
-        found = newest([path.parent if path.name == CHECKPOINTS else path, *path.glob("version_*")])
-        if found is None:
-            raise ValueError(f"there is no checkpoint in the folder {path}: give that of a run ({RUNS}/tiny/version_0)")
-        return found
-    name = str(what)
-    found = newest(run for one in (name, *(t.format(name) for t in TUNED)) for run in (runs / one).glob("version_*"))
+    inside = [path.parent if path.name == CHECKPOINTS else path, *path.glob("version_*")] if path.is_dir() else []
+    named = [run for one in (name, *(t.format(name) for t in TUNED)) for run in (runs / one).glob("version_*")]
+    found = newest(inside) or newest(named)
     if found is not None:
         return found
+    if inside:
+        raise ValueError(f"there is no checkpoint in the folder {path}: give that of a run ({RUNS}/tiny/version_0)")
     if path.suffix or len(path.parts) > 1:
         raise ValueError(f"there is no checkpoint {path}")
     names = sorted({run.parent.name for run in runs.glob("*/version_*") if checkpoint_of(run)})

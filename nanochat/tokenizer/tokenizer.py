@@ -207,7 +207,7 @@ class Tokenizer:
         try:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path} is no file of a tokenizer: {error}") from error
 
 
 def check_vocab_size(vocab_size: int) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nanochat.cli import main
+from nanochat.cli.errors import reporting
 from tests.cli.tools import ROOT, command
 
 
@@ -24,3 +26,28 @@ def test_a_folder_that_was_removed_meanwhile_is_an_error_in_a_line(tmp_path: Pat
     assert result.returncode == 2
     assert "nanochat: error: the folder that this was started in is there no more" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chat", "What is a list?"], "What belongs to no option: they are written --name=value (all of them: --help)"),
+        (["chat", "--prompt"], "--prompt needs a value (--help says more)"),
+        (["runs", "--remove"], "--remove needs a value (--help says more)"),
+        (["analyze", "--quick=1"], "--quick takes no value (--help says more)"),
+        (["fit", "--config"], "--config needs a value (--help says more)"),
+        (["download"], "--corpus must be given (what it takes: --help)"),
+        (["export"], "--ckpt_path and --out must be given (what it takes: --help)"),
+    ],
+)
+def test_what_is_wrong_with_the_words_is_said_by_their_options(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"nanochat: error: {said}\n"
+
+
+def test_a_file_that_cannot_be_had_is_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "none" / "a.json"
+    assert reporting(path.read_text) == 2
+    assert capsys.readouterr().err == f"nanochat: error: {path}: No such file or directory\n"

@@ -46,7 +46,7 @@ def test_every_message_on_the_page_is_sent_to_its_section(name: str, message: st
             "there is no last checkpoint below lightning_logs/tiny: train first, or give --ckpt_path a file",
             "checkpoints",
         ),
-        ("there is no file or folder nowhere/at/all: give --data.corpus a path", "corpus"),
+        ("there is no file or folder nowhere/at/all: a corpus is a path", "corpus"),
         ("last.ckpt is not a whole checkpoint: ...; the one before it is whole: --ckpt_path=previous.ckpt", None),
         ("--model.warmdown is a share from 0 to 1, not 7", None),
         ("there is no option --model.dept, did you mean --model.depth? (all of them: --help)", None),
