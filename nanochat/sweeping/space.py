@@ -100,8 +100,10 @@ def parse_axis(text: str) -> Axis:
     pieces = [piece.strip() for piece in split(values)]
     if "" in pieces:
         raise ValueError(f"--over {text}: there is a comma too many")
-    distinct = {_meaning(piece): piece for piece in reversed(pieces)}  # 0.1 and 0.10 are one; the first is kept
-    return Axis(option, tuple(piece for piece in pieces if distinct.get(_meaning(piece)) is piece))
+    distinct: dict[str, str] = {}
+    for piece in pieces:
+        distinct.setdefault(_meaning(piece), piece)  # 0.1 and 0.10 are one; the first is kept
+    return Axis(option, tuple(distinct.values()))
 
 
 def _range(option: str, low: str, high: str) -> Axis:

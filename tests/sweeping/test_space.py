@@ -12,6 +12,7 @@ def test_values_are_kept_as_they_are_written() -> None:
     assert (axis.option, axis.values, axis.is_range) == ("model.depth", ("4", "6", "8"), False)
     assert parse_axis("--model.depth=4").option == "model.depth"  # as it would stand behind fit
     assert parse_axis("model.matrix_lr=0.1,0.10,1e-1,0.2").values == ("0.1", "0.2")  # one value, written thrice
+    assert parse_axis("model.depth=2,3,2").values == ("2", "3")
 
 
 @pytest.mark.parametrize(
