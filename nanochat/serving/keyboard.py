@@ -69,7 +69,8 @@ class PlainKeyboard:
 
     def read(self) -> str:
         """As :meth:`Keyboard.read`, of one line."""
-        return input("> ")
+        with echo(True):
+            return input("> ")
 
 
 def new_keyboard() -> Keyboard | PlainKeyboard:
@@ -142,10 +143,7 @@ def _shows_unicode() -> bool:
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """While an answer comes, Ctrl-C asks it to end; yields whether it has been asked. A second Ctrl-C insists.
-
-    What is typed meanwhile is not shown in the middle of the answer, but kept for the next line.
-    """
+    """While an answer comes, Ctrl-C asks it to end; yields whether it has been asked. A second Ctrl-C insists."""
     asked = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
@@ -158,21 +156,22 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         return
     before = signal.signal(signal.SIGINT, on_signal)
     try:
-        with _no_echo():
-            yield asked.is_set
+        yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
-def _no_echo() -> Iterator[None]:
+def echo(shown: bool) -> Iterator[None]:
+    """Whether the terminal itself shows what is typed; afterwards it does what it did before."""
     if termios is None or not sys.stdin.isatty():
         yield
         return
     before = termios.tcgetattr(sys.stdin)
-    quiet = list(before)
-    quiet[3] &= ~termios.ECHO  # of the local flags
-    termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
+    within = list(before)
+    flag = termios.ECHO  # of the local flags
+    within[3] = within[3] | flag if shown else within[3] & ~flag
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, within)
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from nanochat.serving.commands import is_command, run_command
 from nanochat.serving.find import only_completes
-from nanochat.serving.keyboard import stoppable
+from nanochat.serving.keyboard import echo, stoppable
 from nanochat.serving.screen import PlainScreen, RichScreen
 from nanochat.serving.session import Session
 
@@ -22,8 +22,12 @@ class Typed(Protocol):
     def read(self) -> str: ...
 
 
+@echo(False)
 def converse(session: Session, keyboard: Typed, screen: Screen, program: str) -> None:
     """Answers until the user leaves: by /quit, Ctrl-D, or Ctrl-C twice in an empty line.
+
+    What is typed while an answer is prepared or comes is not shown in the middle of it, but kept for the next line:
+    whoever reads a line shows it.
 
     Args:
         session: the conversation.
