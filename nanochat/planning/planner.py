@@ -15,7 +15,14 @@ from nanochat.planning.law import Forecast, Law
 from nanochat.planning.points import Point, bytes_per_token, size_of
 from nanochat.planning.timing import Timing, between, time_candidate
 from nanochat.training.hardware import available_memory
-from nanochat.training.plan import AROUND_A_STEP, ENDING_SECONDS, LEAST_STEPS, VALIDATING, kept_for_scores
+from nanochat.training.plan import (
+    AROUND_A_STEP,
+    ENDING_SECONDS,
+    LEAST_STEPS,
+    VALIDATING,
+    kept_for_scores,
+    seconds_to_score,
+)
 
 HELD_OUT = 0.05  # of a corpus, about
 VAL_TOKENS, VALIDATIONS = 8192, 4  # on the way, as tiny has them
@@ -183,7 +190,7 @@ class Planner:
             return None
         per_token = bytes_per_token(self.points, candidate.vocab_size)
         known = self.unique_bytes if math.isfinite(self.unique_bytes) else 0.0  # a stream says what is held out of it
-        final = known / (1 - HELD_OUT) * HELD_OUT / per_token * timing.token_seconds
+        final = seconds_to_score(known / (1 - HELD_OUT) * HELD_OUT / per_token, timing.token_seconds)
         ending = ENDING_SECONDS + kept_for_scores(final, self.minutes)
         seconds = 60 * self.minutes - self.startup - ending - (READING_COMPILED if self.compiled else 0)
         one = VAL_TOKENS * timing.token_seconds

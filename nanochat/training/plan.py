@@ -102,7 +102,7 @@ class Plan(Callback):
         tokens = data.held_out.predictions if data.validate_all and trainer.enable_validation else 0
         if scores is not None and isinstance(data, ChatDataModule):
             tokens += TOKENS_PER_ANSWER * scores.count(data)
-        return tokens * self._times.token * AROUND_A_SCORE
+        return seconds_to_score(tokens, self._times.token)
 
     def _seconds_to_validate(self, data: RowsDataModule) -> float:
         """That each validation during the run takes."""
@@ -237,6 +237,11 @@ class Plan(Callback):
             if data.all_tokens is not None:
                 rows["compute"] += f", {tokens / data.all_tokens:.2g} times through the text"
         return rows
+
+
+def seconds_to_score(tokens: float, token_seconds: float) -> float:
+    """That real scores take of so many tokens, where a timed one takes so many seconds for each."""
+    return tokens * token_seconds * AROUND_A_SCORE
 
 
 def kept_for_scores(seconds: float, minutes: float) -> float:

@@ -45,9 +45,9 @@ def test_the_steps_are_those_that_fit_into_the_time() -> None:
     proposal = planner(2).propose(Candidate(4), timing)
     assert proposal is not None
     held_out = 21e6 / 0.95 * 0.05 / bytes_per_token(POINTS, 512)
-    assert proposal.final_seconds == pytest.approx(held_out * 1e-5)
+    assert proposal.final_seconds == pytest.approx(held_out * 1.25e-5)  # a quarter more than timed, as `fit` reckons
     assert proposal.final_seconds < 12  # a tenth of the time may go to it
-    left = 120 - 8 - ENDING_SECONDS - 4 * VAL_TOKENS * 1e-5 - held_out * 1e-5
+    left = 120 - 8 - ENDING_SECONDS - 4 * VAL_TOKENS * 1e-5 - held_out * 1.25e-5
     assert proposal.steps == int(left / (0.05 * 1.03))
     assert proposal.tokens == 512 * proposal.steps
     slow_to_score = planner(2).propose(Candidate(4), timing._replace(token_seconds=1e-4))
