@@ -1,28 +1,27 @@
-"""While a run learns from conversations, now and then its scores in chat tasks: curves of skill."""
+"""While a run learns from conversations, now and then its scores in chat tasks."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from nanochat.evaluation.chat_core import ChatScore
 from nanochat.evaluation.chat_group import Opener, result_of
 from nanochat.evaluation.groups import GROUPS, Asked
 from nanochat.options import at_least
-from nanochat.training.console import duration, say
+from nanochat.training.console import say
+from nanochat.training.curve import Curve
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.sharding import FullyShardedStrategy, let_go
-from nanochat.training.steps import data_of, ends_step
+from nanochat.training.sharding import FullyShardedStrategy
+from nanochat.training.steps import data_of
 
 NAME = "val/chatcore"
 CHEAP = ("spelling-bee", "functions", "arithmetic", "spelling")  # need nothing from the hub, and answers are short
 
 
-class ChatCurve(Callback):
+class ChatCurve(Curve):
     """Logs the accuracy in each task, ``chat/<task>``, and ``val/chatcore`` where one of ChatCORE's six is among them.
 
     Args:
@@ -46,7 +45,8 @@ class ChatCurve(Callback):
         strange = [name for name in tasks if name not in known]
         if strange:
             raise ValueError(f"--chat.tasks: there is no {strange[0]} to score on the way, only: {', '.join(known)}")
-        self.every_n_steps, self.tasks, self.max_per_task, self.data = every_n_steps, tuple(tasks), max_per_task, data
+        super().__init__(every_n_steps)
+        self.tasks, self.max_per_task, self.data = tuple(tasks), max_per_task, data
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """What cannot be had is said before the first step."""
@@ -59,29 +59,15 @@ class ChatCurve(Callback):
             self._opener(trainer, pl_module).rows(self.tasks)  # one process of each machine fetches it
         trainer.strategy.barrier()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
-        if not due or not ends_step(trainer, batch_idx):
-            return
-        assert isinstance(pl_module, LanguageModel)
-        started = time.monotonic()
-        with trainer.precision_plugin.val_step_context():
-            opener = self._opener(trainer, pl_module)  # anew: the engine has the weights of now
-            results = [
-                result_of(exam, opener.asked, "32", lambda done: None) for exam in opener.all_of(list(self.tasks))
-            ]
-        let_go(pl_module.gpt)
-        score = ChatScore(results, self.max_per_task)
+    def score(self, trainer: Trainer, module: LanguageModel) -> tuple[dict[str, float], str, str]:
+        opener = self._opener(trainer, module)  # anew: the engine has the weights of now
+        results = [result_of(exam, opener.asked, "32", lambda done: None) for exam in opener.all_of(list(self.tasks))]
         values = {f"chat/{result.name}": result.accuracy for result in results}
+        score = ChatScore(results, self.max_per_task)
         if score.value is not None:
             values[NAME] = score.value
-        for logger in trainer.loggers:  # Lightning would log it only where the step is one of log_every_n_steps
-            logger.log_metrics(values, trainer.global_step - 1)
         shown = ", ".join(f"{result.name} {result.accuracy:.0%}" for result in results)
-        took = duration(time.monotonic() - started)
-        say(f"step {trainer.global_step:,}  {shown} (of {self.max_per_task} items each at most; {took})")
+        return values, shown, f"of {self.max_per_task} items each at most"
 
     def _opener(self, trainer: Trainer, module: LanguageModel) -> Opener:
         data = data_of(trainer)
