@@ -18,6 +18,7 @@ from nanochat.data.documents import SPAN_BYTES
 from nanochat.data.pieces import TRAIN, Pieces, StoredPieces, StreamedPieces
 from nanochat.data.tokens import TokenFile, TokenWriter, tokenize
 from nanochat.tokenizer import Tokenizer
+from nanochat.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +68,10 @@ class Prepared:
     def extent(self) -> str:
         """How much text there is, in words."""
         if isinstance(self.corpus, LargeCorpus):
-            return f"{len(self.corpus.shards):,} files"
+            return counted(len(self.corpus.shards), "file")
         survey = self.corpus.survey
-        bad = f", {survey.left_out:,} bad records left out" if survey.left_out else ""
-        return f"{survey.documents:,} documents, {survey.bytes / 1e6:,.1f} MB{bad}"
+        bad = f", {counted(survey.left_out, 'bad record')} left out" if survey.left_out else ""
+        return f"{counted(survey.documents, 'document')}, {survey.bytes / 1e6:,.1f} MB{bad}"
 
 
 def prepare(sources: Sources, vocab_size: int, tokenizer: Tokenizer | None = None, train: bool = True) -> Prepared:

@@ -121,17 +121,19 @@ def _temperature(session: Session, argument: str) -> Reply:
 def _stats(session: Session, argument: str) -> Reply:
     model, turns = session.model, session.turns
     lines = [
-        f"model    {model.name}, {model.gpt.num_parameters:,} parameters, {model.path}",
+        f"model    {model.name}, {model.gpt.num_parameters:,} parameters",
+        f"file     {model.path}",
         f"decoder  {'C++' if model.engine.decoder.is_native else 'torch'}",
     ]
     if turns:
         last, seconds = turns[-1], sum(turn.seconds for turn in turns)
-        context = last.prompt_tokens + last.tokens
+        context, speed = last.prompt_tokens + last.tokens, f"{last.speed:,.0f} tokens/s"
+        written = counted(sum(turn.tokens for turn in turns), "token")
         lines += [
-            f"last     {last.tokens:,} tokens at {last.speed:,.0f} tokens/s, the first after {last.waited:.2f} s",
+            f"last     {counted(last.tokens, 'token')} at {speed}, the first after {last.waited:.2f} s",
             f"context  {context:,} of {model.context:,} tokens"
-            + (f", without the oldest {session.dropped} messages" if session.dropped else ""),
-            f"all      {len(turns):,} answers, {sum(turn.tokens for turn in turns):,} tokens in {seconds:.1f} s",
+            + (f", without the oldest {counted(session.dropped, 'message')}" if session.dropped else ""),
+            f"all      {counted(len(turns), 'answer')}, {written} in {seconds:.1f} s",
         ]
     return Reply("\n".join(lines))
 

@@ -53,12 +53,13 @@ def test_questions_are_answered_until_ctrl_d(keys: PipeInput) -> None:
 
 
 def test_commands_are_done_and_not_asked(keys: PipeInput) -> None:
-    session, shown = chat(keys, "hello\r/retry\r/stats\r/hlep\r /usr is what?\r/undo\r/quit\rnever\r")
+    session, shown = chat(keys, "hello\r/stats\r/retry\r/hlep\r /usr is what?\r/undo\r/quit\rnever\r")
     assert questions(session) == ["hello"]
     assert "Again: hello" in shown
     assert "error: there is no command /hlep, did you mean /help?" in shown
     assert "Taken back: /usr is what?" in shown
-    assert "3 answers" not in shown
+    assert "all      1 answer, " in shown
+    assert f"file     {session.model.path}" in shown
 
 
 def test_pasted_lines_are_one_question(keys: PipeInput) -> None:
