@@ -60,6 +60,7 @@ class Point(NamedTuple):
             f"--trainer.max_steps={self.tokens // self.tokens_per_step}",
             f"--seed_everything={self.seed}",
             "--model.compile=false",
+            "--model.shallow=0",
         ]
 
 

@@ -165,6 +165,7 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
                     *("fit", "--config", str(ROOT / "configs" / f"{tier}.yaml"), f"--trainer.default_root_dir={root}"),
                     *(f"--trainer.max_steps={2 * steps}", "--trainer.limit_val_batches=0", "--trainer.devices=1"),
                     "--trainer.enable_checkpointing=false",
+                    "--model.shallow=0",  # all blocks, from the first step on
                     *([f"--trainer.precision={precision}"] if precision else []),
                     *options,
                 ]
