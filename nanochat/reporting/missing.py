@@ -9,7 +9,7 @@ from pathlib import Path
 from nanochat.evaluation.chat_core import CHAT_CORE
 from nanochat.reporting.life import LABELS, Life
 from nanochat.reporting.schema import Missing, Score, Stage
-from nanochat.runs import CHECKPOINTS, CONFIG, RUNS, SUMMARY
+from nanochat.runs import CHECKPOINTS, CONFIG, RUNS, SUMMARY, read_run
 
 OVERLAYS = {"CHAT": "chat", "RL": "reinforce"}  # the configuration that makes a stage of the one before
 
@@ -30,9 +30,9 @@ def missing_stages(life: Life, program: str) -> Iterator[Missing]:
 
 
 def _next_stage(life: Life, label: str, program: str) -> str | None:
-    """How to go on from the last stage that comes before; None if that one is missing, too."""
+    """How to go on from the last stage that comes before; None if that one, or its checkpoint, is missing, too."""
     before = life.of("CHAT") if label == "RL" else life.of("MIDDLE") or life.of("BASE")
-    if before is None:
+    if before is None or before.run.checkpoint is None:
         return None
     overlay = f"--config configs/{OVERLAYS[label]}.yaml"
     name, tier = before.run.base_name, Path("configs", f"{before.run.base_name}.yaml")
@@ -79,7 +79,7 @@ def missing_scores(
     whys: Mapping[tuple[str, str], str],
     program: str,
 ) -> Iterator[Missing]:
-    """CORE of the base model, and ChatCORE's six of the later ones.
+    """CORE of the base model, and ChatCORE's six of the later ones; with no command where no checkpoint is left.
 
     Args:
         stages: of the model.
@@ -89,14 +89,23 @@ def missing_scores(
     """
     for stage in stages:
         label, evaluate = stage["label"], f"{program} evaluate --ckpt_path={shlex.quote(stage['folder'])}"
+        possible = read_run(stage["folder"]).checkpoint is not None
         if stage["stage"] == "pretrain":
             score = core.get(label)
             if score is None:
                 why = whys.get(("core", label), "it was not scored")
-                yield {"what": f"CORE of {label}", "why": why, "command": f"{evaluate} --tasks=core"}
+                yield {
+                    "what": f"CORE of {label}",
+                    "why": why,
+                    "command": f"{evaluate} --tasks=core" if possible else None,
+                }
             elif not score["whole"]:
                 why = f"what was scored is {score['name']}"
-                yield {"what": f"CORE of {label}, whole", "why": why, "command": f"{evaluate} --tasks=core"}
+                yield {
+                    "what": f"CORE of {label}, whole",
+                    "why": why,
+                    "command": f"{evaluate} --tasks=core" if possible else None,
+                }
             continue
         score = chat.get(label)
         lacking = [name for name in CHAT_CORE if score is None or name not in score["tasks"]]
@@ -104,8 +113,8 @@ def missing_scores(
             why = whys.get(("chat", label), "it was not scored") if score is None else f"without {', '.join(lacking)}"
             allow = " --allow_code_execution" if lacking == ["humaneval"] else ""
             command = f"{evaluate} --tasks={'humaneval' if allow else 'chat'}{allow}"
-            yield {"what": f"ChatCORE of {label}", "why": why, "command": command}
+            yield {"what": f"ChatCORE of {label}", "why": why, "command": command if possible else None}
         elif score is not None and not score["whole"]:
             why = f"what was scored is {score['name']}"
             command = f"{evaluate} --tasks=chat --allow_code_execution"  # as it was allowed before: HumanEval is there
-            yield {"what": f"ChatCORE of {label}, whole", "why": why, "command": command}
+            yield {"what": f"ChatCORE of {label}, whole", "why": why, "command": command if possible else None}

@@ -171,6 +171,14 @@ def test_what_was_not_done_comes_with_its_command(tmp_path: Path, monkeypatch: p
     assert commands(older)["CHAT"] == f"python cli.py fit --config configs/chat.yaml --name=tiny {start}"
 
 
+def test_no_command_asks_for_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
+    write_run(tmp_path, "tiny", 0, 1000, None, checkpoint=None)
+    write_run(tmp_path, "tiny-chat", 0, 2000, {}, {"stage": "chat"}, checkpoint=None)
+    card = card_of(tmp_path)
+    assert set(commands(card)) == {"RL", "BASE, its end", "CORE of BASE", "ChatCORE of CHAT", "tokenizer", "samples"}
+    assert not any(command for what, command in commands(card).items() if what != "samples")
+
+
 # ------------------------------------------------------------------------------------------------------- scores
 
 
