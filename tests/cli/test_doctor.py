@@ -228,7 +228,7 @@ def test_the_hub(hub: http.server.ThreadingHTTPServer, monkeypatch: pytest.Monke
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     for path, status in (("", OK), ("/401", OK), ("/503", NOTE)):
         monkeypatch.setenv("HF_ENDPOINT", address + path)
-        assert surroundings.hub().status == status, path
+        assert surroundings.hub(60).status == status, path
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     check = surroundings.hub()
     assert (check.status, check.facts["reachable"]) == (NOTE, False)

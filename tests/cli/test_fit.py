@@ -173,12 +173,12 @@ def test_a_run_killed_before_its_last_score_gets_it_where_it_belongs(corpus_fold
 
 def test_a_run_takes_the_time_that_it_is_given(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     options = [*tiny_options(corpus_folder, tmp_path), "--trainer.max_steps=-1", "--plan.minutes=0.4"]
-    started = time.monotonic()
     result = command("fit", *options, "--data.validate_all=false")
     assert result.returncode == 0, result.stderr
-    assert 15 < time.monotonic() - started < 90  # 24 seconds, on a machine that does other work, too
     (run,) = (tmp_path / "lightning_logs" / "run").iterdir()
-    steps = json.loads((run / "summary.json").read_text())["steps"]
+    summary = json.loads((run / "summary.json").read_text())
+    assert 12 < summary["seconds"] < 240  # 24, unless the machine has other work to do at one time and not at the other
+    steps = summary["steps"]
     assert steps > 10
     assert "as many as fit into 0.4 minutes here" in result.stdout
     rates = [rate for _, rate in metrics(run, "lr-MuonAdamW/embedding")]
@@ -283,11 +283,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(corpus_folder: Path, tmp_path: Path)
         env=dict(os.environ),
     )
     run = tmp_path / "lightning_logs" / "run" / "version_0"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (run / "metrics.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 130
     assert "Stopping after this step" in out
     assert "Traceback" not in err
@@ -306,7 +306,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(corpus_folder: Path, tmp_path: Path)
     [
         "--trainer.fast_dev_run=true",
         "--trainer.logger=false",
-        "--trainer.max_time=00:00:00:01",
+        "--trainer.max_time=00:01:00:00",
         "--trainer.limit_val_batches=0",
         "--trainer.val_check_interval=2",
         "--trainer.enable_checkpointing=false",

@@ -80,7 +80,7 @@ def requeued(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> J
     process = sbatch(environment, *options(corpus_folder, root), ENDLESS)
     wait_for("metrics.csv", root, process)
     os.kill(tasks(commands)[1], signal.SIGUSR1)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=400)
     return Job(root, environment, process.returncode, printed)
 
 
@@ -105,7 +105,7 @@ def test_the_same_script_goes_on_and_two_nodes_see_what_one_process_sees(
     run = requeued.root / "lightning_logs" / "run" / "version_0"
     steps = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] + 2
     process = sbatch(requeued.environment, *options(corpus_folder, requeued.root), f"--trainer.max_steps={steps}")
-    printed, _ = process.communicate(timeout=250)
+    printed, _ = process.communicate(timeout=400)
     assert process.returncode == 0, printed
     assert f"Going on from {run / 'checkpoints' / 'last.ckpt'}, step {steps - 2:,}." in printed
     assert [path.name for path in run.parent.iterdir()] == ["version_0"]
@@ -115,7 +115,11 @@ def test_the_same_script_goes_on_and_two_nodes_see_what_one_process_sees(
     assert [together[s] for s in range(12) if s in together] == pytest.approx(
         [by_one[s] for s in range(12) if s in by_one], rel=1e-4
     )
-    assert list(together.values()) == pytest.approx(list(by_one.values()), rel=0.02)  # rounding adds up
+    some = range(min(steps, 60))  # rounding adds up: after many steps, which a slow signal leaves time for, to anything
+    assert [together[s] for s in some] == pytest.approx([by_one[s] for s in some], rel=0.02)
+    saved = [torch.load(r / "checkpoints" / "last.ckpt", weights_only=True) for r in (run, alone)]
+    places = [checkpoint["TextDataModule"]["place"] for checkpoint in saved]
+    assert places[0] == places[1]  # no row twice, and none left out
 
 
 def test_what_sbatch_reads_comes_before_the_first_command() -> None:
@@ -160,7 +164,7 @@ def test_nodes_that_do_not_share_what_they_should_are_refused(
         nodes.append(
             subprocess.Popen(arguments, cwd=ROOT, env={**environment, **who}, stderr=subprocess.PIPE, text=True)
         )
-    said = [process.communicate(timeout=200)[1] for process in nodes]
+    said = [process.communicate(timeout=400)[1] for process in nodes]
     assert [process.returncode for process in nodes] == [2, 2]
     what = {"lightning_logs": "the same lightning_logs", "text": "different text"}[different]
     assert all(what in text and "Traceback" not in text for text in said), said

@@ -424,7 +424,7 @@ def real(corpus: Path, root: Path, *more: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_real_trial_that_was_killed_has_the_curves_of_one_that_was_not(corpus_folder: Path, tmp_path: Path) -> None:
-    options = ["--over=model.warmdown=0.2", "--trainer.max_steps=80", "--checkpoint.every_n_train_steps=5"]
+    options = ["--over=model.warmdown=0.2", "--trainer.max_steps=300", "--checkpoint.every_n_train_steps=5"]
     straight = subprocess.run(real(corpus_folder, tmp_path / "straight", *options), capture_output=True, text=True)
     assert straight.returncode == 0, straight.stdout + straight.stderr
     killed = tmp_path / "killed"
