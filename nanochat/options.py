@@ -38,3 +38,13 @@ def at_least(least: int, before: str = "", **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
             raise ValueError(f"--{before}{name} must be at least {least}, not {value}")
+
+
+def check_name(name: str) -> None:
+    """Refuses a --name that is not one of a single folder: its runs would not be found again.
+
+    Raises:
+        ValueError: saying what a name is.
+    """
+    if name.strip(". ") == "" or any(letter in "/\\" or not letter.isprintable() for letter in name):
+        raise ValueError(f"--name={name} is no name of a folder: give one such as tiny, without slashes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nanochat.options import at_least, dotted, nearest
+from nanochat.options import at_least, check_name, dotted, nearest
 
 
 def test_a_configuration_has_the_names_of_the_command_line() -> None:
@@ -21,3 +21,10 @@ def test_numbers_that_are_too_small_are_refused_by_their_option() -> None:
     at_least(1, "data.", batch_size=1, row_length=None)
     with pytest.raises(ValueError, match=r"^--data\.row_length must be at least 1, not 0$"):
         at_least(1, "data.", batch_size=1, row_length=0)
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "a/b", "/a", "a\\b", "a\nb"])
+def test_a_name_is_that_of_one_folder(name: str) -> None:
+    check_name("tiny-2.1 (großes)")
+    with pytest.raises(ValueError, match="is no name of a folder"):
+        check_name(name)

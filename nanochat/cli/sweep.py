@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nanochat.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, UsageError, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import new_parser
-from nanochat.options import at_least, nearest
+from nanochat.options import at_least, check_name, nearest
 from nanochat.runs import RUNS
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def sweep(
     if base.stage == "reinforce":
         raise UsageError("a sweep compares trials by their val/bpb, and the stage reinforce has none")
     name = name or f"{base.name}-sweep"
+    check_name(name)
     folder = Path(base.root, RUNS, _folder_name(name, base.stage))
     storage = Storage(folder, axes, [base.seed + i for i in range(seeds)], search, prune, retry_failed)
     kind = "grid" if search is None else "search"

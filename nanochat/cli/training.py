@@ -39,6 +39,7 @@ from nanochat.cli.stages import (
 )
 from nanochat.cli.stopped import say_how_to_go_on
 from nanochat.data.chat import ChatDataModule
+from nanochat.options import check_name
 from nanochat.runs import CONFIG, STAGES
 from nanochat.training.agreement import Agreement
 from nanochat.training.chat_curve import ChatCurve
@@ -159,6 +160,7 @@ class NanochatCLI(Choices, LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         check_config_files(args)
         self.config = parser.parse_args(without_needless(args, self._stage))
+        check_name(self.config[self.config.subcommand].name)
 
     # ---------------------------------------------------------------------------------------------- the trainer
 
