@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,12 @@ from nanochat.model import IGNORE
 
 Batch = tuple[Tensor, Tensor]  # ids and targets, both (rows, time), int64
 
-VAL_BATCH_TOKENS = 8192  # held-out rows are scored in batches of about this many tokens
+# Held-out rows are scored in batches of about this many tokens. Of a small model on a CPU larger ones are no quicker,
+# and take far more memory than training does.
+VAL_BATCH_TOKENS = 4096
+# Their length is a multiple of so many: in bfloat16 something is kept for each size of a batch (17 MB at the tiny
+# shape, of 8,192 tokens), and a score on all of the held-out text had a new size in each of its batches.
+VAL_LENGTHS = 64
 
 
 class TrainingBatches(IterableDataset[Batch]):
@@ -101,6 +106,11 @@ def _without_traceback(message: str) -> str:
     return message.rsplit("ValueError: ", 1)[-1].strip() if message.startswith("Caught ValueError") else message
 
 
+def number_of_lengths(longest: int) -> int:
+    """How many lengths batches of held-out rows may have, the longest of which has so many tokens."""
+    return -(-longest // VAL_LENGTHS)
+
+
 class HeldOutBatches:
     """Held-out rows in batches of similar lengths, each row in one batch of one rank; may be iterated again.
 
@@ -117,7 +127,7 @@ class HeldOutBatches:
         longest_first = sorted(range(count), key=lambda index: -int(rows.sizes[index]))
         batches: list[list[int]] = []
         for index in longest_first:
-            if not batches or (len(batches[-1]) + 1) * int(rows.sizes[batches[-1][0]]) > VAL_BATCH_TOKENS:
+            if not batches or (len(batches[-1]) + 1) * self._length(batches[-1]) > VAL_BATCH_TOKENS:
                 batches.append([])
             batches[-1].append(index)
         batches += [[] for _ in range(-len(batches) % world_size)]
@@ -126,10 +136,15 @@ class HeldOutBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
+    def _length(self, indices: Sequence[int]) -> int:
+        """Of a batch, whose first row is the longest."""
+        longest = int(self.rows.sizes[indices[0]]) if indices else 1
+        return min(longest + -longest % VAL_LENGTHS, self.rows.length)
+
     def __iter__(self) -> Iterator[Batch]:
         for indices in self.batches:
             rows = [self.rows.example(index) for index in indices]
-            time = max((len(row_ids) for row_ids, _ in rows), default=1)
+            time = self._length(indices)
             ids = torch.full((max(len(rows), 1), time), self.bos)
             targets = torch.full_like(ids, IGNORE)
             for i, (row_ids, row_targets) in enumerate(rows):

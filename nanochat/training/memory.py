@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
+from nanochat.data.batches import VAL_BATCH_TOKENS, number_of_lengths
 from nanochat.model import GPT
 from nanochat.model.loss import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from nanochat.training.console import size
@@ -18,6 +19,9 @@ from nanochat.training.steps import data_of
 PROCESS = 550_000_000  # Python with torch and Lightning imported, before there is a model
 COMPILER = 100_000_000  # what torch.compile adds to that (tiny: 674 to 740 MB instead of 638)
 WORKSPACE = 1.15  # what the allocator and the libraries take on top
+# What oneDNN keeps for each size of batch, to multiply in bfloat16: 10.2 MB at widths of 256 and of 512 (depth 4, torch
+# 2.13, AVX-512). In float32, where other kernels multiply, it is nothing.
+SIZE_BYTES = 10_200_000
 LESS = "lower --data.batch_size (the result stays the same) or --model.depth"
 
 
@@ -26,6 +30,9 @@ LESS = "lower --data.batch_size (the result stays the same) or --model.depth"
 # norm and attention keep only what they are given: 18 in the full tier, by what autograd saves as by what
 # torch.compile's partition hands to the backward pass, and attention's sums.
 KEPT, KEPT_ON_GPU = 26, 18.1
+# Numbers that are there at once in a block where nothing is kept, in widths per token, without attention's scores: the
+# stream, its norm, q, k and v as they are and turned, and attention's output.
+SCORED = 9
 
 
 def training_memory(
@@ -41,6 +48,11 @@ def training_memory(
         shards: devices that share weights, gradients and the optimizer's state (FSDP).
         on_gpu: whether the devices are GPUs, which keep less of a micro-step, but hold more logits at a time.
     """
+    return state_memory(gpt, activation_bytes, shards) + step_memory(gpt, rows, row_length, activation_bytes, on_gpu)
+
+
+def state_memory(gpt: GPT, activation_bytes: int, shards: int = 1) -> int:
+    """Bytes of weights, gradients and optimizer state, with what Muon works with; arguments as above."""
     shape = gpt.shape
     blocks = sum(p.numel() for p in gpt.blocks.parameters())
     tables = gpt.num_parameters - blocks - gpt.num_ngram_parameters
@@ -52,24 +64,57 @@ def training_memory(
     if shards > 1:  # and gathered, with a gradient each: embedding and head, and the block that works with the next one
         gathered = 2 * (tables + 2 * blocks // shape.depth) * activation_bytes
         parameters = parameters // shards + gathered
+    return parameters
+
+
+def step_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int, on_gpu: bool = False) -> int:
+    """Bytes of the activations of one micro-step; arguments as above."""
+    shape = gpt.shape
     per_token = shape.depth * (KEPT_ON_GPU if on_gpu else KEPT) * shape.width * activation_bytes
     chunk = GPU_CHUNK_ELEMENTS if on_gpu else CHUNK_ELEMENTS
     logits = min(rows * row_length * gpt.vocab_size, chunk) * 4 * 4  # the capped logits, their gradients and copies
-    return int(rows * row_length * per_token + logits + parameters)
+    return int(rows * row_length * per_token + logits)
+
+
+def scoring_memory(gpt: GPT, row_length: int, activation_bytes: int) -> int:
+    """Bytes of the activations of a batch of held-out text, of which nothing is kept from block to block.
+
+    Args:
+        gpt: the model.
+        row_length: tokens in a row at most.
+        activation_bytes: 4 in float32, 2 in bfloat16.
+    """
+    shape = gpt.shape
+    scores = 2 * shape.heads * row_length  # of attention, before and after the softmax, for each token
+    at_most = VAL_BATCH_TOKENS * (SCORED * shape.width + scores) * activation_bytes
+    logits = min(VAL_BATCH_TOKENS * gpt.vocab_size, CHUNK_ELEMENTS) * (activation_bytes + 4 + 4)  # capped, in float32
+    return max(at_most, logits)
+
+
+def kept_for_sizes(trainer: Trainer, count: int) -> int:
+    """Bytes that oneDNN keeps for so many sizes of batch."""
+    in_bf16 = product_dtype(str(trainer.precision)) == torch.bfloat16
+    return SIZE_BYTES * count if trainer.strategy.root_device.type == "cpu" and in_bf16 else 0
 
 
 def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
-    """Bytes that the run will take at its peak, all in all."""
-    data = data_of(trainer)
+    """Bytes that the run will take at its peak, all in all.
+
+    A micro-step of a small model takes less than a batch of held-out text: what takes more counts. With that, tiny is
+    reckoned to take 937 MB and took 860, its chat stage 949 and 947 (compiled, bfloat16, two cores with AVX-512).
+    """
+    data, gpt = data_of(trainer), module.gpt
     activation_bytes = product_dtype(str(trainer.precision)).itemsize
     shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
     on_gpu = trainer.strategy.root_device.type == "cuda"
-    needed = training_memory(module.gpt, data.batch_size, data.row_length, activation_bytes, shards, on_gpu) * WORKSPACE
-    needed += module.memory_besides_training()
+    step = step_memory(gpt, data.batch_size, data.row_length, activation_bytes, on_gpu)
+    score = scoring_memory(gpt, data.held_out.length, activation_bytes)
+    needed = (state_memory(gpt, activation_bytes, shards) + max(step, score)) * WORKSPACE
+    needed += module.memory_besides_training() + kept_for_sizes(trainer, number_of_lengths(data.held_out.length))
     if isinstance(trainer.strategy, DDPStrategy):
-        needed += 4 * module.gpt.num_parameters  # the buckets in which gradients travel
+        needed += 4 * gpt.num_parameters  # the buckets in which gradients travel
     if trainer.strategy.root_device.type == "cpu":
-        needed += PROCESS + (COMPILER if module.gpt.compiled_block is not None else 0)
+        needed += PROCESS + (COMPILER if gpt.compiled_block is not None else 0)
     return int(needed)
 
 

@@ -13,8 +13,8 @@ from nanochat.data.questions import QuestionsDataModule
 from nanochat.evaluation.answers import MAX_TOKENS, answer_all
 from nanochat.inference.engine import Engine
 from nanochat.optim.learning_rates import WIDTH, WIDTH_EXPONENT, LearningRates
-from nanochat.training.hardware import product_dtype
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.memory import kept_for_sizes
 from nanochat.training.rollouts import (
     Row,
     averages,
@@ -29,9 +29,6 @@ from nanochat.training.steps import logs_step
 
 # Measured with the tiny shape (benchmarks/README.md); those of tables follow the width as in pretraining.
 MATRIX, EMBEDDING, HEAD, NGRAM = 0.002, 0.02, 0.001, 0.05
-# What oneDNN keeps for each size of micro-step, to multiply in bfloat16: 10.2 MB at widths of 256 and of 512 (depth 4,
-# torch 2.13, AVX-512). In float32, where other kernels multiply, it is nothing.
-SIZE_BYTES = 10_200_000
 
 
 class Reinforce(LanguageModel):
@@ -124,10 +121,7 @@ class Reinforce(LanguageModel):
 
     def memory_besides_training(self) -> int:
         """Of what is kept for each size of a micro-step, which depends on the answers; other stages have one size."""
-        strategy, precision = self.trainer.strategy, str(self.trainer.precision)
-        if strategy.root_device.type != "cpu" or product_dtype(precision) != torch.bfloat16:
-            return 0
-        return SIZE_BYTES * number_of_sizes(self.data.batch_size, self.data.row_length)
+        return kept_for_sizes(self.trainer, number_of_sizes(self.data.batch_size, self.data.row_length))
 
     def example_batch(self) -> Part:
         """So few questions that their answers fill one micro-step."""

@@ -97,7 +97,7 @@ def time_scoring(trainer: Trainer, module: LanguageModel) -> float:
     """Seconds in which one device scores a held-out token."""
     data = data_of(trainer)
     length = data.held_out.length
-    rows = random_batch(data.vocab_size, max(1, VAL_BATCH_TOKENS // 4 // length), length, trainer.strategy.root_device)
+    rows = random_batch(data.vocab_size, max(1, VAL_BATCH_TOKENS // 2 // length), length, trainer.strategy.root_device)
 
     def score() -> None:
         with torch.no_grad(), trainer.precision_plugin.val_step_context():
