@@ -102,7 +102,8 @@ class Summary(Callback):
         """
         if not self.facts:
             return
-        self.facts["seconds"] = round(self.seconds, 1)  # with the scoring, where there was any
+        # with the scoring, where there was any
+        self.facts["seconds"], self.facts["peak_memory_bytes"] = round(self.seconds, 1), peak_memory()
         metrics: dict[str, float] = {}
         if val_bpb is not None:
             self.facts["val_bpb"] = metrics["val/bpb_all"] = val_bpb
