@@ -5,8 +5,8 @@ operation by itself, reads and writes much more than that: RMSNorm alone becomes
 Here each function says its own gradient, works in place where nobody else looks, and leaves out what is not needed.
 The values are those of the plain formulas in layers.py, loss.py and rotary.py, to rounding (tests/model/test_fused.py).
 
-torch.compile does the same on its own, and a little better, but needs a compiler on the machine and half a minute
-before the first step: training/compiling.py says when that pays.
+torch.compile does the same on its own, and a little better, but needs a compiler on the machine and a quarter of a
+minute before the first step: training/compiling.py says when that pays.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class LanguageModel(LightningModule):
         shallow: the first share of the steps, from 0 to 1, which train the lower half of the blocks alone, in about
             half the time: more of them fit into the same minutes. On one device, and with fresh weights only.
         compile: whether to compile the model with torch.compile: faster steps after a slow start. null does so where it
-            pays: on a GPU, and on a CPU in runs of five minutes or more if there is a C++ compiler.
+            pays: on a GPU, and on a CPU in runs of three minutes or more if there is a C++ compiler.
 
     Raises:
         ValueError: if the sizes do not fit each other or a number is out of range.
