@@ -14,9 +14,9 @@ from nanochat.cache import cache_root
 from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
 
-# On two cores with AVX-512 (torch 2.13, November 2026) compiling takes 14 s the first time and 4 s once it is in the cache,
-# at any depth; steps then take 12 % less time, those of half of tiny's blocks 23 %. So within three minutes it costs at
-# worst what it brings.
+# On two cores with AVX-512 (torch 2.13, November 2026) compiling takes 14 s the first time and 4 s once it is in the
+# cache, at any depth; steps then take 12 % less time, those of half of tiny's blocks 23 %. So within three minutes it
+# costs at worst what it brings.
 PAYS_FROM_MINUTES = 3.0
 MOST_THREADS = 4  # that compile: each has a C++ compiler of some 300 MB at work
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
