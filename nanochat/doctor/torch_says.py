@@ -34,7 +34,7 @@ def ask() -> dict[str, Any]:
 def processor(facts: dict[str, Any]) -> Check:
     """What the processor can do that makes training fast."""
     if not facts:
-        return Check("processor", NOTE, "not known, as torch does not answer", "see the line of torch")
+        return _unknown("processor")
     features = facts["features"]
     found = f"{', '.join(features) or 'no vector instructions known'} (torch uses {facts['capability']})"
     if facts["machine"] in ("x86_64", "AMD64") and "AVX2" not in features:
@@ -45,7 +45,7 @@ def processor(facts: dict[str, Any]) -> Check:
 def speed(facts: dict[str, Any]) -> Check:
     """Matrix products, which training mostly is."""
     if not facts:
-        return Check("speed", NOTE, "not measured, as torch does not answer", "see the line of torch")
+        return _unknown("speed")
     single, half = facts["float32_gflops"], facts["bfloat16_gflops"]
     found = f"{single:,.0f} GFLOP/s in float32, {half:,.0f} in bfloat16 (matrix products)"
     values = {"float32_gflops": single, "bfloat16_gflops": half}
@@ -59,7 +59,7 @@ def speed(facts: dict[str, Any]) -> Check:
 def gpu(facts: dict[str, Any]) -> Check:
     """GPUs that torch can use, and one that it could use if it were another build."""
     if not facts:
-        return Check("GPU", NOTE, "not known, as torch does not answer", "see the line of torch")
+        return _unknown("GPU")
     driver = nvidia_driver()
     values = {"gpus": facts["gpus"], "mps": facts["mps"], "cuda_build": facts["cuda_build"], "driver": driver}
     if facts["gpus"]:
@@ -74,6 +74,11 @@ def gpu(facts: dict[str, Any]) -> Check:
         advice = facts["cuda_says"] or f"is driver {driver} new enough for CUDA {facts['cuda_build']}?"
         return Check("GPU", NOTE, f"NVIDIA's, driver {driver}, but torch cannot use it", advice, values)
     return Check("GPU", OK, "none; everything but the tier full is made for a CPU", facts=values)
+
+
+def _unknown(name: str) -> Check:
+    advice = "the line of torch says why; where there is none, this machine is too busy: ask again later"
+    return Check(name, NOTE, "not known, as torch does not answer", advice)
 
 
 def nvidia_driver() -> str | None:

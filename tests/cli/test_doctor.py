@@ -257,6 +257,7 @@ def test_a_slow_or_old_processor_and_a_torch_that_does_not_answer() -> None:
     assert torch_says.speed({**FACTS, "float32_gflops": 3.0}).status == NOTE
     for check in (torch_says.processor, torch_says.speed, torch_says.gpu):
         assert check({}).status == NOTE
+        assert "too busy" in check({}).advice  # there is a line of torch only where it is broken
 
 
 def test_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
