@@ -48,23 +48,31 @@ def training_memory(
         shards: devices that share weights, gradients and the optimizer's state (FSDP).
         on_gpu: whether the devices are GPUs, which keep less of a micro-step, but hold more logits at a time.
     """
-    return state_memory(gpt, activation_bytes, shards) + step_memory(gpt, rows, row_length, activation_bytes, on_gpu)
+    step = step_memory(gpt, rows, row_length, activation_bytes, on_gpu)
+    return state_memory(gpt, activation_bytes, shards) + max(step, muon_memory(gpt, shards))
 
 
 def state_memory(gpt: GPT, activation_bytes: int, shards: int = 1) -> int:
-    """Bytes of weights, gradients and optimizer state, with what Muon works with; arguments as above."""
+    """Bytes of weights, gradients and optimizer state; arguments as above."""
     shape = gpt.shape
     blocks = sum(p.numel() for p in gpt.blocks.parameters())
     tables = gpt.num_parameters - blocks - gpt.num_ngram_parameters
-    # float32 weight, gradient and Muon's momentum; AdamW keeps two averages. Muon works on one stack of matrices of
-    # one shape at a time: momentum look-ahead, its copy and three products of the MLP's size, of all blocks. Of the
-    # n-grams there is little more than the table: a gradient of the rows in use, and a number for each row.
-    parameters = blocks * 4 * 3 + tables * 4 * 4 + 4 * 4 * shape.depth * 4 * shape.width**2
-    parameters += 4 * gpt.num_ngram_parameters
+    # float32 weight, gradient and Muon's momentum; AdamW keeps two averages. Of the n-grams there is little more than
+    # the table: a gradient of the rows in use, and a number for each row.
+    parameters = blocks * 4 * 3 + tables * 4 * 4 + 4 * gpt.num_ngram_parameters
     if shards > 1:  # and gathered, with a gradient each: embedding and head, and the block that works with the next one
         gathered = 2 * (tables + 2 * blocks // shape.depth) * activation_bytes
         parameters = parameters // shards + gathered
     return parameters
+
+
+def muon_memory(gpt: GPT, shards: int = 1) -> int:
+    """Bytes that Muon works with, when the activations are gone.
+
+    One stack of matrices of one shape at a time: momentum look-ahead, its copy and three products of the MLP's size, of
+    all blocks.
+    """
+    return 4 * 4 * gpt.shape.depth * 4 * gpt.shape.width**2 // shards
 
 
 def step_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int, on_gpu: bool = False) -> int:
@@ -100,8 +108,8 @@ def kept_for_sizes(trainer: Trainer, count: int) -> int:
 def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     """Bytes that the run will take at its peak, all in all.
 
-    A micro-step of a small model takes less than a batch of held-out text: what takes more counts. With that, tiny is
-    reckoned to take 937 MB and took 860, its chat stage 949 and 947 (compiled, bfloat16, two cores with AVX-512).
+    A micro-step, Muon and a batch of held-out text take what they need one after the other: what takes most counts,
+    which is the last of them in a small model.
     """
     data, gpt = data_of(trainer), module.gpt
     activation_bytes = product_dtype(str(trainer.precision)).itemsize
@@ -109,7 +117,7 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     on_gpu = trainer.strategy.root_device.type == "cuda"
     step = step_memory(gpt, data.batch_size, data.row_length, activation_bytes, on_gpu)
     score = scoring_memory(gpt, data.held_out.length, activation_bytes)
-    needed = (state_memory(gpt, activation_bytes, shards) + max(step, score)) * WORKSPACE
+    needed = (state_memory(gpt, activation_bytes, shards) + max(step, score, muon_memory(gpt, shards))) * WORKSPACE
     needed += module.memory_besides_training() + kept_for_sizes(trainer, number_of_lengths(data.held_out.length))
     if isinstance(trainer.strategy, DDPStrategy):
         needed += 4 * gpt.num_parameters  # the buckets in which gradients travel

@@ -17,6 +17,7 @@ from nanochat.training.memory import (
     SIZE_BYTES,
     WORKSPACE,
     expected_memory,
+    muon_memory,
     scoring_memory,
     state_memory,
     step_memory,
@@ -45,6 +46,7 @@ def test_what_takes_more_counts_a_step_or_a_score(precision: str, bytes_each: in
     )
     step, score = step_memory(module.gpt, batch_size, 128, bytes_each), scoring_memory(module.gpt, 512, bytes_each)
     assert (step > score) == (batch_size == 64)
+    assert muon_memory(module.gpt) == 2 * 4 * 128**2 * 16 < min(step, score)
     kept = 8 * SIZE_BYTES if bytes_each == 2 else 0  # batches of 64, 128 ... 512 tokens
     expected = PROCESS + kept + WORKSPACE * (state_memory(module.gpt, bytes_each) + max(step, score))
     assert expected_memory(trainer, module) == pytest.approx(expected)
