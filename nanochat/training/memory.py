@@ -109,7 +109,8 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     """Bytes that the run will take at its peak, all in all.
 
     A micro-step, Muon and a batch of held-out text take what they need one after the other: what takes most counts,
-    which is the last of them in a small model.
+    which is the last of them in a small model. Compiled and in bfloat16, on two cores with AVX-512, tiny took 860 MB of
+    918 forecast, its chat stage 947 of 930, and small 1,183 and 1,206 of 1,239 (November 2026).
     """
     data, gpt = data_of(trainer), module.gpt
     activation_bytes = product_dtype(str(trainer.precision)).itemsize
