@@ -209,7 +209,7 @@ def test_ctrl_c_in_a_terminal_stops_the_answer_and_not_the_program(root: Path) -
     terminal.read("Stopped.")  # it would say something else had the answer come to its end
     terminal.read("\u203a")
     terminal.type("/stats\r")
-    terminal.read("1 answers")
+    terminal.read("1 answer,")
     terminal.type("\x03")
     terminal.read("Ctrl-C once more leaves")
     terminal.read("\u203a")
