@@ -119,6 +119,8 @@ class Plan(Callback):
         assert isinstance(pl_module, LanguageModel)
         if not ends_step(trainer, batch_idx):
             return
+        if pl_module.grew_at and trainer.global_step == pl_module.grew_at + 1:
+            say(f"After {pl_module.grew_at:,} steps all blocks learn: each step takes longer now.")
         done, seconds = trainer.global_step, self._seconds_a_step(pl_module)
         self._timed += seconds
         due = self._chosen and self._looks and done >= max(1, int(self._looks[0] * trainer.max_steps))

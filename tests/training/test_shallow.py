@@ -47,9 +47,14 @@ def test_blocks_that_have_not_begun_to_learn_change_nothing_but_the_work() -> No
         torch.testing.assert_close(gradient, gradients[name])
 
 
-def test_the_upper_half_begins_when_its_time_has_come(corpus_folder: Path, tmp_path: Path) -> None:
+def test_the_upper_half_begins_when_its_time_has_come(
+    corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = tiny_options(corpus_folder, tmp_path)
     run = train(options, tmp_path, *SHALLOW)
+    told = capsys.readouterr().out
+    assert "the first 4 of blocks 1 to 2 alone" in told  # in the plan
+    assert told.count("After 4 steps all blocks learn") == 1
     assert [blocks for _, blocks in metrics(run, "train/blocks")] == [2, 2, 2, 2, 3, 3, 3, 3]
     saved = weights(run)
     assert saved["grew_at"] == 4
