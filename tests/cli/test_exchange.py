@@ -152,7 +152,7 @@ def test_mistakes_of_an_export(run: Path, exported: Path, tmp_path: Path, capsys
     last = f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"
     out = f"--out={tmp_path / 'model'}"
     assert "there is no option --ckptpath, did you mean --ckpt_path?" in said("--ckptpath=x", out)
-    assert "required: ckpt_path, out" in said()
+    assert "--ckpt_path and --out must be given" in said()
     assert "--format=gguf is not possible: expected one of 'hf'" in said(last, out, "--format=gguf")
     assert "there is no best checkpoint below" in said("--ckpt_path=best", out, f"--root={tmp_path}")
     assert "there is no checkpoint gone.ckpt" in said("--ckpt_path=gone.ckpt", out)
