@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from nanochat.evaluation.chat_core import CHAT_CORE
@@ -88,33 +88,30 @@ def missing_scores(
         program: how the user calls the command line.
     """
     for stage in stages:
-        label, evaluate = stage["label"], f"{program} evaluate --ckpt_path={shlex.quote(stage['folder'])}"
-        possible = read_run(stage["folder"]).checkpoint is not None
+        label, evaluate = stage["label"], _evaluation(stage["folder"], program)
         if stage["stage"] == "pretrain":
             score = core.get(label)
             if score is None:
                 why = whys.get(("core", label), "it was not scored")
-                yield {
-                    "what": f"CORE of {label}",
-                    "why": why,
-                    "command": f"{evaluate} --tasks=core" if possible else None,
-                }
+                yield {"what": f"CORE of {label}", "why": why, "command": evaluate("core")}
             elif not score["whole"]:
                 why = f"what was scored is {score['name']}"
-                yield {
-                    "what": f"CORE of {label}, whole",
-                    "why": why,
-                    "command": f"{evaluate} --tasks=core" if possible else None,
-                }
+                yield {"what": f"CORE of {label}, whole", "why": why, "command": evaluate("core")}
             continue
         score = chat.get(label)
         lacking = [name for name in CHAT_CORE if score is None or name not in score["tasks"]]
         if lacking:
             why = whys.get(("chat", label), "it was not scored") if score is None else f"without {', '.join(lacking)}"
-            allow = " --allow_code_execution" if lacking == ["humaneval"] else ""
-            command = f"{evaluate} --tasks={'humaneval' if allow else 'chat'}{allow}"
-            yield {"what": f"ChatCORE of {label}", "why": why, "command": command if possible else None}
+            tasks = "humaneval --allow_code_execution" if lacking == ["humaneval"] else "chat"
+            yield {"what": f"ChatCORE of {label}", "why": why, "command": evaluate(tasks)}
         elif score is not None and not score["whole"]:
             why = f"what was scored is {score['name']}"
-            command = f"{evaluate} --tasks=chat --allow_code_execution"  # as it was allowed before: HumanEval is there
-            yield {"what": f"ChatCORE of {label}, whole", "why": why, "command": command if possible else None}
+            command = evaluate("chat --allow_code_execution")  # as it was allowed before: HumanEval is there
+            yield {"what": f"ChatCORE of {label}, whole", "why": why, "command": command}
+
+
+def _evaluation(folder: str, program: str) -> Callable[[str], str | None]:
+    """How a run is scored in tasks that are named, with what follows their names; None if it has no checkpoint."""
+    possible = read_run(folder).checkpoint is not None
+    command = f"{program} evaluate --ckpt_path={shlex.quote(folder)} --tasks="
+    return lambda tasks: command + tasks if possible else None
