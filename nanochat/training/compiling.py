@@ -74,5 +74,5 @@ def _hurry() -> None:
     from torch._inductor import config  # takes a while: only who compiles waits for it
 
     os.environ.setdefault("TORCH_WARM_POOL", "0")
-    config.compile_threads = max(1, min(MOST_THREADS, torch.get_num_threads()))
+    config.compile_threads = min(MOST_THREADS, torch.get_num_threads())
     config.cpp.vec_isa_ok = True

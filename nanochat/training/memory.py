@@ -116,9 +116,9 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     activation_bytes = product_dtype(str(trainer.precision)).itemsize
     shards = trainer.world_size if isinstance(trainer.strategy, FullyShardedStrategy) else 1
     on_gpu = trainer.strategy.root_device.type == "cuda"
-    step = step_memory(gpt, data.batch_size, data.row_length, activation_bytes, on_gpu)
-    score = scoring_memory(gpt, data.held_out.length, activation_bytes)
-    needed = (state_memory(gpt, activation_bytes, shards) + max(step, score, muon_memory(gpt, shards))) * WORKSPACE
+    training = training_memory(gpt, data.batch_size, data.row_length, activation_bytes, shards, on_gpu)
+    scoring = state_memory(gpt, activation_bytes, shards) + scoring_memory(gpt, data.held_out.length, activation_bytes)
+    needed = max(training, scoring) * WORKSPACE
     needed += module.memory_besides_training() + kept_for_sizes(trainer, number_of_lengths(data.held_out.length))
     if isinstance(trainer.strategy, DDPStrategy):
         needed += 4 * gpt.num_parameters  # the buckets in which gradients travel

@@ -147,8 +147,6 @@ class Plan(Callback):
 
     def steps_left(self, trainer: Trainer, module: LanguageModel) -> float:
         """How many steps of the present kind take as long as those that are still to come."""
-        if not self._seconds_a_step(module):
-            return trainer.max_steps - trainer.global_step
         return self._seconds_left(trainer, module) / self._seconds_a_step(module)
 
     def _seconds_left(self, trainer: Trainer, module: LanguageModel) -> float:
