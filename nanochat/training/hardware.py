@@ -14,6 +14,7 @@ import torch
 
 from nanochat.containers import memory_limit
 from nanochat.training.peaks import makers_peak
+from nanochat.wording import counted
 
 MEASURE_SECONDS = 0.3
 
@@ -122,7 +123,7 @@ def describe(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
         threads = torch.get_num_threads()
-        return f"CPU ({threads} thread{'s' * (threads != 1)} of {os.cpu_count()})"
+        return f"CPU ({counted(threads, 'thread')} of {os.cpu_count()})"
     return device.type.upper()
 
 

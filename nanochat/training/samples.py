@@ -9,6 +9,7 @@ from nanochat.inference.generate import generate
 from nanochat.training.console import as_markdown, say
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.steps import data_of
+from nanochat.wording import one_line
 
 
 class Samples(Callback):
@@ -30,7 +31,7 @@ class Samples(Callback):
         text = self.shown(self.sample(trainer, pl_module))
         metrics = trainer.callback_metrics
         scores = [f"{name} {metrics[name].item():.4f}" for name in ("val/accuracy", "val/bpb") if name in metrics]
-        say("  ".join([f"step {trainer.global_step:,}", *scores, one_line(text)]))
+        say("  ".join([f"step {trainer.global_step:,}", *scores, beginning(text)]))
         if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
             trainer.logger.experiment.add_text("sample", as_markdown(text), trainer.global_step)
 
@@ -67,8 +68,7 @@ class Answers(Samples):
         return text
 
 
-def one_line(text: str, length: int = 48) -> str:
-    """The beginning of a text on one line, without control characters."""
-    line = "".join(c if c.isprintable() else " " for c in text)
-    line = " ".join(line.split())
+def beginning(text: str, length: int = 48) -> str:
+    """The beginning of a text on one line, in quotes."""
+    line = one_line(text)
     return f'"{line}"' if len(line) <= length else f'"{line[: length - 3]}..."'

@@ -17,7 +17,7 @@ def attentive_model(is_chat: bool = True, context: int = 256) -> Model:
     """A random model whose answer depends on all that was said, which fresh weights do not: some of them are zero."""
     model = random_model(is_chat, context, endless=False)
     for block in model.gpt.blocks:
-        for weight in (block.attention.output.weight, block.mlp.contract.weight):
+        for weight in block.last_matrices:
             torch.nn.init.normal_(weight, std=weight.size(1) ** -0.5)
     return model
 
