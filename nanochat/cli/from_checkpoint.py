@@ -26,8 +26,8 @@ from nanochat.training.checkpoint_files import (
 from nanochat.training.checkpoints import find_checkpoint, has_last_checkpoint
 
 SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
-SIZES = (*SHAPE, "context", "ngrams", "ngram_slots", "predecessors")  # all that a model takes along into the next stage
-WITHOUT = {"ngrams": 1, "ngram_slots": 0, "predecessors": 0}  # n-grams: an imported model does not say that it has none
+SIZES = (*SHAPE, "context", "ngrams", "ngram_slots", "predecessors", "counted")  # all that a model takes along into the next stage
+WITHOUT = {"ngrams": 1, "ngram_slots": 0, "predecessors": 0, "counted": 0}  # n-grams: an imported model does not say that it has none
 LEARNED_FROM = {TEXT: "text", CHAT: "conversations", QUESTIONS: "questions"}
 
 
@@ -152,7 +152,7 @@ class FromCheckpoint:
             resolved = resolve_shape(*(values.get(name) for name in SHAPE[:4]))
             sizes = dict(zip(SHAPE, (*resolved, values.get("vocab_size")), strict=True))
             more = {**WITHOUT, **{name: values[name] for name in WITHOUT if name in values}}
-            return {**sizes, **(more if more["ngrams"] > 1 else WITHOUT)}
+            return {**sizes, **(more if more["ngrams"] > 1 else {**WITHOUT, "counted": more["counted"]})}
 
         if not all(name in saved for name in SHAPE):
             raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it does not say its shape")

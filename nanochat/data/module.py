@@ -6,7 +6,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from nanochat.data.batches import HeldOutBatches, TrainingLoader
@@ -107,6 +109,14 @@ class RowsDataModule(LightningDataModule):
     @abstractmethod
     def stop_ids(self) -> Sequence[int]:
         """Ids that end what the model says."""
+
+    def first_tokens(self, most: int) -> NDArray[np.int32]:
+        """The first tokens of what is learned from, none of them twice.
+
+        Args:
+            most: tokens, if there are so many.
+        """
+        raise ValueError("n-grams are counted in a text, not in conversations or questions: --model.counted=0")
 
     # ------------------------------------------------------------------------------------------ preparation
 

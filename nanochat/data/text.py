@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nanochat.data.ahead import Ahead
 from nanochat.data.batches import TrainingBatches, TrainingLoader
 from nanochat.data.module import VAL_ROW, RowsDataModule
@@ -140,6 +143,10 @@ class TextDataModule(RowsDataModule):
     @property
     def all_tokens(self) -> int | None:
         return self.pieces.tokens
+
+    def first_tokens(self, most: int) -> NDArray[np.int32]:
+        stream = TokenStream(self.pieces, self.seed)
+        return stream.read(0, stream.first_pass(most)).astype(np.int32)
 
     def prompt(self, text: str) -> list[int]:
         return [self.tokenizer.bos, *self.tokenizer.encode(text)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nanochat.evaluation.scoring import CLOSE, CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 from nanochat.model import GPT
+from nanochat.model.loss import softcap
 from nanochat.tasks.records import LETTERS
 from nanochat.tokenizer import Tokenizer
 
@@ -83,8 +84,11 @@ class Letters:
             ids[row, : len(text)] = torch.tensor(text)  # padding stands behind, where no token of the text looks
         vectors = self.gpt.hidden(ids.to(self.device))
         last = vectors[torch.arange(len(texts)), torch.tensor([len(text) - 1 for text in texts], device=self.device)]
-        # the head of the letters only; squashing the logits would not change their order
-        return F.linear(last.float(), self.gpt.head.weight[self.tokens].float()).cpu()
+        logits = softcap(F.linear(last.float(), self.gpt.head.weight[self.tokens].float()))  # of the letters only
+        if (counted := self.gpt.counted) is not None:
+            rows = [torch.tensor([text], device=self.device) for text in texts]
+            logits += torch.cat([counted(row[:, -1:], row[:, :-1]) for row in rows])[:, self.tokens]
+        return logits.cpu()
 
 
 def _is_close(offered: Tensor) -> bool:

@@ -107,7 +107,11 @@ class TorchForward:
             x = x + self._attention(block, layer, norm(x), cos, sin, streams, spans)
             x = x + block.mlp(norm(x))
         last = norm(x[torch.tensor(counts).cumsum(0).sub(1).to(device)])
-        return softcap(F.linear(last, gpt.head.weight)).cpu()
+        logits = softcap(F.linear(last, gpt.head.weight))
+        if gpt.counted is not None:
+            texts = [torch.tensor([text], device=device) for text in ids]
+            logits += torch.cat([gpt.counted(text[:, -1:], text[:, :-1]) for text in texts])
+        return logits.cpu()
 
     @staticmethod
     def _attention(

@@ -147,6 +147,11 @@ struct Model {
     int32_t depth, width, heads, kv_heads, head_dim, vocab_size, ngrams, ngram_slots, predecessors;
     const float *embedding, *ngram_table, *head, *cos, *sin;
     const Layer* layers;
+    int32_t counted;  // tokens in the longest context whose followers were counted: nanochat/model/counted.py
+    const float* shares;
+    const int64_t *levels, *contexts, *first;
+    const int32_t* tokens;
+    const float* gains;
 };
 
 struct Row {
@@ -155,6 +160,20 @@ struct Row {
     int32_t position;    // of the row's token in the stream
     int32_t length;      // of the cache
 };
+
+static void add_counted(const Model& m, const Row& row, float* logits) {  // what was counted after the last tokens
+    for (int i = 0; i < m.vocab_size; i++) logits[i] += m.shares[i];
+    const int64_t* id = row.ids + row.position;
+    int64_t key = 0;
+    for (int back = 0; back < m.counted && back <= row.position; back++) {
+        key = key * m.vocab_size + id[-back];
+        const int64_t *begin = m.contexts + m.levels[back], *end = m.contexts + m.levels[back + 1];
+        const int64_t* context = std::lower_bound(begin, end, key);
+        if (context == end || *context != key) break;  // what has not been seen has not been seen after other tokens
+        const int64_t* first = m.first + (context - m.contexts);
+        for (int64_t e = first[0]; e < first[1]; e++) logits[m.tokens[e]] += m.gains[e];
+    }
+}
 
 int32_t nanochat_block() { return BLOCK; }
 
@@ -269,6 +288,10 @@ void nanochat_read(
         for (int64_t i = 0; i < int64_t(asked) * m.vocab_size; i++) {
             float e = exponential(-2 / SOFTCAP * std::fabs(logits[i]));  // tanh x = (1 - e^-2x) / (1 + e^-2x)
             logits[i] = std::copysign(SOFTCAP * (1 - e) / (1 + e), logits[i]);
+        }
+        if (m.counted) {
+#pragma omp for
+            for (int a = 0; a < asked; a++) add_counted(m, rows[indices[a]], logits + int64_t(a) * m.vocab_size);
         }
     }
 }

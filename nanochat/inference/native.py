@@ -20,6 +20,7 @@ from torch import Tensor
 from nanochat.cache import cache_root
 from nanochat.inference.stream import Stream
 from nanochat.model import GPT
+from nanochat.model.counted import CountedNgrams
 from nanochat.model.layers import Block
 
 SOURCE = Path(__file__).with_name("forward.cpp")
@@ -37,6 +38,8 @@ class _Model(ctypes.Structure):
         *((n, ctypes.c_int32) for n in ("depth", "width", "heads", "kv_heads", "head_dim")),
         *((n, ctypes.c_int32) for n in ("vocab_size", "ngrams", "ngram_slots", "predecessors")),
         *((n, ctypes.c_void_p) for n in ("embedding", "ngram_table", "head", "cos", "sin", "layers")),
+        ("counted", ctypes.c_int32),
+        *((n, ctypes.c_void_p) for n in ("shares", "levels", "contexts", "first", "tokens", "gains")),
     ]
 
 
@@ -126,11 +129,23 @@ class NativeForward:
             self._address(ngrams.table) if ngrams is not None else None,
             self._packed(gpt.head.weight, block),
             *(self._address(gpt.cos), self._address(gpt.sin), ctypes.addressof(layers)),
+            *self._counted(gpt.counted),
         )
         self._memory = np.empty(0, np.float32)
 
+    def _counted(self, counted: CountedNgrams | None) -> tuple[int | None, ...]:
+        if counted is None:
+            return 0, *[None] * 6
+        entries = counted.first[1:] - counted.first[:-1]
+        trusted = counted.gains.float() * counted.trust[counted.buckets.long()].repeat_interleave(entries)
+        exact = (counted.levels, counted.contexts, counted.first, counted.tokens)
+        return counted.longest, self._address(counted.shares), *map(self._as_it_is, exact), self._address(trusted)
+
     def _address(self, tensor: Tensor) -> int:
-        tensor = tensor.detach().float().contiguous()
+        return self._as_it_is(tensor.detach().float())
+
+    def _as_it_is(self, tensor: Tensor) -> int:
+        tensor = tensor.contiguous()
         self._kept.append(tensor)
         return tensor.data_ptr()
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanochat.model.counted import CountedNgrams
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.layers import Block, norm
 from nanochat.model.loss import softcap, token_losses, weighted_loss
@@ -22,7 +23,8 @@ class GPT(nn.Module):
 
     The way of the data: ids -> embedding -> norm -> ``depth`` blocks -> norm -> head -> capped logits.
     Embedding and head are separate matrices; there are no biases and no dropout anywhere. Ours alone, and only where
-    ``ngrams`` asks for it: vectors for pairs and triples of tokens, added to the embedding.
+    asked for: vectors for pairs and triples of tokens, added to the embedding (``ngrams``); and what was counted
+    beforehand of the tokens that follow some others, added to the capped logits (``counted``).
 
     Args:
         depth: number of transformer blocks.
@@ -36,6 +38,7 @@ class GPT(nn.Module):
         ngram_slots: rows of the table of n-grams, for each length.
         predecessors: how many of the tokens before have a vector by themselves beside those n-grams: fewer than
             ``ngrams``, and of no account without them.
+        counted: tokens in the longest context whose followers are counted; 0 for none.
 
     Attributes:
         blocks_to_train: how many blocks, from the first one on, a step of training goes through. Those behind them have
@@ -59,6 +62,7 @@ class GPT(nn.Module):
         ngrams: int = 1,
         ngram_slots: int = 2**14,
         predecessors: int = 0,
+        counted: int = 0,
     ) -> None:
         super().__init__()
         if vocab_size < 1:
@@ -74,6 +78,7 @@ class GPT(nn.Module):
             self.ngrams = NgramEmbedding(ngrams, ngram_slots, self.shape.width, predecessors, vocab_size)
         self.blocks = nn.ModuleList(Block(self.shape, layer) for layer in range(depth))
         self.head = nn.Linear(self.shape.width, vocab_size, bias=False)
+        self.counted = CountedNgrams(counted, vocab_size) if counted else None
         # buffers move with the model; persistent=False: a checkpoint need not carry what can be computed
         cos, sin = rotation_table(context, self.shape.head_dim)
         self.register_buffer("cos", cos, persistent=False)
@@ -142,7 +147,9 @@ class GPT(nn.Module):
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits of the next token at each place: (batch, time) ids to (batch, time, vocab_size) in float32."""
-        return softcap(F.linear(self.hidden(ids, cache), self.head.weight))
+        before = cache.ids[:, : cache.position].clone() if cache is not None else None
+        logits = softcap(F.linear(self.hidden(ids, cache), self.head.weight))
+        return logits if self.counted is None else logits + self.counted(ids, before).view_as(logits)
 
     def losses(self, ids: Tensor, targets: Tensor) -> Tensor:
         """The loss of each token, in nats.
@@ -154,8 +161,9 @@ class GPT(nn.Module):
         Returns:
             (batch, time), float32; 0 where the target is ``IGNORE``.
         """
-        hidden = self.hidden(ids)
-        return token_losses(hidden.flatten(0, 1), self.head.weight, targets.flatten()).view_as(targets)
+        hidden = self.hidden(ids).flatten(0, 1)
+        added = self.counted(ids) if self.counted is not None else None
+        return token_losses(hidden, self.head.weight, targets.flatten(), added).view_as(targets)
 
     def loss(self, ids: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """What training makes small: the weighted sum of the losses of all tokens.
@@ -170,7 +178,9 @@ class GPT(nn.Module):
         """
         hidden = self.hidden(ids).flatten(0, 1)
         compiled = self.compiled_block is not None
-        loss, losses = weighted_loss(hidden, self.head.weight, targets.flatten(), weights.flatten(), compiled)
+        added = self.counted(ids, targets=targets) if self.counted is not None else None
+        aims = targets.flatten(), weights.flatten()
+        loss, losses = weighted_loss(hidden, self.head.weight, *aims, compiled, added)
         return loss, losses.view_as(targets)
 
     @property
@@ -191,6 +201,7 @@ class GPT(nn.Module):
     def num_matmul_parameters(self) -> int:
         """Parameters that take part in a matrix product: all but the embeddings, which are only looked up."""
         looked_up = self.embedding.weight.numel() + self.num_ngram_parameters
+        looked_up += self.counted.trust.numel() if self.counted is not None else 0
         return self.num_parameters - looked_up
 
     @property
@@ -205,6 +216,8 @@ class GPT(nn.Module):
         if self.ngrams is not None:
             sizes |= {"ngrams": self.ngrams.longest, "ngram_slots": self.ngrams.slots}
             sizes |= {"predecessors": self.ngrams.predecessors}
+        if self.counted is not None:
+            sizes |= {"counted": self.counted.longest}
         return sizes
 
     def flops_per_token(self, context: int | None = None, blocks: int | None = None) -> int:

@@ -174,6 +174,8 @@ def load(
     saved = read_model(path)
     gpt = saved.gpt
     # copied, as the file may be written anew while the model lives; and assigned, as nothing is there to copy them to
-    gpt.load_state_dict({name: weight.float().clone() for name, weight in saved.weights.items()}, assign=True)
+    learned = {name for name, _ in gpt.named_parameters()}
+    weights = {name: w.float().clone() if name in learned else w.clone() for name, w in saved.weights.items()}
+    gpt.load_state_dict(weights, assign=True)
     gpt.cos, gpt.sin = rotation_table(gpt.context, gpt.shape.head_dim)  # no part of a checkpoint
     return Model(gpt.to(place).eval().requires_grad_(False), saved.tokenizer, path, is_chat(path))

@@ -15,7 +15,7 @@ from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import TEXT, data_state, load_whole_checkpoint
 
 SIZES = ("depth", "vocab_size", "context", "width", "heads", "kv_heads")  # as GPT's arguments are named
-NGRAMS = ("ngrams", "ngram_slots", "predecessors")  # too, but of our own models only
+NGRAMS = ("ngrams", "ngram_slots", "predecessors", "counted")  # too, but of our own models only
 PREFIX = "gpt."  # of the model's parameters within the LightningModule's
 
 
@@ -65,7 +65,10 @@ def read_model(path: str | Path) -> SavedModel:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a checkpoint of this project: {error}") from error
     shapes = {name: parameter.shape for name, parameter in gpt.named_parameters()}
-    if shapes != {name: tensor.shape for name, tensor in weights.items()}:
+    counted = gpt.counted.named_buffers(prefix="counted") if gpt.counted is not None else ()
+    sizes_of_their_own = {name for name, _ in counted}
+    saved_shapes = {name: tensor.shape for name, tensor in weights.items() if name not in sizes_of_their_own}
+    if shapes != saved_shapes or not sizes_of_their_own <= weights.keys():
         raise ValueError(f"{path} is not a checkpoint of this project: its weights are not those of its sizes")
     return SavedModel(gpt, weights, tokenizer, step)
 

@@ -55,7 +55,8 @@ def logits_by_depth(gpt: GPT, ids: Tensor) -> Tensor:
         ids: (batch, time), int64; few, as all logits are held at once.
     """
     found: list[Tensor] = []
-    streams(gpt, ids, lambda depth, x: found.append(softcap(F.linear(norm(x), gpt.head.weight)).cpu()))
+    added = gpt.counted(ids).view(*ids.shape, -1) if gpt.counted is not None else 0.0
+    streams(gpt, ids, lambda depth, x: found.append((softcap(F.linear(norm(x), gpt.head.weight)) + added).cpu()))
     return torch.stack(found)
 
 
@@ -73,9 +74,11 @@ def loss_by_depth(gpt: GPT, rows: HeldOut, bos: int) -> tuple[Tensor, int]:
     total = torch.zeros(gpt.shape.depth + 1, dtype=torch.float64)
     count = 0
     for ids, targets in _on(gpt, HeldOutBatches(rows, len(rows), bos)):
+        added = gpt.counted(ids) if gpt.counted is not None else None
 
-        def add(depth: int, x: Tensor, targets: Tensor = targets) -> None:
-            total[depth] += token_losses(norm(x).flatten(0, 1), gpt.head.weight, targets.flatten()).double().sum().cpu()
+        def add(depth: int, x: Tensor, targets: Tensor = targets.flatten(), added: Tensor | None = added) -> None:
+            losses = token_losses(norm(x).flatten(0, 1), gpt.head.weight, targets, added)
+            total[depth] += losses.double().sum().cpu()
 
         streams(gpt, ids, add)
         count += int((targets != IGNORE).sum())
