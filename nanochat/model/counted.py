@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd import Function
@@ -20,13 +21,13 @@ TRUST = 0.9  # at first: what was counted in one text is a little too sure of an
 class CountedNgrams(nn.Module):
     """Adds, to the logits of the next token, the gains of what was seen after the last one, two, three ... tokens.
 
-    What follows "th" can be counted, a million tokens a second, and a few seconds of counting say as much of a text as
-    minutes of training. So the text is counted first (:mod:`nanochat.model.counting`), and the transformer learns the
-    rest: logits are capped ones of its own, plus what was counted. The gains themselves stay as they were counted.
+    What follows "th" can be counted, millions of tokens a second, and a few seconds of counting say as much of a text
+    as minutes of training. So the text is counted first (:mod:`nanochat.model.counting`), and the transformer learns
+    the rest: logits are capped ones of its own, plus what was counted. The gains themselves stay as they were counted.
     How far to trust them is learned, for each length of context, and by how often such a context was seen.
 
     A text that was counted has seen itself: after a context that it has once, it would know what follows. So while
-    training, each place is left out of what it is told ("leave one out", as in Ney et al. 1994).
+    training, each place is left out of what it is told ("leave one out", Ney, Essen and Kneser 1994).
 
     Args:
         longest: tokens in the longest context.
@@ -36,19 +37,25 @@ class CountedNgrams(nn.Module):
         trust: (longest x BUCKETS,), what gains are multiplied by.
         leave_one_out: whether :meth:`forward` leaves out the place itself where it is told the targets.
         shares: (vocab_size,), float32: the logarithms of the shares of single tokens; zeros until something was counted.
-        contexts: of all lengths, one after the other, as in :class:`~nanochat.model.counting.Level`; and so are
-            ``first``, ``buckets`` (here with those of shorter contexts before them), ``tokens``, ``gains``, ``without``.
-        levels: (longest + 1,), int64: where in ``contexts`` each length begins, and the end.
+        levels: (longest + 1,), int64: where in ``contexts`` those of each length begin, and the end.
+        contexts: (contexts,), int64: as in :class:`~nanochat.model.counting.Level`, of one length after the other; and
+            so are ``first`` and ``buckets`` (with those of the shorter lengths before them).
+        tokens: (entries,), int32: as there; and so are ``gains`` and ``without``, in float16.
+        rows: (vocab_size, vocab_size), float16: the gains after single tokens once more. Nearly every token has one
+            there, and a row is added faster than its entries.
+        pairs: the entries after single tokens as numbers, context x vocab_size + token, int64.
     """
 
     shares: Tensor
+    levels: Tensor
     contexts: Tensor
     first: Tensor
     buckets: Tensor
     tokens: Tensor
     gains: Tensor
     without: Tensor
-    levels: Tensor
+    rows: Tensor
+    pairs: Tensor
 
     def __init__(self, longest: int, vocab_size: int) -> None:
         super().__init__()
@@ -66,16 +73,22 @@ class CountedNgrams(nn.Module):
             ("without", 0, torch.float16),
         ):
             self.register_buffer(name, torch.zeros(size, dtype=dtype))
+        # made of the others, so no part of a checkpoint
+        self.register_buffer("rows", torch.zeros(0, vocab_size, dtype=torch.float16), persistent=False)
+        self.register_buffer("pairs", torch.zeros(0, dtype=torch.int64), persistent=False)
 
     @torch.no_grad()
-    def count(self, tokens: NDArray[np.integer[Any]]) -> None:
+    def count(self, text: NDArray[np.integer[Any]]) -> None:
         """Counts a text, in place of what was counted before.
+
+        Args:
+            text: token ids.
 
         Raises:
             ValueError: if it is too short, or the contexts are too long for the vocabulary.
         """
-        shares, levels = count(tokens, self.vocab_size, self.longest, torch.get_num_threads())
-        device, entries = self.shares.device, np.cumsum([0, *(len(level.tokens) for level in levels)])
+        shares, levels = count(text, self.vocab_size, self.longest, torch.get_num_threads())
+        device, ends = self.shares.device, np.cumsum([0, *(len(level.tokens) for level in levels)])
 
         def together(parts: list[NDArray[Any]], like: Tensor) -> Tensor:
             return torch.from_numpy(np.concatenate(parts)).to(like.dtype).to(device)
@@ -83,12 +96,23 @@ class CountedNgrams(nn.Module):
         self.shares = torch.from_numpy(shares).to(device)
         self.levels = together([np.cumsum([0, *(len(level.contexts) for level in levels)])], self.levels)
         self.contexts = together([level.contexts for level in levels], self.contexts)
-        begins = [level.first[:-1] + begin for level, begin in zip(levels, entries[:-1], strict=True)]
-        self.first = together([*begins, entries[-1:]], self.first)
+        first = [level.first[:-1] + end for level, end in zip(levels, ends[:-1], strict=True)]
+        self.first = together([*first, ends[-1:]], self.first)
         self.buckets = together([level.buckets + n * BUCKETS for n, level in enumerate(levels)], self.buckets)
         self.tokens = together([level.tokens for level in levels], self.tokens)
         self.gains = together([level.gains for level in levels], self.gains)
         self.without = together([level.without for level in levels], self.without)
+        self._make_rows()
+
+    @torch.no_grad()
+    def _make_rows(self) -> None:
+        alone = int(self.levels[1])
+        first = self.first[: alone + 1]
+        context = torch.repeat_interleave(self.contexts[:alone], first[1:] - first[:-1])
+        token, gain = self.tokens[: len(context)].long(), self.gains[: len(context)]
+        self.pairs = context * self.vocab_size + token
+        self.rows = gain.new_zeros(self.vocab_size * self.vocab_size).index_put_((self.pairs,), gain)
+        self.rows = self.rows.view(self.vocab_size, self.vocab_size)
 
     @property
     def is_empty(self) -> bool:
@@ -108,29 +132,25 @@ class CountedNgrams(nn.Module):
             before: (batch, any number), int64: the tokens before these; None if there are none.
 
         Returns:
-            Their indices, (longest, batch x time), and whether they were seen, the same shape.
+            Their places in ``contexts``, (longest, batch x time), and whether they were seen, the same shape.
         """
         earlier = ids[:, :0] if before is None else before[:, max(0, before.size(1) - self.longest + 1) :]
-        known, time = torch.cat((earlier, ids), 1), ids.size(1)
-        key = torch.zeros_like(ids)
-        indices, seen = [], []
-        levels = self.levels.tolist()
+        # a token that there is not stands for what is before the beginning: no context was seen with it
+        known = F.pad(torch.cat((earlier, ids), 1), (self.longest - 1 - earlier.size(1), 0), value=-1)
+        key, inside = torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)
+        places, seen = [], []
+        begins = self.levels.tolist()
         for length in range(1, self.longest + 1):
-            missing = max(0, length - 1 - earlier.size(1))  # places with too little before them
-            back = known[:, max(0, earlier.size(1) - length + 1) : known.size(1) - length + 1]
-            key = key * self.vocab_size
-            key[:, missing:] += back[:, back.size(1) - (time - missing) :] if missing < time else 0
-            contexts = self.contexts[levels[length - 1] : levels[length]]
-            if not len(contexts):
-                indices.append(torch.zeros_like(key).flatten())
-                seen.append(torch.zeros_like(key, dtype=torch.bool).flatten())
-                continue
-            index = torch.searchsorted(contexts, key).clamp_(max=len(contexts) - 1)
-            hit = contexts[index] == key
-            hit[:, :missing] = False
-            indices.append(index.flatten() + levels[length - 1])
-            seen.append(hit.flatten())
-        return torch.stack(indices), torch.stack(seen)
+            older = known[:, self.longest - length : known.size(1) - length + 1]
+            inside = inside & (older >= 0)
+            key = key * self.vocab_size + older
+            contexts = self.contexts[begins[length - 1] : begins[length]]
+            if not len(contexts):  # nothing has been counted
+                contexts = key.new_full((1,), -1)
+            place = torch.searchsorted(contexts, key).clamp_(max=len(contexts) - 1)
+            places.append(place.flatten() + begins[length - 1])
+            seen.append(((contexts[place] == key) & inside).flatten())
+        return torch.stack(places), torch.stack(seen)
 
     def forward(self, ids: Tensor, before: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
         """What is to be added to the logits: (batch x time, vocab_size), float32.
@@ -140,11 +160,16 @@ class CountedNgrams(nn.Module):
             before: as in :meth:`known`.
             targets: (batch, time), int64, what follows each token: left out, where that is wanted.
         """
-        index, seen = self.known(ids, before)
-        begin = self.first[index]
-        sizes = (self.first[index + 1] - begin).mul_(seen).flatten()
+        if self.is_empty:
+            return self.shares.expand(ids.numel(), -1)
+        if not self.leave_one_out:
+            targets = None
+        place, seen = self.known(ids, before)
+        rows = self._rows_of(ids, targets)
+        begin = self.first[place[1:]]
+        sizes = (self.first[place[1:] + 1] - begin).mul_(seen[1:]).flatten()
         ends = sizes.cumsum(0)
-        entries = int(ends[-1])
+        entries = int(ends[-1]) if len(ends) else 0
 
         def each(values: Tensor) -> Tensor:
             """A value for each entry, from one for each context at each place."""
@@ -153,14 +178,27 @@ class CountedNgrams(nn.Module):
         entry = torch.arange(entries, device=ids.device) + each(begin.flatten() + sizes - ends)
         token = self.tokens.index_select(0, entry)
         gain = self.gains.index_select(0, entry).float()
-        if self.leave_one_out and targets is not None:
-            (own,) = torch.where(token == each(targets.flatten().to(token.dtype).repeat(self.longest)))
+        if targets is not None:
+            (own,) = torch.where(token == each(targets.flatten().to(token.dtype).repeat(self.longest - 1)))
             gain[own] = self.without[entry[own]].float()
-        rows = torch.arange(0, ids.numel() * self.vocab_size, self.vocab_size, device=ids.device)
-        where = each(rows.repeat(self.longest)).add_(token)
-        bucket = self.buckets[index.flatten()].to(torch.int64)
-        added: Tensor = _AddUp.apply(self.trust, self.shares, ids.numel(), bucket, sizes, where, gain)
+        begins = torch.arange(0, ids.numel() * self.vocab_size, self.vocab_size, device=ids.device)
+        where = each(begins.repeat(self.longest - 1)).add_(token)
+        buckets = self.buckets[place].to(torch.int64)
+        added: Tensor = _AddUp.apply(self.trust, self.shares, rows, buckets[0], buckets[1:].flatten(), sizes, where, gain)
         return added
+
+    def _rows_of(self, ids: Tensor, targets: Tensor | None) -> Tensor:
+        """The gains after each token by itself: (batch x time, vocab_size), float32."""
+        ids = ids.flatten()
+        rows = self.rows[ids].float()
+        if targets is not None:
+            targets = targets.flatten()
+            pair = ids * self.vocab_size + targets
+            entry = torch.searchsorted(self.pairs, pair).clamp_(max=len(self.pairs) - 1)
+            there = (self.pairs[entry] == pair) & (targets >= 0)
+            less = (self.without[entry] - self.gains[entry]).float().mul_(there)
+            rows.scatter_add_(1, targets.clamp(min=0).unsqueeze(1), less.unsqueeze(1))
+        return rows
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """What was counted is as large as it is: a checkpoint's takes the place of what is here."""
@@ -169,6 +207,8 @@ class CountedNgrams(nn.Module):
             if saved is not None and saved.shape != buffer.shape:
                 setattr(self, name, torch.empty_like(saved, device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if not self.contexts.is_meta:
+            self._make_rows()
 
 
 class _AddUp(Function):
@@ -176,31 +216,42 @@ class _AddUp(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, trust: Tensor, shares: Tensor, places: int, bucket: Tensor, sizes: Tensor, where: Tensor, gain: Tensor
+        ctx: Any,
+        trust: Tensor,
+        shares: Tensor,
+        rows: Tensor,
+        of_rows: Tensor,
+        of_contexts: Tensor,
+        sizes: Tensor,
+        where: Tensor,
+        gain: Tensor,
     ) -> Tensor:
         """Args:
-        trust: (buckets,).
-        shares: (vocab_size,), what each place begins with.
-        places: how many there are.
-        bucket: (contexts,), of each context at each place.
-        sizes: (contexts,), how many entries it has.
-        where: (entries,), each one's place and token.
-        gain: (entries,).
+            trust: (buckets,).
+            shares: (vocab_size,), what each place begins with.
+            rows: (places, vocab_size), the gains after each token by itself.
+            of_rows: (places,), the bucket of each of these.
+            of_contexts: (contexts,), the bucket of each longer context at each place.
+            sizes: (contexts,), how many entries it has.
+            where: (entries,), each one's place and token.
+            gain: (entries,).
 
         Returns:
             (places, vocab_size)
         """
-        ctx.save_for_backward(trust, bucket, sizes, where, gain)
-        added = shares.repeat(places)
-        trusted = torch.repeat_interleave(trust.float()[bucket], sizes, output_size=len(gain))
-        added.index_add_(0, where, trusted.mul_(gain))
-        return added.view(places, -1)
+        ctx.save_for_backward(trust, rows, of_rows, of_contexts, sizes, where, gain)
+        trust = trust.float()
+        added = torch.addcmul(shares, rows, trust[of_rows].unsqueeze(1))
+        trusted = torch.repeat_interleave(trust[of_contexts], sizes, output_size=len(gain)).mul_(gain)
+        added.view(-1).index_add_(0, where, trusted)
+        return added
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        trust, bucket, sizes, where, gain = ctx.saved_tensors
+        trust, rows, of_rows, of_contexts, sizes, where, gain = ctx.saved_tensors
         of_entries = grad.reshape(-1).index_select(0, where).mul_(gain)
-        of_contexts = torch.segment_reduce(of_entries, "sum", lengths=sizes)
-        of_trust = torch.zeros_like(trust).index_add_(0, bucket, of_contexts.to(trust.dtype))
-        return of_trust, None, None, None, None, None, None
+        by_context = torch.segment_reduce(of_entries, "sum", lengths=sizes)
+        by_trust = torch.zeros_like(trust, dtype=torch.float32).index_add_(0, of_contexts, by_context)
+        by_trust.index_add_(0, of_rows, torch.linalg.vecdot(grad, rows))
+        return by_trust.to(trust.dtype), *[None] * 7
