@@ -61,6 +61,7 @@ class Point(NamedTuple):
             f"--seed_everything={self.seed}",
             "--model.compile=false",
             "--model.shallow=0",
+            "--model.counted=0",
         ]
 
 

@@ -53,14 +53,10 @@ def write_folder(
         ValueError: if the folder is not empty, or is a file; or if the model is not of nanochat's own architecture.
         OSError: if it cannot be written; then it is as it was before.
     """
-    if gpt.counted is not None:
+    if gpt.ngrams is not None or gpt.counted is not None:
         raise ValueError(
-            "transformers knows no counted n-grams: a model that is to be exported must be trained with "
-            "--model.counted=0 --model.ngrams=1"
-        )
-    if gpt.ngrams is not None:
-        raise ValueError(
-            "transformers knows no n-grams: a model that is to be exported must be trained with --model.ngrams=1"
+            "transformers knows no n-grams: a model that is to be exported must be trained with --model.ngrams=1 "
+            "--model.counted=0"
         )
     target = target.absolute()
     if target.exists() and not target.is_dir():

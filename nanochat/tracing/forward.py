@@ -12,6 +12,8 @@ from nanochat.inference import sampling
 from nanochat.inference.sampling import Sampler, Sampling
 from nanochat.model import GPT, fused, layers, loss
 from nanochat.model.layers import Block
+from nanochat.model.counted import CountedNgrams
+from nanochat.model.counting import BUCKETS, count
 from nanochat.model.ngrams import NgramEmbedding
 from nanochat.tokenizer import Tokenizer, render_prompt
 from nanochat.tracing.block import block_steps
@@ -53,6 +55,7 @@ def forward_parts(
         parts.append(Part("All blocks", "", [_blocks(model, tokenizer, recording, tokens)]))
     end = [
         _logits(model, tokenizer, recording),
+        *([_counted(model.counted, tokenizer, recording, tokens)] if model.counted is not None else []),
         _probabilities(tokenizer, recording, sampler.settings),
         _choice(tokenizer, recording, sampler),
     ]
@@ -138,6 +141,7 @@ def ran(recording: Recording, function: object) -> str:
 
 def _blocks(model: GPT, tokenizer: Tokenizer, recording: Recording, tokens: list[str]) -> Step:
     rows = []
+    added = recording.counted[-1] if recording.counted is not None else 0.0
     for index, block in enumerate(recording.blocks):
         shares = block.shares()[:, -1].mean(0)
         shares[-1] = 0  # what it looks at besides itself
@@ -149,7 +153,7 @@ def _blocks(model: GPT, tokenizer: Tokenizer, recording: Recording, tokens: list
                 number(float(block.mlp_out[-1].norm())),
                 number(float(block.after[-1].norm())),
                 f"{tokens[most]} {percent(float(shares[most]))}" if len(tokens) > 1 else "",
-                token_text(tokenizer, int(said(model, block.after[-1]).argmax())),
+                token_text(tokenizer, int((said(model, block.after[-1]) + added).argmax())),
             )
         )
     columns = ("block", "attention adds", "MLP adds", "stream", "looks back at", "would say")
@@ -171,11 +175,9 @@ def said(model: GPT, stream: Tensor) -> Tensor:
 
 
 def _logits(model: GPT, tokenizer: Tokenizer, recording: Recording) -> Step:
-    best = recording.logits[-1].topk(min(TOP, tokenizer.vocab_size)).indices.tolist()
-    rows = [
-        (token_text(tokenizer, i), number(float(recording.raw[-1, i])), number(float(recording.logits[-1, i])))
-        for i in best
-    ]
+    capped = loss.softcap(recording.raw[-1])
+    best = capped.topk(min(TOP, tokenizer.vocab_size)).indices.tolist()
+    rows = [(token_text(tokenizer, i), number(float(recording.raw[-1, i])), number(float(capped[i]))) for i in best]
     cap = loss.SOFTCAP
     return Step(
         "Logits",
@@ -189,6 +191,52 @@ def _logits(model: GPT, tokenizer: Tokenizer, recording: Recording) -> Step:
         ],
         [("hidden", (1, *recording.hidden.shape)), ("logits", (1, *recording.logits.shape))],
         [Table(("token", "head", "capped"), rows)],
+    )
+
+
+def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording, tokens: list[str]) -> Step:
+    assert recording.counted is not None
+    places, seen = (x[:, -1].tolist() for x in counted.known(recording.ids.unsqueeze(0)))
+    rows = []
+    for length, (place, was_seen) in enumerate(zip(places, seen, strict=True), 1):
+        context = " ".join(tokens[-length:])
+        if not was_seen or length > len(tokens):
+            rows.append((context, "never", "", ""))
+            continue
+        entries = slice(int(counted.first[place]), int(counted.first[place + 1]))
+        best = counted.gains[entries].topk(min(3, entries.stop - entries.start))
+        likely = [
+            f"{token_text(tokenizer, int(counted.tokens[entries][i]))} +{float(gain):.1f}"
+            for gain, i in zip(best.values, best.indices, strict=True)
+        ]
+        bucket = int(counted.buckets[place])
+        times = 2 ** (bucket % BUCKETS)
+        trust = f"{float(counted.trust[bucket]):.2f}"
+        rows.append((context, f"{times:,} times or more", "  ".join(likely), trust))
+    best = recording.logits[-1].topk(min(TOP, tokenizer.vocab_size)).indices.tolist()
+    capped = loss.softcap(recording.raw[-1])
+    sums = [
+        (
+            token_text(tokenizer, i),
+            *(number(float(x)) for x in (capped[i], recording.counted[-1, i], recording.logits[-1, i])),
+        )
+        for i in best
+    ]
+    return Step(
+        "What was counted",
+        "Before training, the text was counted: which tokens follow the last one, the last two, and so on, and how much "
+        "likelier each is than the shorter context says (in nats). These gains, times the trust that was learned for "
+        "contexts that were seen so often, are added to the logits: the model had to learn only what they do not know.",
+        [
+            source_of(GPT.forward, "self.counted(ids"),
+            source_of(CountedNgrams.known, "torch.searchsorted"),
+            source_of(count),
+        ],
+        [("added", (1, *recording.counted.shape))],
+        [
+            Table(("the last tokens", "seen", "likelier after them", "trust"), rows),
+            Table(("token", "the model", "counted", "logit"), sums),
+        ],
     )
 
 

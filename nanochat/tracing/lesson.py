@@ -73,7 +73,8 @@ def _layers(gpt: GPT) -> dict[str, list[str]]:
         layers["pairs and triples"] = ["ngrams.table"]
     for i in range(gpt.shape.depth):
         layers[f"block {i + 1}"] = [name for name in names if name.startswith(f"blocks.{i}.")]
-    return {**layers, "head": ["head.weight"]}
+    counted = {"trust in what was counted": ["counted.trust"]} if gpt.counted is not None else {}
+    return {**layers, "head": ["head.weight"], **counted}
 
 
 def _short(name: str) -> str:

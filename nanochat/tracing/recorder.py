@@ -85,7 +85,8 @@ class Recording:
         blocks: in their order.
         hidden: (time, width), the last norm's.
         raw: (time, vocab_size), what the head says.
-        logits: (time, vocab_size), float32: the same, capped.
+        counted: (time, vocab_size), what was counted of the tokens that follow; None in a model without.
+        logits: (time, vocab_size), float32: what the head says, capped, and what was counted added to it.
         fused: whether the formulas for a CPU of nanochat/model/fused.py ran instead of the plain ones.
     """
 
@@ -96,6 +97,7 @@ class Recording:
     blocks: list[BlockRecord] = field(default_factory=list)
     hidden: Tensor = field(default_factory=_nothing)
     raw: Tensor = field(default_factory=_nothing)
+    counted: Tensor | None = None
     logits: Tensor = field(default_factory=_nothing)
     fused: bool = False
 
@@ -126,6 +128,12 @@ def _listen_to_modules(model: GPT, recording: Recording, stack: ExitStack) -> No
     on(model.embedding, lambda x: setattr(recording, "embedding", x))
     if model.ngrams is not None:
         on(model.ngrams, lambda x: setattr(recording, "ngrams", x))
+    if model.counted is not None:  # of all places, with no dimension for the batch
+
+        def take(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            recording.counted = output
+
+        stack.enter_context(_removed(model.counted.register_forward_hook(take)))
     recording.blocks = [BlockRecord()]  # the one that comes next
     for block in model.blocks:
         assert isinstance(block, Block)

@@ -207,6 +207,9 @@ def is_complete(run: Path) -> bool:
         return False
 
 
+RECIPE = ("counted", "weight_decay", "warmup_steps", "warmdown", "final_lr", "shallow")  # of the model's options
+
+
 def _settings(trainer: Trainer) -> dict[str, Any]:
     """What a user may have varied, with the values that were really used."""
     module, data = trainer.lightning_module, data_of(trainer)
@@ -214,7 +217,7 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
     return {
         **module.gpt.shape._asdict(),
         **{f"{group['name']}_lr": group["initial_lr"] for group in trainer.optimizers[0].param_groups},
-        **{name: module.hparams[name] for name in ("weight_decay", "warmup_steps", "warmdown", "final_lr", "shallow")},
+        **{name: module.hparams[name] for name in RECIPE},
         **{name: data.hparams[name] for name in ("vocab_size", "context", "batch_size", "seed")},
         "corpus": data.source,
         "row_length": data.row_length,

@@ -57,7 +57,7 @@ RUN = [
     "validate --config configs/tiny.yaml --config configs/chat.yaml --ckpt_path=last",
     "predict --config configs/tiny.yaml --ckpt_path=last --data.prompts=prompts.txt",
     "chat --prompt 'What does textwrap.dedent do?'",
-    "fit --config configs/tiny.yaml --model.ngrams=1 --name=portable",
+    "fit --config configs/tiny.yaml --model.ngrams=1 --model.counted=0 --name=portable",
     "export --ckpt_path=best --name=portable --out=exports/tiny",
     "import --folder=exports/tiny --out=exports/tiny.ckpt",
     "tokenizer evaluate --name=tiny",

@@ -19,6 +19,8 @@ def random_gpt(**sizes: int) -> GPT:
     gpt = GPT(**{"depth": 3, "vocab_size": 50, "context": 32, "width": 64, "heads": 4, **sizes})
     for p in gpt.parameters():
         torch.nn.init.normal_(p, std=p.size(-1) ** -0.5)
+    if gpt.counted is not None:
+        gpt.counted.count(torch.randint(gpt.vocab_size, (4000,)).numpy())
     return gpt
 
 

@@ -21,6 +21,8 @@ SHAPES = {
     "wide heads": {"width": 256, "heads": 2},
     "pairs": {"ngrams": 2, "ngram_slots": 60},
     "triples": {"ngrams": 3, "ngram_slots": 60},
+    "counted": {"counted": 3},
+    "all counted": {"counted": 1, "ngrams": 2, "ngram_slots": 60},
     "odd sizes": {"width": 42, "heads": 3, "vocab_size": 47},
 }
 

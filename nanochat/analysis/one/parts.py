@@ -6,14 +6,14 @@ from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import History
 from nanochat.analysis.one.bars import beside, stacked
 
-PARTS = ("token embedding", "n-gram tables", "attention", "attention's scores", "MLP", "head")
+PARTS = ("token embedding", "n-gram tables", "attention", "attention's scores", "MLP", "head", "trust in counts")
 
 
 def _part(name: str) -> str:
     """The part that a parameter of :class:`~nanochat.model.GPT` belongs to, by its name."""
     if name.startswith("blocks."):
         return "attention" if ".attention." in name else "MLP"
-    return {"embedding": PARTS[0], "ngrams": PARTS[1], "head": PARTS[5]}[name.split(".")[0]]
+    return {"embedding": PARTS[0], "ngrams": PARTS[1], "head": PARTS[5], "counted": PARTS[6]}[name.split(".")[0]]
 
 
 def parameters(history: History) -> Figure:
