@@ -217,6 +217,7 @@ class NanochatCLI(Choices, LightningCLI):
             self.model.load_state_dict(weights)
         except RuntimeError as error:
             raise UsageError(f"the weights in {self._checkpoint} are not those of this model: {error}") from error
+        self._weights = {}  # taken: what is mapped of the file need not stay in memory
         self.config_init[self.subcommand].ckpt_path = None
 
     # ------------------------------------------------------------------------------------------- the commands

@@ -137,7 +137,7 @@ class NativeForward:
         if counted is None:
             return 0, *[None] * 6
         entries = counted.first[1:] - counted.first[:-1]
-        trusted = counted.gains.float() * counted.trust[counted.buckets.long()].repeat_interleave(entries)
+        trusted = counted.trust[counted.buckets.int()].repeat_interleave(entries).mul_(counted.gains)
         exact = (counted.levels, counted.contexts, counted.first, counted.tokens)
         return counted.longest, self._address(counted.shares), *map(self._as_it_is, exact), self._address(trusted)
 

@@ -12,7 +12,7 @@ from nanochat.model import GPT
 from nanochat.model.loss import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from nanochat.training.console import size
 from nanochat.training.hardware import available_memory, product_dtype
-from nanochat.training.language_model import LanguageModel
+from nanochat.training.language_model import COUNTED_TOKENS, LanguageModel
 from nanochat.training.sharding import FullyShardedStrategy
 from nanochat.training.steps import data_of
 
@@ -22,6 +22,7 @@ WORKSPACE = 1.15  # what the allocator and the libraries take on top
 # What oneDNN keeps for each size of batch, to multiply in bfloat16: 10.2 MB at widths of 256 and of 512 (depth 4, torch
 # 2.13, AVX-512). In float32, where other kernels multiply, it is nothing.
 SIZE_BYTES = 10_200_000
+COUNTED_BYTES = 2.5  # for each token of the text and each length of context (prose, vocabulary 512: 71 MB of 8M tokens)
 LESS = "lower --data.batch_size (the result stays the same) or --model.depth"
 
 
@@ -99,6 +100,15 @@ def scoring_memory(gpt: GPT, row_length: int, activation_bytes: int) -> int:
     return max(at_most, logits)
 
 
+def counted_memory(gpt: GPT) -> int:
+    """Bytes of what was counted; as many as a long text would take, while nothing has been counted yet."""
+    if gpt.counted is None:
+        return 0
+    if gpt.counted.is_empty:
+        return int(COUNTED_TOKENS * COUNTED_BYTES * gpt.counted.longest) + 2 * gpt.vocab_size**2
+    return gpt.counted.bytes
+
+
 def kept_for_sizes(trainer: Trainer, count: int) -> int:
     """Bytes that oneDNN keeps for so many sizes of batch."""
     in_bf16 = product_dtype(str(trainer.precision)) == torch.bfloat16
@@ -120,6 +130,7 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     scoring = state_memory(gpt, activation_bytes, shards) + scoring_memory(gpt, data.held_out.length, activation_bytes)
     needed = max(training, scoring) * WORKSPACE
     needed += module.memory_besides_training() + kept_for_sizes(trainer, number_of_lengths(data.held_out.length))
+    needed += counted_memory(gpt)
     if isinstance(trainer.strategy, DDPStrategy):
         needed += 4 * gpt.num_parameters  # the buckets in which gradients travel
     if trainer.strategy.root_device.type == "cpu":
