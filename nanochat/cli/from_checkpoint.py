@@ -26,8 +26,20 @@ from nanochat.training.checkpoint_files import (
 from nanochat.training.checkpoints import find_checkpoint, has_last_checkpoint
 
 SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
-SIZES = (*SHAPE, "context", "ngrams", "ngram_slots", "predecessors", "counted")  # all that a model takes along into the next stage
-WITHOUT = {"ngrams": 1, "ngram_slots": 0, "predecessors": 0, "counted": 0}  # n-grams: an imported model does not say that it has none
+SIZES = (
+    *SHAPE,
+    "context",
+    "ngrams",
+    "ngram_slots",
+    "predecessors",
+    "counted",
+)  # all that a model takes along into the next stage
+WITHOUT = {
+    "ngrams": 1,
+    "ngram_slots": 0,
+    "predecessors": 0,
+    "counted": 0,
+}  # n-grams: an imported model does not say that it has none
 LEARNED_FROM = {TEXT: "text", CHAT: "conversations", QUESTIONS: "questions"}
 
 

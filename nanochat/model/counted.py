@@ -36,7 +36,7 @@ class CountedNgrams(nn.Module):
     Attributes:
         trust: (longest x BUCKETS,), what gains are multiplied by.
         leave_one_out: whether :meth:`forward` leaves out the place itself where it is told the targets.
-        shares: (vocab_size,), float32: the logarithms of the shares of single tokens; zeros until something was counted.
+        shares: (vocab_size,), float32: the logarithms of the shares of single tokens; zeros until a text was counted.
         levels: (longest + 1,), int64: where in ``contexts`` those of each length begin, and the end.
         contexts: (contexts,), int64: as in :class:`~nanochat.model.counting.Level`, of one length after the other; and
             so are ``first`` and ``buckets`` (with those of the shorter lengths before them).
@@ -184,7 +184,9 @@ class CountedNgrams(nn.Module):
         begins = torch.arange(0, ids.numel() * self.vocab_size, self.vocab_size, device=ids.device)
         where = each(begins.repeat(self.longest - 1)).add_(token)
         buckets = self.buckets[place].to(torch.int64)
-        added: Tensor = _AddUp.apply(self.trust, self.shares, rows, buckets[0], buckets[1:].flatten(), sizes, where, gain)
+        added: Tensor = _AddUp.apply(
+            self.trust, self.shares, rows, buckets[0], buckets[1:].flatten(), sizes, where, gain
+        )
         return added
 
     def _rows_of(self, ids: Tensor, targets: Tensor | None) -> Tensor:

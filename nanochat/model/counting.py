@@ -71,13 +71,15 @@ def count(
     Raises:
         ValueError: if the contexts are too long for this vocabulary, or the text is too short.
     """
-    if longest > longest_countable(vocab_size):
+    if longest > (most := longest_countable(vocab_size)):
         raise ValueError(
-            f"with {vocab_size:,} tokens in the vocabulary, contexts of at most {longest_countable(vocab_size)} tokens can "
-            f"be counted, not {longest} (--model.counted)"
+            f"with {vocab_size:,} tokens in the vocabulary, contexts of at most {most} tokens can be counted, not "
+            f"{longest} (--model.counted)"
         )
     if len(tokens) <= longest:
-        raise ValueError(f"a text of {len(tokens)} tokens is too short to count contexts of {longest} (--model.counted)")
+        raise ValueError(
+            f"a text of {len(tokens)} tokens is too short to count contexts of {longest} (--model.counted)"
+        )
     times = np.bincount(tokens, minlength=vocab_size)
     shares = (times + 0.5) / (times + 0.5).sum()
 

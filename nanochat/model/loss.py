@@ -84,7 +84,9 @@ def weighted_loss(
     Returns:
         The loss, a scalar with a gradient; and the loss of each token, (tokens,), float32, without one.
     """
-    loss, losses = _WeightedLoss.apply(hidden, head.to(hidden.dtype), targets, weights, compiled and hidden.is_cuda, added)
+    loss, losses = _WeightedLoss.apply(
+        hidden, head.to(hidden.dtype), targets, weights, compiled and hidden.is_cuda, added
+    )
     return loss, losses
 
 

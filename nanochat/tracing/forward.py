@@ -11,9 +11,9 @@ from torch import Tensor
 from nanochat.inference import sampling
 from nanochat.inference.sampling import Sampler, Sampling
 from nanochat.model import GPT, fused, layers, loss
-from nanochat.model.layers import Block
 from nanochat.model.counted import CountedNgrams
 from nanochat.model.counting import BUCKETS, count
+from nanochat.model.layers import Block
 from nanochat.model.ngrams import NgramEmbedding
 from nanochat.tokenizer import Tokenizer, render_prompt
 from nanochat.tracing.block import block_steps
@@ -204,10 +204,10 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
             rows.append((context, "never", "", ""))
             continue
         entries = slice(int(counted.first[place]), int(counted.first[place + 1]))
-        best = counted.gains[entries].topk(min(3, entries.stop - entries.start))
+        most = counted.gains[entries].topk(min(3, entries.stop - entries.start))
         likely = [
             f"{token_text(tokenizer, int(counted.tokens[entries][i]))} +{float(gain):.1f}"
-            for gain, i in zip(best.values, best.indices, strict=True)
+            for gain, i in zip(most.values, most.indices, strict=True)
         ]
         bucket = int(counted.buckets[place])
         times = 2 ** (bucket % BUCKETS)
@@ -224,8 +224,8 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
     ]
     return Step(
         "What was counted",
-        "Before training, the text was counted: which tokens follow the last one, the last two, and so on, and how much "
-        "likelier each is than the shorter context says (in nats). These gains, times the trust that was learned for "
+        "Before training, the text was counted: which tokens follow the last one, the last two, and so on, and how "
+        "much likelier each is than the shorter context says (in nats). These gains, times the trust that was learned for "
         "contexts that were seen so often, are added to the logits: the model had to learn only what they do not know.",
         [
             source_of(GPT.forward, "self.counted(ids"),

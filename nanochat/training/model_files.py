@@ -65,8 +65,7 @@ def read_model(path: str | Path) -> SavedModel:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a checkpoint of this project: {error}") from error
     shapes = {name: parameter.shape for name, parameter in gpt.named_parameters()}
-    counted = gpt.counted.named_buffers(prefix="counted") if gpt.counted is not None else ()
-    sizes_of_their_own = {name for name, _ in counted}
+    sizes_of_their_own = gpt.state_dict().keys() - shapes.keys()  # what was counted
     saved_shapes = {name: tensor.shape for name, tensor in weights.items() if name not in sizes_of_their_own}
     if shapes != saved_shapes or not sizes_of_their_own <= weights.keys():
         raise ValueError(f"{path} is not a checkpoint of this project: its weights are not those of its sizes")

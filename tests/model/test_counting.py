@@ -96,7 +96,9 @@ def test_a_place_is_left_out_of_what_it_is_told() -> None:
                 continue  # nothing is left of it
             taken, less = formula.taken[length], {t: c - (t == target) for t, c in seen.items()}
             rest = sum(taken[min(c, 3)] for c in less.values())
-            added = (less[target] - taken[min(less[target], 3)]) / (rest * formula.p(target, context[1 - length :] if length > 1 else (), 1))
+            added = (less[target] - taken[min(less[target], 3)]) / (
+                rest * formula.p(target, context[1 - length :] if length > 1 else (), 1)
+            )
             gain += math.log1p(added)
         assert own[place] == pytest.approx(gain, rel=5e-3, abs=5e-3)
     assert all_alone > 5

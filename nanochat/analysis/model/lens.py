@@ -76,8 +76,8 @@ def loss_by_depth(gpt: GPT, rows: HeldOut, bos: int) -> tuple[Tensor, int]:
     for ids, targets in _on(gpt, HeldOutBatches(rows, len(rows), bos)):
         added = gpt.counted(ids) if gpt.counted is not None else None
 
-        def add(depth: int, x: Tensor, targets: Tensor = targets.flatten(), added: Tensor | None = added) -> None:
-            losses = token_losses(norm(x).flatten(0, 1), gpt.head.weight, targets, added)
+        def add(depth: int, x: Tensor, targets: Tensor = targets, added: Tensor | None = added) -> None:
+            losses = token_losses(norm(x).flatten(0, 1), gpt.head.weight, targets.flatten(), added)
             total[depth] += losses.double().sum().cpu()
 
         streams(gpt, ids, add)
