@@ -225,8 +225,8 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
     return Step(
         "What was counted",
         "Before training, the text was counted: which tokens follow the last one, the last two, and so on, and how "
-        "much likelier each is than the shorter context says (in nats). These gains, times the trust that was learned for "
-        "contexts that were seen so often, are added to the logits: the model had to learn only what they do not know.",
+        "much likelier each is than the shorter context says (in nats). These gains, times the trust that was learned "
+        "for contexts that were seen so often, are added to the logits: the model had to learn only what they lack.",
         [
             source_of(GPT.forward, "self.counted(ids"),
             source_of(CountedNgrams.known, "torch.searchsorted"),

@@ -22,7 +22,7 @@ WORKSPACE = 1.15  # what the allocator and the libraries take on top
 # What oneDNN keeps for each size of batch, to multiply in bfloat16: 10.2 MB at widths of 256 and of 512 (depth 4, torch
 # 2.13, AVX-512). In float32, where other kernels multiply, it is nothing.
 SIZE_BYTES = 10_200_000
-COUNTED_BYTES = 2.5  # for each token of the text and each length of context (prose, vocabulary 512: 71 MB of 8M tokens)
+COUNTED_BYTES = 1.7  # for each token of the text and each length of context (prose, vocabulary 512: 4 lengths)
 LESS = "lower --data.batch_size (the result stays the same) or --model.depth"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
 
@@ -11,7 +12,7 @@ import torch
 
 from nanochat.model import GPT, IGNORE, counting
 from nanochat.model.counted import CountedNgrams
-from nanochat.model.counting import SEEN_AT_LEAST, count, discounts, longest_countable
+from nanochat.model.counting import SEEN_AT_LEAST, SINGLES_UP_TO, count, discounts, longest_countable
 
 VOCAB, LONGEST = 7, 3
 
@@ -154,6 +155,15 @@ def test_the_gradient_of_the_trust_is_that_of_differences() -> None:
                 sums.append(float((counted(ids).double() * weights).sum()))
                 counted.trust[index] -= change
         assert float(counted.trust.grad[index]) == pytest.approx((sums[0] - sums[1]) / 2e-2, rel=1e-3, abs=1e-3)
+
+
+def test_what_followed_a_long_context_once_is_left_out() -> None:
+    _, levels = count(np.random.default_rng(0).integers(0, VOCAB, 2000), VOCAB, 5)
+    for length, level in enumerate(levels, 1):
+        assert length < SINGLES_UP_TO or (level.without == 0).any() == (length == SINGLES_UP_TO)
+        assert np.all(np.diff(level.first) > 0)  # and no context is kept for nothing
+    for shorter, level in itertools.pairwise(levels):
+        assert np.isin(level.contexts // VOCAB, shorter.contexts).all()  # what was seen after more was seen after less
 
 
 def test_what_follows_often_becomes_likely() -> None:
