@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEEN_AT_LEAST = 2  # times that a context must have been seen: what followed a single time says next to nothing
-# Of longer contexts, what followed a single time is left out: that saves a quarter of the memory, and loses 0.2 to 0.3 %
+# Of longer contexts, what followed a single time is left out: it takes a quarter of the memory, and brings 0.2 to 0.3 %
 # of what counting says (prose, vocabulary 512).
 SINGLES_UP_TO = 3
 AT_ONCE = 1_000_000  # places in the text, by each thread: 100 MB
