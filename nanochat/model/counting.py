@@ -25,6 +25,9 @@ SEEN_AT_LEAST = 2  # times that a context must have been seen: what followed a s
 # Of longer contexts, what followed a single time is left out: it takes a quarter of the memory, and brings 0.2 to 0.3 %
 # of what counting says (prose, vocabulary 512).
 SINGLES_UP_TO = 3
+# A token is taken to have at least so much of an equal share. The special tokens that later stages learn are not in the
+# text at all: what the model says of them is capped, and could hardly make up for a share of next to nothing.
+RAREST = 1 / 32
 AT_ONCE = 1_000_000  # places in the text, by each thread: 100 MB
 BUCKETS = 12  # contexts are told apart by how often they were seen: once or twice, up to 4 times, 8, ... 2048 or more
 
@@ -83,8 +86,7 @@ def count(
         raise ValueError(
             f"a text of {len(tokens)} tokens is too short to count contexts of {longest} (--model.counted)"
         )
-    times = np.bincount(tokens, minlength=vocab_size)
-    shares = (times + 0.5) / (times + 0.5).sum()
+    shares = shares_of(tokens, vocab_size)
 
     def part(ids: tuple[int, int]) -> list[Level]:
         latest = tokens[longest - 1 : -1]
@@ -95,6 +97,12 @@ def count(
         parts = list(pool.map(part, _ranges(np.bincount(tokens[longest - 1 : -1], minlength=vocab_size))))
     together = [_together([levels[length] for levels in parts]) for length in range(longest)]
     return np.log(shares).astype(np.float32), together
+
+
+def shares_of(tokens: NDArray[np.integer[Any]], vocab_size: int) -> NDArray[np.float64]:
+    """The share of each token in a text, those that are not in it included: (vocab_size,)."""
+    times = np.maximum(np.bincount(tokens, minlength=vocab_size), len(tokens) * RAREST / vocab_size)
+    return times / times.sum()
 
 
 def _ranges(times: NDArray[np.int64]) -> list[tuple[int, int]]:

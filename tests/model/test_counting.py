@@ -41,8 +41,7 @@ class Formula:
         for length in range(1, longest + 1):
             for place in range(longest, len(ids)):
                 self.followers[length][tuple(ids[place - length : place])][ids[place]] += 1
-        self.shares = np.bincount(ids, minlength=VOCAB) + 0.5
-        self.shares /= self.shares.sum()
+        self.shares = np.bincount(ids, minlength=VOCAB) / len(ids)
         flat = [[c for seen in level.values() for c in seen.values()] for level in self.followers]
         self.taken = [discounts(np.array(level, np.int32)) for level in flat]
 
@@ -112,6 +111,14 @@ def test_unknown_targets_are_left_out_of_nothing() -> None:
     counted.leave_one_out = True
     read = torch.tensor([[0, 1, 2, 3]])
     assert torch.equal(counted(read, targets=torch.full_like(read, IGNORE)), counted(read))
+
+
+def test_a_token_that_is_not_in_the_text_can_still_be_said() -> None:
+    ids = np.random.default_rng(0).integers(0, 100, 100_000)
+    shares, _ = count(ids, 128, 2)
+    assert np.exp(shares).sum() == pytest.approx(1)
+    assert np.exp(shares[100:]) == pytest.approx(1 / 128 / 32, rel=0.02)
+    assert np.exp(shares[:100]) == pytest.approx(0.01, rel=0.2)
 
 
 def test_threads_share_the_work_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
