@@ -104,16 +104,27 @@ def some_questions(tokenizer: Tokenizer, context: int) -> list[Question]:
     return found
 
 
-@pytest.mark.parametrize("ngrams", [1, 3])
+@pytest.mark.parametrize(("ngrams", "counted"), [(1, 0), (3, 0), (1, 2)])
 @pytest.mark.parametrize("kv_heads", [None, 1])
-def test_many_at_a_time_are_answered_as_each_alone(ngrams: int, kv_heads: int | None) -> None:
-    gpt = random_model(1, ngrams=ngrams, kv_heads=kv_heads, context=128)
+def test_many_at_a_time_are_answered_as_each_alone(ngrams: int, counted: int, kv_heads: int | None) -> None:
+    gpt = random_model(1, ngrams=ngrams, kv_heads=kv_heads, context=128, counted=counted)
     asked = some_questions(letters(), gpt.context)
     alone = [Judge(gpt, batch_tokens=1, share=False).answers([one])[0] for one in asked]
     for judge in (Judge(gpt), Judge(gpt, share=False), Judge(gpt, 700), Judge(gpt, 300)):
         assert judge.answers(asked) == alone
         assert judge.answers(asked[::-1]) == alone[::-1]
     assert 0 < sum(alone) < len(alone)
+
+
+@pytest.mark.parametrize("counted", [0, 2])
+def test_a_verdict_is_the_loss_that_the_model_has(counted: int) -> None:
+    gpt = random_model(1, counted=counted)
+    (asked,) = [question(CHOICE, ["tell me: abc", "tell me: abdul", "tell me: x"], 0, letters(), gpt.context)]
+    for candidate, verdict in zip(asked.candidates, Judge(gpt).judge(asked.candidates), strict=True):
+        ids = torch.tensor([candidate.ids])
+        with torch.inference_mode():
+            losses = gpt.losses(ids[:, :-1], ids[:, 1:])[0, candidate.start - 1 :]
+        assert verdict.loss == pytest.approx(float(losses.mean()), abs=1e-4)
 
 
 def test_what_is_shared_comes_out_as_the_model_says_it() -> None:

@@ -54,8 +54,18 @@ def loss_without(gpt: GPT, rows: HeldOut, bos: int, left_out: Sequence[int]) -> 
         handle.remove()
 
 
+def loss_without_counts(gpt: GPT, rows: HeldOut, bos: int) -> float:
+    """The same, without what was counted of the tokens that follow some others; arguments as above."""
+    assert gpt.counted is not None
+    handle = gpt.counted.register_forward_hook(lambda counted, inputs, output: counted.shares.expand_as(output))
+    try:
+        return float(token_losses(gpt, rows, bos).nats.mean())
+    finally:
+        handle.remove()
+
+
 def figure(subject: Subject) -> Figure:
-    """Bars: the loss of the whole model, without one part, and without all."""
+    """Bars: the loss of the whole model, without one part, without all, and without what was counted."""
     gpt, rows = subject.gpt, subject.text.rows
     if gpt.ngrams is None:
         raise ValueError("the model has no n-grams (--model.ngrams=1)")
@@ -67,6 +77,8 @@ def figure(subject: Subject) -> Figure:
         asked["without all of them"] = everything
     bos = subject.model.tokenizer.bos
     losses = {name: loss_without(gpt, chosen, bos, left_out) for name, left_out in asked.items()}
+    if gpt.counted is not None:
+        losses["without what was counted"] = loss_without_counts(gpt, chosen, bos)
     used = float((gpt.ngrams.table.abs().amax(1) > 0).float().mean())
 
     def draw() -> Picture:
@@ -83,9 +95,10 @@ def figure(subject: Subject) -> Figure:
     whole = losses["the whole model"]
     cells: list[list[Cell]] = [[name, round(loss, 4), round(loss - whole, 4)] for name, loss in losses.items()]
     reading = (
-        "The mean loss on held-out text if some of the vectors that are added to a token's own were 0. The longer a "
-        "bar, the more the rest of the model relies on what is left out; it has not learned to do without, so one "
-        f"trained without them would probably do better. {chosen.predictions:,} tokens of {subject.text.words}; "
+        "The mean loss on held-out text if some of the vectors that are added to a token's own were 0, or if what was "
+        "counted beforehand were not added. The longer a bar, the more the rest of the model relies on what is left "
+        "out; it has not learned to do without, so one trained without would probably do better. "
+        f"{chosen.predictions:,} tokens of {subject.text.words}; "
         f"training has touched {used:.0%} of the table's {len(gpt.ngrams.table):,} rows."
     )
     table = Table(["", "loss (nats/token)", "more than the whole"], cells)

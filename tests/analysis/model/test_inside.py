@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from nanochat.analysis.model.attending import attend, look, look_evenly, looks
 from nanochat.analysis.model.lens import logits_by_depth, loss_by_depth
 from nanochat.analysis.model.subject import token_losses
 from nanochat.model import GPT
+from nanochat.model.counted import CountedNgrams
 from nanochat.model.layers import Attention
 from tests.analysis.model.models import subject_of, texts
 from tests.evaluation.models import random_model
@@ -91,6 +93,23 @@ def test_a_model_whose_blocks_do_nothing_is_done_from_the_start() -> None:
     found, tokens = loss_by_depth(gpt, rows, BOS)
     assert tokens == rows.predictions
     assert found.tolist() == pytest.approx([token_losses(gpt, rows, BOS).nats.mean()] * 3, abs=1e-5)
+
+
+def test_what_was_counted_is_taken_out_and_is_there_after_every_layer() -> None:
+    gpt, rows = random_model(0), texts(*["the cat and the hat"] * 3)
+    gpt.counted = CountedNgrams(2, gpt.vocab_size)
+    without = token_losses(gpt, rows, BOS).nats.mean()
+    gpt.counted.count(np.tile(np.arange(100, 130), 20))
+    whole = token_losses(gpt, rows, BOS).nats.mean()
+    by_depth, _ = loss_by_depth(gpt, rows, BOS)
+    assert float(by_depth[-1]) == pytest.approx(whole, abs=1e-5)
+    ids = torch.tensor([[BOS, 104, 105]])
+    torch.testing.assert_close(logits_by_depth(gpt, ids)[-1], gpt(ids))
+    assert ngram_parts.loss_without_counts(gpt, rows, BOS) != pytest.approx(whole, abs=1e-3)
+    gpt.counted.gains.zero_()
+    gpt.counted.rows.zero_()
+    assert ngram_parts.loss_without_counts(gpt, rows, BOS) == pytest.approx(token_losses(gpt, rows, BOS).nats.mean())
+    assert without != pytest.approx(whole, abs=1e-3)
 
 
 def test_n_grams_are_taken_out_one_kind_at_a_time() -> None:
