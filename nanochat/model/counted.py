@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from nanochat.model.counting import BUCKETS, count
 
+MOST_TOKENS = 2**14  # in a vocabulary: half a gigabyte of rows
 TRUST = 0.9  # at first: what was counted in one text is a little too sure of another
 
 
@@ -32,6 +33,9 @@ class CountedNgrams(nn.Module):
     Args:
         longest: tokens in the longest context.
         vocab_size: number of token ids.
+
+    Raises:
+        ValueError: if these are too many.
 
     Attributes:
         trust: (longest x BUCKETS,), what gains are multiplied by.
@@ -59,6 +63,11 @@ class CountedNgrams(nn.Module):
 
     def __init__(self, longest: int, vocab_size: int) -> None:
         super().__init__()
+        if vocab_size > MOST_TOKENS:
+            raise ValueError(
+                f"what is counted has a row of the vocabulary for each of its tokens, so it may have {MOST_TOKENS:,} of "
+                f"them, not {vocab_size:,}: count nothing (--model.counted=0)"
+            )
         self.longest, self.vocab_size = longest, vocab_size
         self.trust = nn.Parameter(torch.full((longest * BUCKETS,), TRUST))
         self.leave_one_out = False

@@ -192,6 +192,11 @@ def test_as_long_as_its_contexts_may_be_nothing_overflows(vocab_size: int) -> No
         count(ids, vocab_size, longest + 1)
 
 
+def test_a_vocabulary_that_is_too_large_says_so() -> None:
+    with pytest.raises(ValueError, match=r"65,536.*--model\.counted=0"):
+        GPT(1, 65536, 32, width=32, heads=2, counted=2)
+
+
 def test_a_text_that_is_too_short_says_so() -> None:
     with pytest.raises(ValueError, match=r"too short.*--model\.counted"):
         count(np.arange(3), VOCAB, 3)
