@@ -65,8 +65,8 @@ class CountedNgrams(nn.Module):
         super().__init__()
         if vocab_size > MOST_TOKENS:
             raise ValueError(
-                f"what is counted has a row of the vocabulary for each of its tokens, so it may have {MOST_TOKENS:,} of "
-                f"them, not {vocab_size:,}: count nothing (--model.counted=0)"
+                f"what is counted has a row for each token with a number for each, so there may be {MOST_TOKENS:,} in the "
+                f"vocabulary, not {vocab_size:,}: count nothing (--model.counted=0)"
             )
         self.longest, self.vocab_size = longest, vocab_size
         self.trust = nn.Parameter(torch.full((longest * BUCKETS,), TRUST))
