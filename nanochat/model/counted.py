@@ -65,8 +65,8 @@ class CountedNgrams(nn.Module):
         super().__init__()
         if vocab_size > MOST_TOKENS:
             raise ValueError(
-                f"what is counted has a row for each token with a number for each, so there may be {MOST_TOKENS:,} in the "
-                f"vocabulary, not {vocab_size:,}: count nothing (--model.counted=0)"
+                f"with {vocab_size:,} tokens in the vocabulary nothing can be counted, as each has a row with a number "
+                f"for each: --model.counted=0, or a vocabulary of at most {MOST_TOKENS:,}"
             )
         self.longest, self.vocab_size = longest, vocab_size
         self.trust = nn.Parameter(torch.full((longest * BUCKETS,), TRUST))
