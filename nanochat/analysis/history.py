@@ -14,16 +14,8 @@ if TYPE_CHECKING:
 
 AXES = ("step", "tokens", "seconds", "flops")  # what a curve can be drawn against
 PLACES = ("step", "tokens", "seconds")  # the columns of metrics.csv that are no curves
-SIZES = (
-    "depth",
-    "width",
-    "heads",
-    "kv_heads",
-    "ngrams",
-    "ngram_slots",
-    "predecessors",
-    "counted",
-)  # in the model's configuration
+# in the model's configuration
+SIZES = ("depth", "width", "heads", "kv_heads", "ngrams", "ngram_slots", "predecessors", "counted")
 
 
 class Curve(NamedTuple):

@@ -24,22 +24,12 @@ from nanochat.training.checkpoint_files import (
     load_whole_checkpoint,
 )
 from nanochat.training.checkpoints import find_checkpoint, has_last_checkpoint
+from nanochat.training.model_files import NGRAMS
 
 SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
-SIZES = (
-    *SHAPE,
-    "context",
-    "ngrams",
-    "ngram_slots",
-    "predecessors",
-    "counted",
-)  # all that a model takes along into the next stage
-WITHOUT = {
-    "ngrams": 1,
-    "ngram_slots": 0,
-    "predecessors": 0,
-    "counted": 0,
-}  # n-grams: an imported model does not say that it has none
+SIZES = (*SHAPE, "context", *NGRAMS)  # all that a model takes along into the next stage
+# An imported model does not say that it has no n-grams.
+WITHOUT = {"ngrams": 1, "ngram_slots": 0, "predecessors": 0, "counted": 0}
 LEARNED_FROM = {TEXT: "text", CHAT: "conversations", QUESTIONS: "questions"}
 
 

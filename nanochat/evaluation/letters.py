@@ -86,8 +86,7 @@ class Letters:
         last = vectors[torch.arange(len(texts)), torch.tensor([len(text) - 1 for text in texts], device=self.device)]
         logits = softcap(F.linear(last.float(), self.gpt.head.weight[self.tokens].float()))  # of the letters only
         if (counted := self.gpt.counted) is not None:
-            rows = [torch.tensor([text], device=self.device) for text in texts]
-            logits += torch.cat([counted(row[:, -1:], row[:, :-1]) for row in rows])[:, self.tokens]
+            logits += torch.cat([counted.after(text, len(text) - 1) for text in texts])[:, self.tokens]
         return logits.cpu()
 
 

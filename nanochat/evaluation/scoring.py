@@ -158,13 +158,9 @@ class Judge:
 
     def _added(self, candidates: Sequence[Candidate]) -> Tensor | None:
         """What was counted of the judged tokens, (tokens, vocab_size); None in a model without."""
-        if self.gpt.counted is None:
+        if (counted := self.gpt.counted) is None:
             return None
-        parts = []
-        for candidate in candidates:
-            ids = torch.tensor([candidate.ids], device=self.device)
-            parts.append(self.gpt.counted(ids[:, candidate.start - 1 : -1], ids[:, : candidate.start - 1]))
-        return torch.cat(parts)
+        return torch.cat([counted.after(candidate.ids[:-1], candidate.start - 1) for candidate in candidates])
 
     def _verdicts(self, vectors: Tensor, candidates: Sequence[Candidate]) -> list[Judged]:
         """From the vectors (tokens, width) before each judged token of all candidates, in their order."""

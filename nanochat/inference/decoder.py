@@ -109,8 +109,7 @@ class TorchForward:
         last = norm(x[torch.tensor(counts).cumsum(0).sub(1).to(device)])
         logits = softcap(F.linear(last, gpt.head.weight))
         if gpt.counted is not None:
-            texts = [torch.tensor([text], device=device) for text in ids]
-            logits += torch.cat([gpt.counted(text[:, -1:], text[:, :-1]) for text in texts])
+            logits += torch.cat([gpt.counted.after(text, len(text) - 1) for text in ids])
         return logits.cpu()
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -197,6 +197,11 @@ class CountedNgrams(nn.Module):
             self.trust, self.shares, rows, buckets[0], buckets[1:].flatten(), sizes, where, gain
         )
         return added
+
+    def after(self, ids: Sequence[int], begin: int) -> Tensor:
+        """What is to be added after each token of a text from place ``begin`` on: (tokens, vocab_size)."""
+        text = torch.tensor([ids], device=self.shares.device)
+        return self(text[:, begin:], text[:, :begin])
 
     def _rows_of(self, ids: Tensor, targets: Tensor | None) -> Tensor:
         """The gains after each token by itself: (batch x time, vocab_size), float32."""

@@ -147,7 +147,7 @@ class GPT(nn.Module):
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits of the next token at each place: (batch, time) ids to (batch, time, vocab_size) in float32."""
-        before = cache.ids[:, : cache.position].clone() if cache is not None else None
+        before = cache.ids[:, : cache.position] if cache is not None else None
         logits = softcap(F.linear(self.hidden(ids, cache), self.head.weight))
         return logits if self.counted is None else logits + self.counted(ids, before).view_as(logits)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure as Picture
-from torch import Tensor
+from torch import Tensor, nn
 
 from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.model.subject import Chosen, Subject, token_losses
@@ -47,17 +47,18 @@ def loss_without(gpt: GPT, rows: HeldOut, bos: int, left_out: Sequence[int]) -> 
         found = ngrams.rows(*inputs)[..., kept]
         return torch.nn.functional.embedding(found, ngrams.table).sum(-2)
 
-    handle = ngrams.register_forward_hook(replace)
-    try:
-        return float(token_losses(gpt, rows, bos).nats.mean())
-    finally:
-        handle.remove()
+    return _loss_with(ngrams, replace, gpt, rows, bos)
 
 
 def loss_without_counts(gpt: GPT, rows: HeldOut, bos: int) -> float:
     """The same, without what was counted of the tokens that follow some others; arguments as above."""
     assert gpt.counted is not None
-    handle = gpt.counted.register_forward_hook(lambda counted, inputs, output: counted.shares.expand_as(output))
+    return _loss_with(gpt.counted, lambda counted, _, output: counted.shares.expand_as(output), gpt, rows, bos)
+
+
+def _loss_with(module: nn.Module, replace: Callable[..., Tensor], gpt: GPT, rows: HeldOut, bos: int) -> float:
+    """The mean loss while a hook replaces what a part of the model returns."""
+    handle = module.register_forward_hook(replace)
     try:
         return float(token_losses(gpt, rows, bos).nats.mean())
     finally:
