@@ -83,7 +83,7 @@ class Watch(Callback):
 
 def test_no_step_waits_for_the_gpu(corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch, callbacks = Watch(), LanguageModel.configure_callbacks
-    monkeypatch.setattr(LanguageModel, "configure_callbacks", lambda self: [*callbacks(self), watch])
+    monkeypatch.setattr(LanguageModel, "configure_callbacks", lambda self: [*callbacks(self), watch])  # type: ignore[misc]
     options = [*tiny_options(corpus_folder, tmp_path), "--trainer.max_steps=12", "--trainer.log_every_n_steps=4"]
     train(options, tmp_path, *GPU, "--trainer.precision=bf16-mixed", "--data.validations=1", "--model.depth=2")
     assert watch.watched == 12
