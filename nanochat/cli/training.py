@@ -49,7 +49,6 @@ from nanochat.training.checkpoints import LastCheckpoint, best_checkpoint
 from nanochat.training.console import as_markdown, say
 from nanochat.training.core_curve import CoreCurve
 from nanochat.training.interrupt import GracefulStop, Interrupted
-from nanochat.training.memory import LESS
 from nanochat.training.progress import StepProgress
 from nanochat.training.ranks import WeightRanks
 from nanochat.training.resume import Resume
@@ -303,7 +302,7 @@ def _run(arguments: Sequence[str]) -> int:
     except Interrupted as stop:
         return say_how_to_go_on(stop, arguments)
     except torch.OutOfMemoryError:
-        return report(f"the GPU's memory is full: {LESS}")
+        return report("the GPU's memory is full: lower --data.batch_size (the result stays the same) or --model.depth")
     except RuntimeError as error:
         message = about_processes(error)
         if message is None:

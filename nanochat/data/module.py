@@ -197,6 +197,14 @@ class RowsDataModule(LightningDataModule):
             )
         return self._tokens_per_step // micro
 
+    def take_fewer_rows(self, rows: int) -> None:
+        """From now on a micro-step has so many rows, a part of those before; a step learns from as many as it did."""
+        assert self.trainer is not None
+        parts, self.batch_size = self.batch_size // rows, rows
+        self.trainer.accumulate_grad_batches *= parts
+        if isinstance(self.trainer.val_check_interval, int):  # micro-steps
+            self.trainer.val_check_interval *= parts
+
     def _rows_since_start(self) -> int:
         """Rows that this run has taken, over all devices, since it began or resumed."""
         assert self.trainer is not None

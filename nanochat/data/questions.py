@@ -147,6 +147,11 @@ class QuestionsDataModule(ChatDataModule):
             )
         return math.ceil(self.questions_per_step // world_size * self.samples / self.batch_size)
 
+    def take_fewer_rows(self, rows: int) -> None:
+        assert self.trainer is not None
+        self.batch_size = rows
+        self.trainer.accumulate_grad_batches = self.micro_steps(self.trainer.world_size)
+
     def count_tokens(self, tokens: int) -> None:
         """Takes note that the model has written so many more, on all devices."""
         self._tokens += tokens

@@ -120,7 +120,7 @@ class _WeightedLoss(Function):
             if hidden_grad is not None:
                 torch.mm(grad, head, out=hidden_grad[chunk])
             if head_grad is not None:
-                head_grad += grad.t() @ hidden[chunk]
+                _add_product(head_grad, grad.t(), hidden[chunk])
         ctx.save_for_backward(hidden_grad, head_grad, added_grad)
         ctx.head_dtype = head.dtype
         token_losses = torch.cat(losses)
@@ -140,6 +140,14 @@ class _WeightedLoss(Function):
             None,
             None if added_grad is None else added_grad * grad,
         )
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """``total += left @ right``, in float32 from the product's own sums on, where the library can do so."""
+    if total.is_cuda and left.dtype in (torch.bfloat16, torch.float16):
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+    else:
+        total += left @ right
 
 
 def loss_and_gradient(

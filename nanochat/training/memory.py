@@ -1,4 +1,4 @@
-"""What a run will need of memory, reckoned before its first step; one that cannot fit is refused."""
+"""What a run will need of memory, reckoned before its first step; what does not fit is made smaller, or refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from nanochat.data.batches import VAL_BATCH_TOKENS, number_of_lengths
 from nanochat.model import GPT
 from nanochat.model.loss import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
-from nanochat.training.console import size
+from nanochat.training.console import say, size
 from nanochat.training.hardware import available_memory, product_dtype
 from nanochat.training.language_model import COUNTED_TOKENS, LanguageModel
 from nanochat.training.sharding import FullyShardedStrategy
@@ -23,7 +23,7 @@ WORKSPACE = 1.15  # what the allocator and the libraries take on top
 # 2.13, AVX-512). In float32, where other kernels multiply, it is nothing.
 SIZE_BYTES = 10_200_000
 COUNTED_BYTES = 1.7  # for each token of the text and each length of context (prose, vocabulary 512: 4 lengths)
-LESS = "lower --data.batch_size (the result stays the same) or --model.depth"
+LESS = "lower --model.depth, or --data.row_length, as fewer rows at a time will not do"
 
 
 # Numbers kept for the backward pass, in widths per token and block. On a CPU: norms, q, k and v with their rotations,
@@ -120,7 +120,8 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
 
     A micro-step, Muon and a batch of held-out text take what they need one after the other: what takes most counts,
     which is the last of them in a small model. Compiled and in bfloat16, on two cores with AVX-512, tiny took 860 MB of
-    918 forecast, its chat stage 947 of 930, and small 1,183 and 1,206 of 1,239 (November 2026).
+    918 forecast, its chat stage 947 of 930, and small 1,183 and 1,206 of 1,239; on an H200, full took 43.2 GB of 48.4
+    with 16 rows and 73.8 of 83.3 with 32, without what torch's allocator keeps on top (November 2026).
     """
     data, gpt = data_of(trainer), module.gpt
     activation_bytes = product_dtype(str(trainer.precision)).itemsize
@@ -134,8 +135,31 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     if isinstance(trainer.strategy, DDPStrategy):
         needed += 4 * gpt.num_parameters  # the buckets in which gradients travel
     if trainer.strategy.root_device.type == "cpu":
-        needed += PROCESS + (COMPILER if gpt.compiled_block is not None else 0)
+        needed += PROCESS + (COMPILER if module.compile_model else 0)
     return int(needed)
+
+
+def fit_batch(trainer: Trainer, module: LanguageModel) -> None:
+    """Takes fewer rows at a time where so many do not fit, and adds up the gradients of more micro-steps.
+
+    Nothing else changes. To be called when the data are there, before Lightning counts micro-steps.
+    """
+    data = data_of(trainer)
+    wanted = data.batch_size
+    needed, available = _needed_and_available(trainer, module)
+    if _fits(trainer, needed, available):
+        return
+    for rows in (n for n in range(wanted - 1, 0, -1) if wanted % n == 0):
+        data.batch_size = rows
+        fits = _fits(trainer, *_needed_and_available(trainer, module))
+        data.batch_size = wanted
+        if fits:
+            data.take_fewer_rows(rows)
+            say(
+                f"{wanted} rows at a time would need about {size(needed)} of memory, and {size(available)} are "
+                f"available: it takes {rows} at a time, {wanted // rows} times as often (the result stays the same)."
+            )
+            return
 
 
 def check_memory(trainer: Trainer, module: LanguageModel) -> None:
@@ -144,15 +168,24 @@ def check_memory(trainer: Trainer, module: LanguageModel) -> None:
     Raises:
         ValueError: if memory will not do, naming the options to lower.
     """
+    needed, available = _needed_and_available(trainer, module)
+    if not _fits(trainer, needed, available):
+        each = " on each device" if trainer.world_size > 1 else ""
+        raise ValueError(
+            f"this run needs about {size(needed)} of memory{each} and {size(available)} are available: {LESS}"
+        )
+
+
+def _needed_and_available(trainer: Trainer, module: LanguageModel) -> tuple[int, int]:
+    """Bytes that each device needs, and that it has for this run, what the run has taken so far included."""
     device = trainer.strategy.root_device
     if device.type not in ("cpu", "cuda"):
-        return  # an integrated GPU shares the machine's memory and pages it; it says so itself when it is full
-    available = available_memory(device)
+        return 0, 0  # an integrated GPU shares the machine's memory and pages it; it says so itself when it is full
     already = psutil.Process().memory_info().rss if device.type == "cpu" else torch.cuda.memory_allocated(device)
-    needed = expected_memory(trainer, module)
     processes = trainer.num_devices if device.type == "cpu" else 1  # of one machine take from the same memory
-    fits = processes * (needed - already) <= available
-    if not trainer.strategy.reduce_boolean_decision(fits):  # all go on together, or none
-        each = " on each device" if trainer.world_size > 1 else ""
-        have = size(already + available // processes)
-        raise ValueError(f"this run needs about {size(needed)} of memory{each} and {have} are available: {LESS}")
+    return expected_memory(trainer, module), already + available_memory(device) // processes
+
+
+def _fits(trainer: Trainer, needed: int, available: int) -> bool:
+    """Whether it fits on all devices: they go on together, or none."""
+    return trainer.strategy.reduce_boolean_decision(needed <= available)

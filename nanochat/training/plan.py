@@ -14,7 +14,7 @@ from nanochat.data.module import RowsDataModule
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.memory import check_memory, expected_memory
+from nanochat.training.memory import check_memory, expected_memory, fit_batch
 from nanochat.training.scores import Scores
 from nanochat.training.steps import data_of, ends_step, find_callback, validations_left
 from nanochat.training.throughput import Throughput
@@ -53,6 +53,12 @@ class Plan(Callback):
         self._validating = 0.0  # seconds spent in validations since then
         self._validations = 0  # that have been taken
         self._looks = list(LOOK_AGAIN)  # still to come
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """The data are there, and Lightning has not counted micro-steps yet."""
+        assert isinstance(pl_module, LanguageModel)
+        if stage == "fit":
+            fit_batch(trainer, pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The model is on its device, and nothing else has been allocated yet."""

@@ -137,13 +137,10 @@ def test_nothing_is_unpickled(corpus_folder: Path, tmp_path: Path, capsys) -> No
 def test_too_little_memory_is_refused_before_the_first_step(
     corpus_folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("nanochat.training.memory.available_memory", lambda device: 50_000_000)
-    message = error_of(
-        ["fit", *tiny_options(corpus_folder, tmp_path), "--data.batch_size=4000", "--data.tokens_per_step=256000"],
-        capsys,
-    )
+    monkeypatch.setattr("nanochat.training.memory.available_memory", lambda device: -300_000_000)
+    message = error_of(["fit", *tiny_options(corpus_folder, tmp_path), "--model.depth=8"], capsys)
     assert "needs about" in message
-    assert "lower --data.batch_size (the result stays the same) or --model.depth" in message
+    assert "lower --model.depth, or --data.row_length, as fewer rows at a time will not do" in message
 
 
 def test_a_full_disk_is_said_and_the_old_checkpoint_stays(

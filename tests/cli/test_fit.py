@@ -125,6 +125,26 @@ def test_accumulation_changes_the_memory_and_not_the_losses(corpus_folder: Path,
             assert loss == pytest.approx(close, abs=1e-4)
 
 
+def test_what_does_not_fit_at_once_is_taken_in_smaller_parts(
+    corpus_folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    options = [*tiny_options(corpus_folder, tmp_path), "--data.batch_size=4", "--trainer.val_check_interval=2"]
+    whole = train([*options, "--data.batch_size=2", "--trainer.val_check_interval=4"], tmp_path, "--model.warmdown=0")
+    room_for_two = lambda trainer, module: (1e9 * trainer.datamodule.batch_size, 2e9)  # noqa: E731
+    monkeypatch.setattr("nanochat.training.memory._needed_and_available", room_for_two)
+    capsys.readouterr()
+    parts = train(options, tmp_path, "--model.warmdown=0")
+    assert (
+        "4 rows at a time would need about 4.0 GB of memory, and 2.0 GB are available: it takes 2 at a time, "
+        "2 times as often (the result stays the same)." in capsys.readouterr().out
+    )
+    assert losses(parts) == losses(whole)
+    assert metrics(parts, "val/bpb") == metrics(whole, "val/bpb")
+    assert len(metrics(parts, "val/bpb")) > 1
+    onward = train(options, tmp_path, "--ckpt_path=last", "--trainer.max_steps=6")
+    assert [step for step, _ in losses(onward)] == list(range(6))
+
+
 def test_a_run_goes_on_where_its_checkpoint_stands(corpus_folder: Path, tmp_path: Path) -> None:
     def run(root: Path, *options: str) -> Path:
         return train(tiny_options(corpus_folder, root), root, "--model.warmdown=0", *options)

@@ -122,9 +122,9 @@ def test_a_loss_of_many_words_is_right_in_bfloat16() -> None:
         assert error < 0.05 or gradient.norm() == 0
 
 
-def test_a_batch_beyond_its_memory_is_refused_in_one_line(corpus_folder: Path, tmp_path: Path) -> None:
-    options = [*tiny_options(corpus_folder, tmp_path), *GPU, "--data.batch_size=20000", "--data.context=4096"]
-    options += ["--data.tokens_per_step=81920000", "--model.depth=12"]
+def test_a_batch_beyond_its_memory_is_taken_in_parts(corpus_folder: Path, tmp_path: Path) -> None:
+    options = [*tiny_options(corpus_folder, tmp_path), *GPU, "--data.batch_size=32768", "--trainer.max_steps=1"]
+    options += ["--data.tokens_per_step=2097152", "--model.depth=12"]
     result = command("fit", *options)
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "32768 rows at a time would need about" in result.stdout
