@@ -3,9 +3,11 @@
     python benchmarks/generate.py tiny medium --streams 1 8
 
 continues a short prompt by the decoder (nanochat/inference), with sampling, and beside it by the model's own forward
-pass with a KV cache. The weights are random, which changes no time. To read a model's matrices once for each token is
-the least that one stream can cost where they do not fit into the caches: ``times reading`` is the time of a step
-divided by that of reading so many bytes, at the bandwidth that a sum over a large tensor reaches in the same process.
+pass with a KV cache. The weights are random, which changes no time. What is counted (``--model.counted``) is so in the
+embedded text, as it depends on the text how much of it there is to add up. To read a model's matrices once for each
+token is the least that one stream can cost where they do not fit into the caches: ``times reading`` is the time of a
+step divided by that of reading so many bytes, at the bandwidth that a sum over a large tensor reaches in the same
+process.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import cache
+from inspect import signature
 from typing import Any
 
 from report import ROOT, report
@@ -80,6 +84,7 @@ def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: f
         "tier": tier,
         "matrices M": gpt.num_matmul_parameters / 1e6,
         "ngrams": gpt.ngrams.longest if gpt.ngrams is not None else 1,
+        "counted": gpt.counted.longest if gpt.counted is not None else 0,
         "streams": streams,
         "C++": "yes" if Decoder(gpt).is_native else "no",
         "tokens/s": streams / seconds["decoder"],
@@ -91,21 +96,32 @@ def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: f
     }
 
 
+@cache
 def random_gpt(tier: str, ngrams: int | None) -> Any:
     """A model of a tier's size."""
     import torch
     import yaml
 
+    from nanochat.data.text import TextDataModule
     from nanochat.model import GPT
+    from nanochat.training.language_model import COUNTED_TOKENS
 
     config = yaml.safe_load((ROOT / "configs" / f"{tier}.yaml").read_text())
-    data, model = config["data"], config["model"]
+    vocab_size, context = config["data"]["vocab_size"], config["data"]["context"]
+    sizes = {name: config["model"][name] for name in signature(GPT).parameters if name in config["model"]}
     if ngrams is not None:
-        model["ngrams"] = ngrams
-    gpt = GPT(**model, vocab_size=data["vocab_size"], context=data["context"])
+        sizes["ngrams"] = ngrams
+    gpt = GPT(**sizes, vocab_size=vocab_size, context=context)
     with torch.no_grad():
-        for p in gpt.parameters():
-            p.normal_(std=p.size(-1) ** -0.5)
+        for block in gpt.blocks:
+            for p in block.parameters():
+                p.normal_(std=p.size(-1) ** -0.5)
+        gpt.head.weight.normal_(std=0.1 * gpt.shape.width**-0.5)  # what was counted has a say in what is written
+    if gpt.counted is not None:
+        data = TextDataModule("embedded", vocab_size=vocab_size, context=context)
+        data.prepare_data()
+        data.setup("fit")
+        gpt.counted.count(data.first_tokens(COUNTED_TOKENS))
     return gpt
 
 
