@@ -25,9 +25,8 @@ def rows(*arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("tier", ["tiny", "medium"])
-def test_generating_is_measured_for_any_tier(tier: str) -> None:
-    (row,) = rows("generate.py", tier, "--streams=2", "--tokens=3", "--repeats=1")
+def test_generating_is_measured() -> None:
+    (row,) = rows("generate.py", "tiny", "--streams=2", "--tokens=3", "--repeats=1")
     assert row["tokens/s"] > 0
     assert row["counted"] == 4
 

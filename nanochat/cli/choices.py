@@ -33,6 +33,8 @@ class Choices(FromCheckpoint):
         choose_hardware(trainer)
         if trainer.max_epochs not in (-1, None):
             raise UsageError("--trainer.max_epochs: the stream of text has no end; give --trainer.max_steps instead")
+        if trainer.max_steps == 0:
+            raise UsageError("--trainer.max_steps must be at least 1, not 0")
         if trainer.max_steps == -1 and trainer.max_time is None:
             trainer.max_steps = self._planned_steps(config)
         if config.model.compile and self._stage == REINFORCE:

@@ -33,6 +33,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--model.matrix_lr=-1"], "--model.matrix_lr must be at least 0"),
         (["--model.warmdown=7"], "--model.warmdown is a share from 0 to 1"),
         (["--data.vocab_size=100"], "a vocabulary of 100 is too small: at least 265"),
+        (["--trainer.max_steps=0"], "--trainer.max_steps must be at least 1, not 0"),
         (["--data.batch_size=0"], "--data.batch_size must be at least 1, not 0"),
         (["--data.context=0"], "context must be at least"),
         (["--data.row_length=0"], "--data.row_length must be at least 1, not 0"),

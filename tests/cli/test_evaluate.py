@@ -76,7 +76,7 @@ def test_an_imported_model_is_scored(run: Path, bundle: Path, corpus_folder: Pat
     ("options", "message"),
     [
         (["--tasks=cor"], "--tasks=cor: there is no cor, did you mean core?"),
-        (["--ckpt_path=last", "--name=nobody"], "there is no last checkpoint below"),
+        (["--ckpt_path=last", "--name=nobody"], "there is no run nobody below"),
         (["--ckpt_path=none.ckpt"], "there is no"),
         (["--max_per_task=0"], "--max_per_task must be at least 1, not 0"),
         (["--bundle=nowhere"], "there is no folder nowhere: --bundle takes"),
