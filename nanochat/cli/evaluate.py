@@ -96,9 +96,9 @@ def find(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
 
     runs = Path(root, RUNS)
     if ckpt_path in (LAST, BEST) and not chat:
-        if name is not None and (runs / name).is_dir():  # of another, it is said below which there are
+        if name is not None and (runs / name).is_dir():
             return find_checkpoint(ckpt_path, runs / name)
-        found = [*runs.glob(f"*/version_*/checkpoints/{ckpt_path}.ckpt")]
+        found = [*runs.glob(f"*/version_*/checkpoints/{ckpt_path}.ckpt")] if name is None else []
         found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
         base = next((path for path in found if not is_chat(path)), None)
         if base is not None:
