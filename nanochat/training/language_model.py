@@ -162,8 +162,12 @@ class LanguageModel(LightningModule):
         if counted.is_empty:
             counted.count(self.data.first_tokens(COUNTED_TOKENS))
             self.counted_corpus = self.data.fingerprint
-        # of another text, as of that of a later stage, no place has been counted
-        counted.leave_one_out = self.counted_corpus == self.data.fingerprint
+        counted.leave_one_out = self._counts_this_text()  # of another, as of a later stage's, no place has been counted
+
+    def _counts_this_text(self) -> bool:
+        """Whether n-grams have been counted in the text that is learned from, or are going to be."""
+        counted = self.gpt.counted
+        return counted is not None and (counted.is_empty or self.counted_corpus == self.data.fingerprint)
 
     def on_fit_start(self) -> None:
         self.count_ngrams()
@@ -309,8 +313,8 @@ class LanguageModel(LightningModule):
 
     def _learning_rates(self) -> LearningRates:
         """What the user has set, and what the rule says for a run of so many steps."""
-        every = self._muon_every()
-        rule = default_learning_rates(self.gpt.shape.width, self._tokens_per_step(), self.total_steps, every)
+        every, counted = self._muon_every(), self._counts_this_text()
+        rule = default_learning_rates(self.gpt.shape.width, self._tokens_per_step(), self.total_steps, every, counted)
         return self.learning_rates.or_else(rule)
 
     def plan_for(self, steps: int, done: int = 0) -> None:
