@@ -197,6 +197,11 @@ def test_the_rule_meets_what_was_measured() -> None:
     assert default_learning_rates(256, 2048, 1).matrices == 0.028
 
 
+def test_the_head_of_a_model_that_counted_takes_smaller_steps() -> None:
+    plain, counted = default_learning_rates(256, 512, 2000, 4), default_learning_rates(256, 512, 2000, 4, counted=True)
+    assert counted == plain._replace(head=plain.head / 4)  # type: ignore[operator]
+
+
 def test_adagrad_moves_the_rows_that_were_read_and_no_others() -> None:
     """Two steps against the formula, with the gradient as a whole table and as its rows, one of them named twice."""
     gradient = torch.zeros(5, 4)

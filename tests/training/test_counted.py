@@ -10,6 +10,7 @@ import torch
 
 import nanochat
 from nanochat.data.packing import TokenStream
+from nanochat.optim.learning_rates import default_learning_rates
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.model_files import read_model
 from tests.cli.tools import metrics, newest, tiny_options, train
@@ -45,6 +46,12 @@ def test_the_model_begins_with_what_was_counted(corpus_folder: Path, tmp_path: P
     state = saved(run)["state_dict"]
     assert len(state["gpt.counted.contexts"]) > 1000
     assert (state["gpt.counted.trust"] != 0.9).any()  # which is learned
+
+
+def test_the_head_takes_small_steps_in_the_text_that_was_counted(corpus_folder: Path, tmp_path: Path) -> None:
+    options = [*tiny_options(corpus_folder, tmp_path), "--model.warmdown=0"]
+    plain, counted = (metrics(train(options, tmp_path, *more), "lr-MuonAdamW/head")[-1][1] for more in ([], [COUNTED]))
+    assert counted == pytest.approx(plain / 4)
 
 
 def test_an_interruption_makes_no_difference(
@@ -84,6 +91,8 @@ def test_a_later_stage_knows_what_was_counted_and_leaves_nothing_out(
         "--trainer.precision=32-true",
     )
     assert left_out == [True, False]
+    full = default_learning_rates(64, 128, 2, 16).head
+    assert max(rate for _, rate in metrics(newest(tmp_path, "run-chat"), "lr-MuonAdamW/head")) == pytest.approx(full)
     before, after = (saved(run)["state_dict"] for run in (base, newest(tmp_path, "run-chat")))
     for name in ("contexts", "first", "tokens", "gains"):
         assert torch.equal(before[f"gpt.counted.{name}"], after[f"gpt.counted.{name}"])
