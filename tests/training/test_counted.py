@@ -79,7 +79,13 @@ def test_a_later_stage_knows_what_was_counted_and_leaves_nothing_out(
 ) -> None:
     options = [*tiny_options(corpus_folder, tmp_path), COUNTED]
     base = train(options, tmp_path)
-    chat = [f"--trainer.default_root_dir={tmp_path}", "--stage=chat", "--name=run", "--trainer.max_steps=2"]
+    chat = [
+        f"--trainer.default_root_dir={tmp_path}",
+        "--stage=chat",
+        "--name=run",
+        "--trainer.max_steps=2",
+        "--trainer.log_every_n_steps=1",
+    ]
     train(
         chat,
         tmp_path,
