@@ -96,13 +96,14 @@ def find(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
 
     runs = Path(root, RUNS)
     if ckpt_path in (LAST, BEST) and not chat:
-        if name is not None and (runs / name).is_dir():
+        if name is None:
+            found = [*runs.glob(f"*/version_*/checkpoints/{ckpt_path}.ckpt")]
+            found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+            base = next((path for path in found if not is_chat(path)), None)
+            if base is not None:
+                return base
+        elif (runs / name).is_dir():
             return find_checkpoint(ckpt_path, runs / name)
-        found = [*runs.glob(f"*/version_*/checkpoints/{ckpt_path}.ckpt")] if name is None else []
-        found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        base = next((path for path in found if not is_chat(path)), None)
-        if base is not None:
-            return base
     return choose(ckpt_path, name, root, program_name())
 
 

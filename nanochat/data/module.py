@@ -201,9 +201,14 @@ class RowsDataModule(LightningDataModule):
         """From now on a micro-step has so many rows, a part of those before; a step learns from as many as it did."""
         assert self.trainer is not None
         parts, self.batch_size = self.batch_size // rows, rows
-        self.trainer.accumulate_grad_batches *= parts
+        self._take_micro_steps(self.trainer.accumulate_grad_batches * parts)
+
+    def _take_micro_steps(self, count: int) -> None:
+        """From now on so many make a step; validations come after as many steps as they did."""
+        assert self.trainer is not None
+        before, self.trainer.accumulate_grad_batches = self.trainer.accumulate_grad_batches, count
         if isinstance(self.trainer.val_check_interval, int):  # micro-steps
-            self.trainer.val_check_interval *= parts
+            self.trainer.val_check_interval = self.trainer.val_check_interval * count // before
 
     def _rows_since_start(self) -> int:
         """Rows that this run has taken, over all devices, since it began or resumed."""

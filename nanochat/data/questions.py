@@ -150,7 +150,7 @@ class QuestionsDataModule(ChatDataModule):
     def take_fewer_rows(self, rows: int) -> None:
         assert self.trainer is not None
         self.batch_size = rows
-        self.trainer.accumulate_grad_batches = self.micro_steps(self.trainer.world_size)
+        self._take_micro_steps(self.micro_steps(self.trainer.world_size))
 
     def count_tokens(self, tokens: int) -> None:
         """Takes note that the model has written so many more, on all devices."""
