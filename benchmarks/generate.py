@@ -121,7 +121,7 @@ def random_gpt(tier: str, ngrams: int | None) -> Any:
         data = TextDataModule("embedded", vocab_size=vocab_size, context=context)
         data.prepare_data()
         data.setup("fit")
-        gpt.counted.count(data.first_tokens(COUNTED_TOKENS))
+        gpt.counted.count(data.other_parts(None, COUNTED_TOKENS))
     return gpt
 
 

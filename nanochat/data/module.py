@@ -6,13 +6,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from nanochat.data.batches import HeldOutBatches, TrainingLoader
 from nanochat.data.packing import HeldOut
+from nanochat.data.parts import Part
 from nanochat.data.workers import leave_signals_to_parent
 from nanochat.options import at_least
 from nanochat.tokenizer import Tokenizer
@@ -110,13 +110,17 @@ class RowsDataModule(LightningDataModule):
     def stop_ids(self) -> Sequence[int]:
         """Ids that end what the model says."""
 
-    def first_tokens(self, most: int) -> NDArray[np.int32]:
-        """The first tokens of what is learned from, none of them twice.
+    def part_to_learn(self, most: int) -> Part | None:
+        """Which part of the text to count the next step learns from; None if it is from elsewhere.
 
         Args:
-            most: tokens, if there are so many.
+            most: tokens to count, if there are so many.
         """
         raise ValueError("n-grams are counted in a text, not in conversations or questions: --model.counted=0")
+
+    def other_parts(self, part: Part | None, most: int) -> NDArray[Any]:
+        """The text to count without a part of it: (tokens,); arguments as above."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------ preparation
 

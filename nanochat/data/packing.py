@@ -77,23 +77,31 @@ class TokenStream:
         order = shuffled(file.documents, self.seed, stretch.epoch, *stretch.piece)
         return file, order, np.cumsum(np.diff(file.starts)[order])
 
+    def spans(self, stretch: Stretch, start: int, end: int) -> tuple[TokenFile, NDArray[np.int64], NDArray[np.int64]]:
+        """Where the tokens between two places of the stream lie, which are both in one stretch.
+
+        Returns:
+            The file, and the places in it at which each of their documents begins and ends, (documents,) each.
+        """
+        file, order, ends = self._open(stretch)
+        start, end = start - stretch.start, end - stretch.start
+        first, last = np.searchsorted(ends, (start, end - 1), side="right")
+        documents = order[first : last + 1]
+        begins, finishes = file.starts[documents], file.starts[documents + 1]
+        begins[0] = finishes[0] - (ends[first] - start)
+        finishes[-1] -= ends[last] - end
+        return file, begins, finishes
+
     def read(self, start: int, count: int) -> NDArray[np.int64]:
         """``count`` tokens from place ``start`` of the stream on."""
         out = np.empty(count, dtype=np.int64)
         filled = 0
         while filled < count:
             stretch = self.locate(start + filled)
-            file, order, ends = self._open(stretch)
-            place = start + filled - stretch.start
-            index = int(np.searchsorted(ends, place, side="right"))
-            while filled < count and index < len(order):
-                end = int(file.starts[order[index] + 1])
-                begin = end - (int(ends[index]) - place)
-                part = file.tokens[begin : min(end, begin + count - filled)]
-                out[filled : filled + len(part)] = part
-                filled += len(part)
-                place += len(part)
-                index += 1
+            file, begins, ends = self.spans(stretch, start + filled, min(start + count, stretch.end))
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+                out[filled : filled + end - begin] = file.tokens[begin:end]
+                filled += end - begin
         return out
 
     def first_pass(self, most: int) -> int:

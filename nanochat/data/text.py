@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from nanochat.data.ahead import Ahead
 from nanochat.data.batches import TrainingBatches, TrainingLoader
 from nanochat.data.module import VAL_ROW, RowsDataModule
 from nanochat.data.packing import HeldOutRows, Stretch, TokenStream
+from nanochat.data.parts import Part, Parts
 from nanochat.data.pieces import Pieces, StreamedPieces
 from nanochat.data.prepare import Prepared, Sources, prepare
 from nanochat.options import at_least
@@ -84,6 +84,7 @@ class TextDataModule(RowsDataModule):
         self._origin: Stretch | None = None  # a stretch of the stream that an earlier process has seen
         self._stream: TokenStream | None = None
         self._ahead: Ahead | None = None
+        self._counted: Parts | None = None
 
     # ------------------------------------------------------------------------------------------ preparation
 
@@ -144,9 +145,20 @@ class TextDataModule(RowsDataModule):
     def all_tokens(self) -> int | None:
         return self.pieces.tokens
 
-    def first_tokens(self, most: int) -> NDArray[np.int32]:
-        stream = TokenStream(self.pieces, self.seed)
-        return stream.read(0, stream.first_pass(most)).astype(np.int32)
+    def part_to_learn(self, most: int) -> Part | None:
+        return self._parts(most).around(max(self._start_tokens, self._place()), self._known_stream())
+
+    def other_parts(self, part: Part | None, most: int) -> NDArray[Any]:
+        return self._parts(most).others(part, self._known_stream())
+
+    def _parts(self, most: int) -> Parts:
+        if self._counted is None:
+            self._counted = Parts(TokenStream(self.pieces, self.seed), most)
+        return self._counted
+
+    def _known_stream(self) -> TokenStream:
+        """What is being read, or is going to be."""
+        return self._stream or TokenStream(self.pieces, self.seed, self._origin)
 
     def prompt(self, text: str) -> list[int]:
         return [self.tokenizer.bos, *self.tokenizer.encode(text)]

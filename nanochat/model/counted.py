@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from nanochat.model.counting import BUCKETS, count
+from nanochat.model.counting import BUCKETS, Counts, count
 
 MOST_TOKENS = 2**14  # in a vocabulary: half a gigabyte of rows
-TRUST = 0.9  # at first: what was counted in one text is a little too sure of another
 
 
 class CountedNgrams(nn.Module):
@@ -27,8 +26,8 @@ class CountedNgrams(nn.Module):
     the rest: logits are capped ones of its own, plus what was counted. The gains themselves stay as they were counted.
     How far to trust them is learned, for each length of context, and by how often such a context was seen.
 
-    A text that was counted has seen itself: after a context that it has once, it would know what follows. So while
-    training, each place is left out of what it is told ("leave one out", Ney, Essen and Kneser 1994).
+    A text that was counted has seen itself, and would be told what follows. So who learns from a part of it counts only
+    the others meanwhile (:class:`~nanochat.data.parts.Parts`).
 
     Args:
         longest: tokens in the longest context.
@@ -39,15 +38,10 @@ class CountedNgrams(nn.Module):
 
     Attributes:
         trust: (longest x BUCKETS,), what gains are multiplied by.
-        leave_one_out: whether :meth:`forward` leaves out the place itself where it is told the targets.
-        shares: (vocab_size,), float32: the logarithms of the shares of single tokens; zeros until a text was counted.
-        levels: (longest + 1,), int64: where in ``contexts`` those of each length begin, and the end.
-        contexts: (contexts,), int64: as in :class:`~nanochat.model.counting.Level`, of one length after the other; and
-            so are ``first`` and ``buckets`` (with those of the shorter lengths before them).
-        tokens: (entries,), int32: as there; and so are ``gains`` and ``without``, in float16.
+        shares, levels, contexts, first, buckets, tokens, gains: as in :class:`~nanochat.model.counting.Counts`; zeros
+            and nothing until a text was counted.
         rows: (vocab_size, vocab_size), float16: the gains after single tokens once more. Nearly every token has one
             there, and a row is added faster than its entries.
-        pairs: the entries after single tokens as numbers, context x vocab_size + token, int64.
     """
 
     shares: Tensor
@@ -57,9 +51,7 @@ class CountedNgrams(nn.Module):
     buckets: Tensor
     tokens: Tensor
     gains: Tensor
-    without: Tensor
     rows: Tensor
-    pairs: Tensor
 
     def __init__(self, longest: int, vocab_size: int) -> None:
         super().__init__()
@@ -69,8 +61,7 @@ class CountedNgrams(nn.Module):
                 f"for each: --model.counted=0, or a vocabulary of at most {MOST_TOKENS:,}"
             )
         self.longest, self.vocab_size = longest, vocab_size
-        self.trust = nn.Parameter(torch.full((longest * BUCKETS,), TRUST))
-        self.leave_one_out = False
+        self.trust = nn.Parameter(torch.ones(longest * BUCKETS))
         self.register_buffer("shares", torch.zeros(vocab_size))
         for name, size, dtype in (
             ("levels", longest + 1, torch.int64),
@@ -79,12 +70,10 @@ class CountedNgrams(nn.Module):
             ("buckets", 0, torch.uint8),
             ("tokens", 0, torch.int32),
             ("gains", 0, torch.float16),
-            ("without", 0, torch.float16),
         ):
             self.register_buffer(name, torch.zeros(size, dtype=dtype))
         # made of the others, so no part of a checkpoint
         self.register_buffer("rows", torch.zeros(0, vocab_size, dtype=torch.float16), persistent=False)
-        self.register_buffer("pairs", torch.zeros(0, dtype=torch.int64), persistent=False)
 
     @torch.no_grad()
     def count(self, text: NDArray[np.integer[Any]]) -> None:
@@ -96,21 +85,12 @@ class CountedNgrams(nn.Module):
         Raises:
             ValueError: if it is too short, or the contexts are too long for the vocabulary.
         """
-        shares, levels = count(text, self.vocab_size, self.longest, torch.get_num_threads())
-        device, ends = self.shares.device, np.cumsum([0, *(len(level.tokens) for level in levels)])
-
-        def together(parts: list[NDArray[Any]], like: Tensor) -> Tensor:
-            return torch.from_numpy(np.concatenate(parts)).to(like.dtype).to(device)
-
-        self.shares = torch.from_numpy(shares).to(device)
-        self.levels = together([np.cumsum([0, *(len(level.contexts) for level in levels)])], self.levels)
-        self.contexts = together([level.contexts for level in levels], self.contexts)
-        first = [level.first[:-1] + end for level, end in zip(levels, ends[:-1], strict=True)]
-        self.first = together([*first, ends[-1:]], self.first)
-        self.buckets = together([level.buckets + n * BUCKETS for n, level in enumerate(levels)], self.buckets)
-        self.tokens = together([level.tokens for level in levels], self.tokens)
-        self.gains = together([level.gains for level in levels], self.gains)
-        self.without = together([level.without for level in levels], self.without)
+        device = self.shares.device
+        for name in Counts._fields:  # makes room for what is to come
+            setattr(self, name, getattr(self, name).new_zeros(0))
+        counts = count(text, self.vocab_size, self.longest, torch.get_num_threads())
+        for name, array in counts._asdict().items():
+            setattr(self, name, torch.from_numpy(array).to(device))
         self._make_rows()
 
     @torch.no_grad()
@@ -119,9 +99,7 @@ class CountedNgrams(nn.Module):
         first = self.first[: alone + 1]
         context = torch.repeat_interleave(self.contexts[:alone], first[1:] - first[:-1])
         token, gain = self.tokens[: len(context)].long(), self.gains[: len(context)]
-        self.pairs = context * self.vocab_size + token
-        self.rows = gain.new_zeros(self.vocab_size * self.vocab_size).index_put_((self.pairs,), gain)
-        self.rows = self.rows.view(self.vocab_size, self.vocab_size)
+        self.rows = gain.new_zeros(self.vocab_size, self.vocab_size).index_put_((context, token), gain)
 
     @property
     def is_empty(self) -> bool:
@@ -161,20 +139,12 @@ class CountedNgrams(nn.Module):
             seen.append(((contexts[place] == key) & inside).flatten())
         return torch.stack(places), torch.stack(seen)
 
-    def forward(self, ids: Tensor, before: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
-        """What is to be added to the logits: (batch x time, vocab_size), float32.
-
-        Args:
-            ids: (batch, time), int64.
-            before: as in :meth:`known`.
-            targets: (batch, time), int64, what follows each token: left out, where that is wanted.
-        """
+    def forward(self, ids: Tensor, before: Tensor | None = None) -> Tensor:
+        """What is to be added to the logits: (batch x time, vocab_size), float32; arguments as in :meth:`known`."""
         if self.is_empty:
             return self.shares.expand(ids.numel(), -1)
-        if not self.leave_one_out:
-            targets = None
         place, seen = self.known(ids, before)
-        rows = self._rows_of(ids, targets)
+        rows = self.rows[ids.flatten()].float()
         begin = self.first[place[1:]]
         sizes = (self.first[place[1:] + 1] - begin).mul_(seen[1:]).flatten()
         ends = sizes.cumsum(0)
@@ -187,9 +157,6 @@ class CountedNgrams(nn.Module):
         entry = torch.arange(entries, device=ids.device) + each(begin.flatten() + sizes - ends)
         token = self.tokens.index_select(0, entry)
         gain = self.gains.index_select(0, entry).float()
-        if targets is not None:
-            (own,) = torch.where(token == each(targets.flatten().to(token.dtype).repeat(self.longest - 1)))
-            gain[own] = self.without[entry[own]].float()
         begins = torch.arange(0, ids.numel() * self.vocab_size, self.vocab_size, device=ids.device)
         where = each(begins.repeat(self.longest - 1)).add_(token)
         buckets = self.buckets[place].to(torch.int64)
@@ -202,19 +169,6 @@ class CountedNgrams(nn.Module):
         """What is to be added after each token of a text from place ``begin`` on: (tokens, vocab_size)."""
         text = torch.tensor([ids], device=self.shares.device)
         return self(text[:, begin:], text[:, :begin])
-
-    def _rows_of(self, ids: Tensor, targets: Tensor | None) -> Tensor:
-        """The gains after each token by itself: (batch x time, vocab_size), float32."""
-        ids = ids.flatten()
-        rows = self.rows[ids].float()
-        if targets is not None:
-            targets = targets.flatten()
-            pair = ids * self.vocab_size + targets
-            entry = torch.searchsorted(self.pairs, pair).clamp_(max=len(self.pairs) - 1)
-            there = (self.pairs[entry] == pair) & (targets >= 0)
-            less = (self.without[entry] - self.gains[entry]).float().mul_(there)
-            rows.scatter_add_(1, targets.clamp(min=0).unsqueeze(1), less.unsqueeze(1))
-        return rows
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """What was counted is as large as it is: a checkpoint's takes the place of what is here."""

@@ -1,11 +1,13 @@
 """Counting n-grams: what follows which tokens in a text, and how much that says.
 
-The method is interpolated absolute discounting with three discounts (Ney, Essen and Kneser 1994; the estimate of the
-discounts is Chen and Goodman's, Computer Speech and Language 13, 1999, without their continuation counts): of ``c``
-occurrences of a token after a context of ``N``, a little is taken away and given to what the context shortened by its
-oldest token says,
+The method is Kneser and Ney's (ICASSP 1995), with the three discounts of Chen and Goodman (Computer Speech and Language
+13, 1999): of ``c`` occurrences of a token after a context of ``N``, a little is taken away and given to what the
+context shortened by its oldest token says,
 
     p(token | context) = (c - D(c)) / N + rest(context) p(token | shorter),    rest = sum of the D of the context / N.
+
+The shorter context is asked where the longer one does not know. So its counts are not how often a token follows it, but
+how many longer contexts it follows with it: "Francisco" may be frequent, but is likely after "San" and nowhere else.
 
 So ``p`` is ``rest`` times the shorter context's, but for the tokens that were seen: these are likelier by a factor
 ``1 + (c - D) / (N rest p(token | shorter))``. Its logarithm is the entry's *gain*, in nats. A softmax does not mind a
@@ -21,35 +23,47 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SEEN_AT_LEAST = 2  # times that a context must have been seen: what followed a single time says next to nothing
-# Of longer contexts, what followed a single time is left out: it takes a quarter of the memory, and brings 0.2 to 0.3 %
-# of what counting says (prose, vocabulary 512).
+SEEN_AT_LEAST = 2  # the sum of a context's counts, or else it is left out: what was seen once says next to nothing
+# Of longer contexts, counts of 1 are left out: they would take as much memory again, and bring 0.2 to 0.3 % of what
+# counting says (prose, vocabulary 512).
 SINGLES_UP_TO = 3
 # A token is taken to have at least so much of an equal share. The special tokens that later stages learn are not in the
 # text at all: what the model says of them is capped, and could hardly make up for a share of next to nothing.
 RAREST = 1 / 32
-AT_ONCE = 1_000_000  # places in the text, by each thread: 100 MB
-BUCKETS = 12  # contexts are told apart by how often they were seen: once or twice, up to 4 times, 8, ... 2048 or more
+AT_ONCE = 500_000  # places in the text, by each thread: 50 MB
+BUCKETS = 12  # contexts are told apart by the sums of their counts: below 2, 4, 8, ... 2048, or more
 
 
-class Level(NamedTuple):
-    """The contexts of one length, and what was seen after each.
+class Counts(NamedTuple):
+    """What was counted, the contexts of one length after those of the other.
 
     Attributes:
-        contexts: (contexts,), int64, ascending: the tokens as digits, the latest one first.
+        shares: (vocab_size,), float32: the logarithms of the shares of single tokens.
+        levels: (longest + 1,), int64: where the contexts of each length begin, and the end.
+        contexts: (contexts,), int64, ascending within a length: the tokens as digits, the latest one first.
         first: (contexts + 1,), int64: at which entry those of each context begin.
-        buckets: (contexts,), uint8: log2 of how often it was seen, at most ``BUCKETS - 1``.
-        tokens: (entries,), int32: what was seen.
-        gains: (entries,), float32, in nats: how much likelier it is than the shorter context says.
-        without: (entries,), the same, had the text one such place less: for learning from that very place.
+        buckets: (contexts,), uint8: which trust it has: by its length, and log2 of the sum of its counts.
+        tokens: (entries,), int32: what was seen after it.
+        gains: (entries,), float16, in nats: how much likelier that is than the shorter context says.
     """
 
+    shares: NDArray[np.float32]
+    levels: NDArray[np.int64]
     contexts: NDArray[np.int64]
     first: NDArray[np.int64]
     buckets: NDArray[np.uint8]
     tokens: NDArray[np.int32]
-    gains: NDArray[np.float32]
-    without: NDArray[np.float32]
+    gains: NDArray[np.float16]
+
+
+class _Level(NamedTuple):
+    """As above, of one length and some of the contexts; ``sizes``, int32, is how many entries each has."""
+
+    contexts: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    buckets: NDArray[np.uint8]
+    tokens: NDArray[np.int32]
+    gains: NDArray[np.float16]
 
 
 def longest_countable(vocab_size: int) -> int:
@@ -57,9 +71,7 @@ def longest_countable(vocab_size: int) -> int:
     return int(63 / np.log2(vocab_size)) - 1
 
 
-def count(
-    tokens: NDArray[np.integer[Any]], vocab_size: int, longest: int, threads: int = 1
-) -> tuple[NDArray[np.float32], list[Level]]:
+def count(tokens: NDArray[np.integer[Any]], vocab_size: int, longest: int, threads: int = 1) -> Counts:
     """Counts a text.
 
     Contexts that end in different tokens have nothing to do with each other: a few at a time are counted, so that
@@ -70,9 +82,6 @@ def count(
         vocab_size: number of token ids.
         longest: tokens in the longest context.
         threads: that count.
-
-    Returns:
-        The logarithms of the shares of single tokens, (vocab_size,), and a level for each length from 1 on.
 
     Raises:
         ValueError: if the contexts are too long for this vocabulary, or the text is too short.
@@ -87,16 +96,20 @@ def count(
             f"a text of {len(tokens)} tokens is too short to count contexts of {longest} (--model.counted)"
         )
     shares = shares_of(tokens, vocab_size)
+    latest = tokens[longest - 1 : -1]
 
-    def part(ids: tuple[int, int]) -> list[Level]:
-        latest = tokens[longest - 1 : -1]
+    def part(ids: tuple[int, int]) -> list[_Level]:
         places = np.flatnonzero((latest >= ids[0]) & (latest < ids[1])) + longest - 1
         return _count_at(places, tokens, shares, vocab_size, longest)
 
     with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(part, _ranges(np.bincount(tokens[longest - 1 : -1], minlength=vocab_size))))
-    together = [_together([levels[length] for levels in parts]) for length in range(longest)]
-    return np.log(shares).astype(np.float32), together
+        parts = list(pool.map(part, _ranges(np.bincount(latest, minlength=vocab_size))))
+    levels = [sum(len(levels[length].contexts) for levels in parts) for length in range(longest)]
+    columns = list(zip(*(levels[length] for length in range(longest) for levels in parts), strict=True))
+    del parts  # and each column of them when it has become one: all together are as large as the result
+    contexts, sizes, *others = (np.concatenate(columns.pop(0)) for _ in _Level._fields)
+    first = np.cumsum(np.append(np.int64(0), sizes))
+    return Counts(np.log(shares).astype(np.float32), np.cumsum([0, *levels]), contexts, first, *others)
 
 
 def shares_of(tokens: NDArray[np.integer[Any]], vocab_size: int) -> NDArray[np.float64]:
@@ -116,55 +129,53 @@ def _ranges(times: NDArray[np.int64]) -> list[tuple[int, int]]:
     return [*ranges, (begin, len(times))] if total else ranges
 
 
-def _together(parts: list[Level]) -> Level:
-    ends = np.cumsum([0, *(len(part.tokens) for part in parts)])
-    first = [part.first[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
-    contexts, _, *others = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Level(contexts, np.concatenate([*first, ends[-1:]]), *others)
-
-
 def _count_at(
     places: NDArray[np.int64],
     tokens: NDArray[np.integer[Any]],
     shares: NDArray[np.float64],
     vocab_size: int,
     longest: int,
-) -> list[Level]:
-    """The levels of the contexts that end at these places, which are all those of their last tokens.
+) -> list[_Level]:
+    """The levels of the contexts that end at these places, which are all that end in the same tokens.
 
     One sort brings equal n-grams together, the token that follows first, then the context from its latest token
-    back: so the entries of every shorter length lie together as well, and are added up from the longer ones.
+    back: so the entries of every shorter length lie together as well, and each counts the longer ones of its kind.
     """
     keys = tokens[places + 1].astype(np.int64)
     for back in range(longest):
         keys *= vocab_size
         keys += tokens[places - back]
     keys.sort()
-    entries = [_add_up(keys, np.ones(len(keys), np.int32))[:2]]
+    entries = [_add_up(keys)[:2]]
     groups: list[NDArray[np.int32]] = []  # of each entry, which entry of the shorter length it belongs to
     del keys
     for _ in range(longest - 1):
-        shorter, counts, group = _add_up(entries[-1][0] // vocab_size, entries[-1][1])
+        shorter, counts, group = _add_up(entries[-1][0] // vocab_size)
         entries.append((shorter, counts))
         groups.append(group)
-    p = without = shares[entries[-1][0] // vocab_size].astype(np.float32)
+    p = shares[entries[-1][0] // vocab_size].astype(np.float32)
     levels = []
     for length in range(1, longest + 1):
         if length > 1:
-            group = groups.pop()
-            p, without = p[group], without[group]
-        level, p, without = _level(*entries.pop(), p, without, vocab_size, vocab_size**length, length <= SINGLES_UP_TO)
+            p = p[groups.pop()]
+        level, p = _level(*entries.pop(), p, vocab_size, length)
         levels.append(level)
     return levels
 
 
-def _add_up(keys: NDArray[np.int64], counts: NDArray[np.int32]) -> tuple[NDArray, NDArray, NDArray]:
-    """Equal keys that lie together become one: these, their counts, and which of them each became."""
+def _add_up(keys: NDArray[np.int64], counts: NDArray[np.int32] | None = None) -> tuple[NDArray, NDArray, NDArray]:
+    """Equal keys that lie together become one: these, the sums of their counts, and which of them each became.
+
+    Args:
+        keys: of any kind, equal ones together.
+        counts: of each key; 1 if None.
+    """
     new = np.empty(len(keys), bool)
     new[0] = True
     np.not_equal(keys[1:], keys[:-1], out=new[1:])
     first = np.flatnonzero(new)
-    return keys[first], np.add.reduceat(counts, first), (np.cumsum(new) - 1).astype(np.int32)
+    sums = np.diff(first, append=len(keys)).astype(np.int32) if counts is None else np.add.reduceat(counts, first)
+    return keys[first], sums, (np.cumsum(new) - 1).astype(np.int32)
 
 
 def discounts(counts: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -179,56 +190,34 @@ def _level(
     keys: NDArray[np.int64],
     counts: NDArray[np.int32],
     shorter: NDArray[np.float32],
-    shorter_without: NDArray[np.float32],
     vocab_size: int,
-    contexts: int,
-    singles: bool,
-) -> tuple[Level, NDArray[np.float32], NDArray[np.float32]]:
-    """A level from its entries, and their probabilities: with all places of the text, and with one such place less.
+    length: int,
+) -> tuple[_Level, NDArray[np.float32]]:
+    """A level from its entries, and their probabilities.
 
     Args:
         keys: of the entries: what follows, then the context.
-        counts: how often.
+        counts: of each.
         shorter: what the shorter context says of each.
-        shorter_without: the same with one place less.
         vocab_size: number of token ids.
-        contexts: number of contexts that could be: a key is the token times this, plus the context.
-        singles: whether what followed a single time is kept.
+        length: tokens in a context.
     """
-    token, context = np.divmod(keys, contexts)
+    token, context = np.divmod(keys, vocab_size**length)
     del keys  # the arrays are as long as the text
     order = np.argsort(context * vocab_size + token)
-    context, token, c = context[order], token[order].astype(np.int32), counts[order]
-    shorter, shorter_without = shorter[order], shorter_without[order]
+    context, token, c, shorter = context[order], token[order].astype(np.int32), counts[order], shorter[order]
     contexts_seen, totals, of = _add_up(context, c)
-    taken = discounts(c)
-    once = c == 1
-    d, d_less = taken[np.minimum(c, 3)], taken[np.minimum(c - 1, 3)]
-    rest = np.bincount(of, weights=d).astype(np.float32)[of]  # times N
-    c = c.astype(np.float32)
-    n = totals.astype(np.float32)[of]
-    own, back = (c - d) / n, rest / n * shorter
-    p, gains = own + back, np.log1p(own / back)
-    n -= 1
-    alone = n == 0
-    n[alone] = 1
-    own, back = (c - 1 - d_less) / n, (rest - d + d_less) / n * shorter_without
-    p_less = np.where(alone, shorter_without, own + back)
-    back[once] = 1  # where nothing is left, nothing is gained
-    without = np.log1p(own / back)
-    entries = (totals >= SEEN_AT_LEAST)[of]
-    if not singles:
-        entries &= ~once
+    taken = discounts(c)[np.minimum(c, 3)]
+    rest = np.bincount(of, weights=taken).astype(np.float32)[of] * shorter  # times N
+    own = c - taken
+    enough = (totals >= SEEN_AT_LEAST)[of]
+    p = np.where(enough, (own + rest) / totals[of], shorter)
+    entries = enough if length <= SINGLES_UP_TO else enough & (c > 1)
     sizes = np.bincount(of[entries], minlength=len(totals))
     kept = sizes > 0
-    level = Level(
-        contexts_seen[kept],
-        np.concatenate(([0], np.cumsum(sizes[kept]))),
-        np.minimum(np.log2(totals[kept]).astype(np.uint8), BUCKETS - 1),
-        token[entries],
-        gains[entries],
-        without[entries],
-    )
-    as_given = np.empty_like(p), np.empty_like(p_less)
-    as_given[0][order], as_given[1][order] = p, p_less
-    return level, *as_given
+    buckets = np.minimum(np.log2(totals[kept]), BUCKETS - 1) + (length - 1) * BUCKETS
+    gains = np.log1p(own[entries] / rest[entries]).astype(np.float16)
+    level = _Level(contexts_seen[kept], sizes[kept].astype(np.int32), buckets.astype(np.uint8), token[entries], gains)
+    as_given = np.empty_like(shorter)
+    as_given[order] = p
+    return level, as_given

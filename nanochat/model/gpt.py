@@ -178,7 +178,7 @@ class GPT(nn.Module):
         """
         hidden = self.hidden(ids).flatten(0, 1)
         compiled = self.compiled_block is not None
-        added = self.counted(ids, targets=targets) if self.counted is not None else None
+        added = self.counted(ids) if self.counted is not None else None
         aims = targets.flatten(), weights.flatten()
         loss, losses = weighted_loss(hidden, self.head.weight, *aims, compiled, added)
         return loss, losses.view_as(targets)

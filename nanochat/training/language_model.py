@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nanochat.data.batches import Batch
 from nanochat.data.made_up import random_batch
 from nanochat.data.module import RowsDataModule
+from nanochat.data.parts import Part
 from nanochat.data.prompts import Prompt
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
@@ -25,12 +27,13 @@ from nanochat.optim import MuonAdamW
 from nanochat.optim.learning_rates import LearningRates, default_learning_rates, default_muon_every
 from nanochat.optim.schedule import learning_rate_factor
 from nanochat.options import at_least
+from nanochat.training.hardware import return_memory
 from nanochat.training.metrics import BitsPerByte
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.sharding import shard
 from nanochat.training.steps import data_of, logs_step
 
-COUNTED_TOKENS = 12_000_000  # of the text, at most: 2.3 s, and 75 MB for what was counted, at a vocabulary of 512
+COUNTED_TOKENS = 12_000_000  # of the text, at most: 2.5 s, and 75 MB for what was counted, at a vocabulary of 512
 
 
 class LanguageModel(LightningModule):
@@ -118,6 +121,8 @@ class LanguageModel(LightningModule):
         self.compile_model = bool(compile)  # the command line decides what null stands for
         self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads, ngrams, ngram_slots, predecessors, counted)
         self.counted_corpus: str | None = None  # the fingerprint of the text that was counted
+        self.counted_but: Part | None = None  # what was left out of it
+        self.counting_seconds = 0.0  # that it took the last time
         self._writing: tuple[Engine, Sampling, int | None, int]  # there after write_as
         self.val_bpb: BitsPerByte | None = None  # made in setup, when the tokenizer is known
         self.train_bpb: BitsPerByte | None = None
@@ -155,14 +160,25 @@ class LanguageModel(LightningModule):
     def _tokens_per_step(self) -> int:
         return self.data.tokens_per_step(self.trainer.world_size)
 
-    def count_ngrams(self) -> None:
-        """Counts the beginning of the text to train on, unless the model comes with counts from a checkpoint."""
-        if (counted := self.gpt.counted) is None:
+    def count_ngrams(self, but: Part | None) -> None:
+        """Counts the text to learn from, unless that is done, or was done with another text before this stage.
+
+        Args:
+            but: the part to leave out.
+        """
+        counted = self.gpt.counted
+        if counted is None or not self._counts_this_text() or (not counted.is_empty and but == self.counted_but):
             return
-        if counted.is_empty:
-            counted.count(self.data.first_tokens(COUNTED_TOKENS))
-            self.counted_corpus = self.data.fingerprint
-        counted.leave_one_out = self._counts_this_text()  # of another, as of a later stage's, no place has been counted
+        started = time.monotonic()
+        counted.count(self.data.other_parts(but, COUNTED_TOKENS))
+        return_memory()
+        self.counted_corpus, self.counted_but = self.data.fingerprint, but
+        self.counting_seconds = time.monotonic() - started
+
+    def count_other_parts(self) -> None:
+        """Counts all but the part of the text that the next step learns from."""
+        if self._counts_this_text():
+            self.count_ngrams(but=self.data.part_to_learn(COUNTED_TOKENS))
 
     def _counts_this_text(self) -> bool:
         """Whether n-grams have been counted in the text that is learned from, or are going to be."""
@@ -170,12 +186,13 @@ class LanguageModel(LightningModule):
         return counted is not None and (counted.is_empty or self.counted_corpus == self.data.fingerprint)
 
     def on_fit_start(self) -> None:
-        self.count_ngrams()
+        self.count_other_parts()
         if isinstance(self.logger, RunLogger):
             self.logger.tokens_after = self.data.tokens_seen
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Takes in the upper half of the blocks when its time has come, and for good."""
+        """Takes in the upper half of the blocks when its time has come, and for good; counts what may be counted."""
+        self.count_other_parts()
         if self.grows and self.global_step >= self.shallow_steps(self.total_steps):
             self.grows, self.grew_at = False, self.global_step
         self.gpt.blocks_to_train = self.lower_half if self.grows else self.gpt.shape.depth
@@ -194,6 +211,15 @@ class LanguageModel(LightningModule):
         self._loss_sum += loss.detach()
         self._loss_count += 1
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Counts all of the text when nothing is left to learn; so what is scored then is what is kept."""
+        if self.global_step >= self.total_steps:
+            self.count_ngrams(but=None)
+
+    def on_train_epoch_end(self) -> None:
+        """The same for a run whose last step nobody knew beforehand."""
+        self.count_ngrams(but=None)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Logs the mean loss and the bits per byte of the steps since the last time, and how large the gradient is."""
@@ -229,13 +255,18 @@ class LanguageModel(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Losses that are not logged yet belong to the next line of the log, whichever process writes it."""
         checkpoint["grew_at"] = self.grew_at
-        checkpoint["counted_corpus"] = self.counted_corpus
+        checkpoint["counted_corpus"], checkpoint["counted_but"] = (
+            self.counted_corpus,
+            self.counted_but and [*self.counted_but],
+        )
         if self.train_bpb is not None:
             checkpoint["training_averages"] = self.training_averages()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.grew_at = checkpoint.get("grew_at", 0)
         self.counted_corpus = checkpoint.get("counted_corpus")
+        but = checkpoint.get("counted_but")
+        self.counted_but = Part(*but) if but is not None else None
         if "training_averages" in checkpoint and self.train_bpb is not None:
             self.take_training_averages(checkpoint["training_averages"])
 

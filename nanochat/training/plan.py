@@ -64,7 +64,7 @@ class Plan(Callback):
         """The model is on its device, and nothing else has been allocated yet."""
         assert isinstance(pl_module, LanguageModel)
         check_memory(trainer, pl_module)
-        pl_module.count_ngrams()  # before the steps are timed, which take longer with it
+        pl_module.count_other_parts()  # before the steps are timed, which take longer with it
         self._times = time_step(trainer, pl_module)
         if self.minutes is not None and trainer.max_steps == -1 and find_callback(trainer, Timer) is None:
             self._chosen = True
@@ -98,7 +98,9 @@ class Plan(Callback):
         data, done = data_of(trainer), trainer.global_step
         scoring = validations * self._seconds_to_validate(data) if trainer.enable_validation else 0.0
         elapsed = time.time() - psutil.Process().create_time()
-        ending = ENDING_SECONDS + kept_for_scores(self._seconds_to_score(trainer), self.minutes)
+        ending = (
+            ENDING_SECONDS + module.counting_seconds + kept_for_scores(self._seconds_to_score(trainer), self.minutes)
+        )
         left = (60 * self.minutes - elapsed - scoring - ending) / slower
         steps = fitting_steps(left, self._times, module.shallow if module.grows else 0.0, done)
         return int(trainer.strategy.broadcast(steps))

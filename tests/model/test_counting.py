@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 import torch
 
-from nanochat.model import GPT, IGNORE, counting
+from nanochat.model import GPT, counting
 from nanochat.model.counted import CountedNgrams
 from nanochat.model.counting import SEEN_AT_LEAST, SINGLES_UP_TO, count, discounts, longest_countable
 
@@ -33,32 +32,30 @@ def filled(ids: np.ndarray, longest: int = LONGEST) -> CountedNgrams:
 
 
 class Formula:
-    """Interpolated absolute discounting, straight from the definition, with dictionaries."""
+    """Kneser and Ney's smoothing, straight from the definition, with dictionaries."""
 
     def __init__(self, ids: list[int], longest: int) -> None:
         self.followers: list[dict[tuple[int, ...], Counter[int]]] = [defaultdict(Counter) for _ in range(longest + 1)]
-        # contexts of all lengths are counted at the places that have the longest one before them
-        for length in range(1, longest + 1):
-            for place in range(longest, len(ids)):
-                self.followers[length][tuple(ids[place - length : place])][ids[place]] += 1
+        for place in range(longest, len(ids)):
+            self.followers[longest][tuple(ids[place - longest : place])][ids[place]] += 1
+        for length in range(longest - 1, 0, -1):  # in how many longer contexts a token follows
+            for context, seen in self.followers[length + 1].items():
+                self.followers[length][context[1:]].update(seen.keys())
         self.shares = np.bincount(ids, minlength=VOCAB) / len(ids)
         flat = [[c for seen in level.values() for c in seen.values()] for level in self.followers]
         self.taken = [discounts(np.array(level, np.int32)) for level in flat]
 
-    def p(self, token: int, context: tuple[int, ...], less: int = 0) -> float:
-        """Of a token after a context, with so many occurrences of just that left out."""
+    def p(self, token: int, context: tuple[int, ...]) -> float:
+        """Of a token after a context."""
         if not context:
             return float(self.shares[token])
-        shorter = self.p(token, context[1:], less)
-        seen = self.followers[len(context)].get(context, Counter())
-        total = sum(seen.values())
-        if total < SEEN_AT_LEAST or total == less:
+        shorter = self.p(token, context[1:])
+        counts = self.followers[len(context)].get(context, Counter())
+        if counts.total() < SEEN_AT_LEAST:
             return shorter
         taken = self.taken[len(context)]
-        counts = {t: c - less * (t == token) for t, c in seen.items()}
         rest = sum(taken[min(c, 3)] for c in counts.values())
-        own = counts.get(token, 0)
-        return float((own - taken[min(own, 3)] + rest * shorter) / (total - less))
+        return float((counts[token] - taken[min(counts[token], 3)] + rest * shorter) / counts.total())
 
 
 def test_the_shares_are_those_of_the_formula() -> None:
@@ -73,49 +70,18 @@ def test_the_shares_are_those_of_the_formula() -> None:
         assert said[place].tolist() == pytest.approx(expected, rel=5e-3)  # gains are kept in float16
 
 
-def test_a_place_is_left_out_of_what_it_is_told() -> None:
-    ids = text()
-    counted, formula = filled(ids), Formula(ids.tolist(), LONGEST)
-    read, targets = torch.from_numpy(ids[:200]).long()[None], torch.from_numpy(ids[1:201]).long()[None]
-    with_itself = counted(read, targets=targets)
-    counted.leave_one_out = True
-    without = counted(read, targets=targets)
-    others = torch.ones_like(without, dtype=torch.bool).scatter_(1, targets.flatten()[:, None], False)
-    assert torch.equal(without[others], with_itself[others])
-    own = without.gather(1, targets.flatten()[:, None])[:, 0].tolist()
-    all_alone = 0
-    for place in range(LONGEST - 1, 200):
-        context, target = tuple(ids[place - LONGEST + 1 : place + 1].tolist()), int(ids[place + 1])
-        gain = math.log(formula.shares[target])
-        for length in range(1, LONGEST + 1):
-            seen = formula.followers[length][context[-length:]]
-            if sum(seen.values()) < SEEN_AT_LEAST:
-                break
-            if seen[target] == 1:
-                all_alone += 1
-                continue  # nothing is left of it
-            taken, less = formula.taken[length], {t: c - (t == target) for t, c in seen.items()}
-            rest = sum(taken[min(c, 3)] for c in less.values())
-            added = (less[target] - taken[min(less[target], 3)]) / (
-                rest * formula.p(target, context[1 - length :] if length > 1 else (), 1)
-            )
-            gain += math.log1p(added)
-        assert own[place] == pytest.approx(gain, rel=5e-3, abs=5e-3)
-    assert all_alone > 5
-    counted.leave_one_out = False
-    assert torch.equal(counted(read, targets=targets), with_itself)
-
-
-def test_unknown_targets_are_left_out_of_nothing() -> None:
-    counted = filled(text())
-    counted.leave_one_out = True
-    read = torch.tensor([[0, 1, 2, 3]])
-    assert torch.equal(counted(read, targets=torch.full_like(read, IGNORE)), counted(read))
+def test_a_token_is_likely_where_it_follows_much_not_where_it_follows_often() -> None:
+    """3 follows 1, often, but always after 2; 4 follows 1 seldom, but after anything."""
+    rng = np.random.default_rng(0)
+    ids = [token for _ in range(300) for token in ([2, 1, 3] if rng.random() < 0.7 else [int(rng.integers(7)), 1, 4])]
+    said = filled(np.array(ids, np.int32), longest=2)(torch.tensor([[1], [2]])).softmax(-1)
+    assert said[0, 4] > said[0, 3]
+    assert filled(np.array(ids, np.int32), longest=1)(torch.tensor([[1]])).argmax() == 3
 
 
 def test_a_token_that_is_not_in_the_text_can_still_be_said() -> None:
     ids = np.random.default_rng(0).integers(0, 100, 100_000)
-    shares, _ = count(ids, 128, 2)
+    shares = count(ids, 128, 2).shares
     assert np.exp(shares).sum() == pytest.approx(1)
     assert np.exp(shares[100:]) == pytest.approx(1 / 128 / 32, rel=0.02)
     assert np.exp(shares[:100]) == pytest.approx(0.01, rel=0.2)
@@ -123,12 +89,11 @@ def test_a_token_that_is_not_in_the_text_can_still_be_said() -> None:
 
 def test_threads_share_the_work_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "AT_ONCE", 60)
-    (shares, one), (again, many) = (count(text(), VOCAB, LONGEST, threads) for threads in (1, 4))
-    assert np.array_equal(shares, again)
-    for level, other in zip(one, many, strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(level, other, strict=True))
-        assert np.all(np.diff(level.contexts) > 0)
-        assert level.first[-1] == len(level.tokens) == len(level.gains) == len(level.without)
+    one, many = (count(text(), VOCAB, LONGEST, threads) for threads in (1, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(one, many, strict=True))
+    for begin, end in itertools.pairwise(one.levels):
+        assert np.all(np.diff(one.contexts[begin:end]) > 0)
+    assert one.first[-1] == len(one.tokens) == len(one.gains)
 
 
 def test_what_came_before_may_be_told_in_pieces() -> None:
@@ -165,12 +130,14 @@ def test_the_gradient_of_the_trust_is_that_of_differences() -> None:
 
 
 def test_what_followed_a_long_context_once_is_left_out() -> None:
-    _, levels = count(np.random.default_rng(0).integers(0, VOCAB, 2000), VOCAB, 5)
-    for length, level in enumerate(levels, 1):
-        assert length < SINGLES_UP_TO or (level.without == 0).any() == (length == SINGLES_UP_TO)
-        assert np.all(np.diff(level.first) > 0)  # and no context is kept for nothing
-    for shorter, level in itertools.pairwise(levels):
-        assert np.isin(level.contexts // VOCAB, shorter.contexts).all()  # what was seen after more was seen after less
+    ids = np.random.default_rng(0).integers(0, VOCAB, 2000)
+    counts, seen = count(ids, VOCAB, 5), Formula(ids.tolist(), 5).followers
+    sizes = np.diff(counts.first)
+    assert np.all(sizes > 0)  # no context is kept for nothing
+    for length, (begin, end) in enumerate(itertools.pairwise(counts.levels), 1):
+        least = 1 if length <= SINGLES_UP_TO else 2
+        of_known = [s for s in seen[length].values() if s.total() >= SEEN_AT_LEAST]
+        assert sizes[begin:end].sum() == sum(c >= least for s in of_known for c in s.values())
 
 
 def test_what_follows_often_becomes_likely() -> None:
@@ -186,8 +153,9 @@ def test_as_long_as_its_contexts_may_be_nothing_overflows(vocab_size: int) -> No
     longest = longest_countable(vocab_size)
     assert vocab_size ** (longest + 1) < 2**63 <= vocab_size ** (longest + 2)
     ids = np.random.default_rng(0).integers(vocab_size - 4, vocab_size, 500)
-    _, levels = count(ids, vocab_size, longest)
-    assert all(level.contexts.min() >= 0 and np.isfinite(level.gains).all() for level in levels)
+    counts = count(ids, vocab_size, longest)
+    assert counts.contexts.min() >= 0
+    assert np.isfinite(counts.gains).all()
     with pytest.raises(ValueError, match=f"at most {longest} tokens.*--model.counted"):
         count(ids, vocab_size, longest + 1)
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import nanochat
 from nanochat.data.packing import TokenStream
+from nanochat.data.parts import PARTS, Part
+from nanochat.data.text import TextDataModule
+from nanochat.model.counted import CountedNgrams
 from nanochat.optim.learning_rates import default_learning_rates
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.model_files import read_model
@@ -24,17 +29,16 @@ def saved(run: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def left_out(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each run that begins, whether places are left out of what was counted."""
-    seen: list[bool] = []
-    original = LanguageModel.on_fit_start
+def counts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Part | None, NDArray[Any]]]:
+    """Each time that something is counted: which part of the text is left out, and the others."""
+    seen: list[tuple[Part | None, NDArray[Any]]] = []
+    original = TextDataModule.other_parts
 
-    def on_fit_start(module: LanguageModel) -> None:
-        original(module)
-        assert module.gpt.counted is not None
-        seen.append(module.gpt.counted.leave_one_out)
+    def other_parts(data: TextDataModule, part: Part | None, most: int) -> NDArray[Any]:
+        seen.append((part, original(data, part, most)))
+        return seen[-1][1]
 
-    monkeypatch.setattr(LanguageModel, "on_fit_start", on_fit_start)
+    monkeypatch.setattr(TextDataModule, "other_parts", other_parts)
     return seen
 
 
@@ -45,7 +49,43 @@ def test_the_model_begins_with_what_was_counted(corpus_folder: Path, tmp_path: P
     assert metrics(run, "val/bpb")[-1][1] < 0.7 * without
     state = saved(run)["state_dict"]
     assert len(state["gpt.counted.contexts"]) > 1000
-    assert (state["gpt.counted.trust"] != 0.9).any()  # which is learned
+    assert (state["gpt.counted.trust"] != 1).any()  # which is learned
+
+
+def test_what_is_learned_from_is_not_counted_meanwhile(
+    corpus_folder: Path, tmp_path: Path, counts: list[tuple[Part | None, NDArray[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a pass over the text: each of its eight parts is left out in its turn, and in the end nothing is."""
+    steps = 0
+    original = LanguageModel.on_train_batch_start
+
+    def on_train_batch_start(module: LanguageModel, batch: Any, batch_idx: int) -> None:
+        nonlocal steps
+        steps += 1
+        original(module, batch, batch_idx)
+        part, others = counts[-1]
+        assert part is not None
+        data = module.data
+        assert isinstance(data, TextDataModule)
+        stream = TokenStream(data.pieces, data.seed)
+        learned = stream.read(part.start, part.end - part.start)
+        rows = np.lib.stride_tricks.sliding_window_view(learned, 64)
+        assert (rows == batch[0][0].numpy()).all(1).any()
+        assert len(learned) + len(others) == data.all_tokens
+
+    monkeypatch.setattr(LanguageModel, "on_train_batch_start", on_train_batch_start)
+    options = [*tiny_options(corpus_folder, tmp_path), "--data.batch_size=32", "--data.tokens_per_step=2048"]
+    run = train(options, tmp_path, "--trainer.max_steps=34", COUNTED)
+    assert steps == 34
+    parts = [part for part, _ in counts[:-1] if part is not None]
+    assert len(parts) == len(counts) - 1 > PARTS
+    assert [part.start for part in parts[1:]] == [part.end for part in parts[:-1]]
+    last, everything = counts[-1]
+    assert last is None
+    kept, expected = saved(run)["state_dict"], CountedNgrams(3, 300)
+    expected.count(everything)
+    for name, tensor in expected.state_dict().items():
+        assert name == "trust" or torch.equal(kept[f"gpt.counted.{name}"], tensor)
 
 
 def test_the_head_takes_small_steps_in_the_text_that_was_counted(corpus_folder: Path, tmp_path: Path) -> None:
@@ -55,7 +95,7 @@ def test_the_head_takes_small_steps_in_the_text_that_was_counted(corpus_folder: 
 
 
 def test_an_interruption_makes_no_difference(
-    corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_out: list[bool]
+    corpus_folder: Path, tmp_path: Path, counts: list[tuple[Part | None, NDArray[Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [*tiny_options(corpus_folder, tmp_path), COUNTED]
     whole = saved(train(options, tmp_path))
@@ -71,11 +111,11 @@ def test_an_interruption_makes_no_difference(
     assert again["global_step"] == whole["global_step"] == 4
     for name, tensor in whole["state_dict"].items():
         assert torch.equal(again["state_dict"][name], tensor), name
-    assert left_out == [True] * 3  # the text is the one that was counted, also when it goes on
+    assert [part is None for part, _ in counts] == [False, True] * 3  # all that was learned is counted at each end
 
 
-def test_a_later_stage_knows_what_was_counted_and_leaves_nothing_out(
-    corpus_folder: Path, tmp_path: Path, left_out: list[bool]
+def test_a_later_stage_knows_what_was_counted(
+    corpus_folder: Path, tmp_path: Path, counts: list[tuple[Part | None, NDArray[Any]]]
 ) -> None:
     options = [*tiny_options(corpus_folder, tmp_path), COUNTED]
     base = train(options, tmp_path)
@@ -96,7 +136,7 @@ def test_a_later_stage_knows_what_was_counted_and_leaves_nothing_out(
         "--scores.items=0",
         "--trainer.precision=32-true",
     )
-    assert left_out == [True, False]
+    assert len(counts) == 2  # all but a part, and all
     full = default_learning_rates(64, 128, 2, 16).head
     assert max(rate for _, rate in metrics(newest(tmp_path, "run-chat"), "lr-MuonAdamW/head")) == pytest.approx(full)
     before, after = (saved(run)["state_dict"] for run in (base, newest(tmp_path, "run-chat")))
