@@ -17,7 +17,7 @@ Batch = tuple[Tensor, Tensor]  # ids and targets, both (rows, time), int64
 
 # Held-out rows are scored in batches of about this many tokens. Of a small model on a CPU larger ones are no quicker,
 # and take far more memory than training does.
-VAL_BATCH_TOKENS = 4096
+VAL_BATCH_TOKENS = 2048
 # Their length is a multiple of so many: in bfloat16 something is kept for each size of a batch (17 MB at the tiny
 # shape, of 8,192 tokens), and a score on all of the held-out text had a new size in each of its batches.
 VAL_LENGTHS = 64

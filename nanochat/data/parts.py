@@ -76,6 +76,7 @@ class Parts:
                 _, begins, ends = stream.spans(left_out, part.start, part.end)
                 wanted &= ~_marks(len(file.tokens), begins, ends)
             texts.append(file.tokens[wanted])
+            file.let_go()
         return np.concatenate(texts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
 from array import array
@@ -57,7 +58,14 @@ class TokenFile:
             raise ValueError(f"{path} is damaged: it has another size than was written")
         if [_checksum(tokens), _checksum(starts)] != facts["checksums"]:
             raise ValueError(f"{path} is damaged: its checksum is wrong")
-        return cls(folder, part, tokens, starts)
+        file = cls(folder, part, tokens, starts)
+        file.let_go()
+        return file
+
+    def let_go(self) -> None:
+        """Gives the memory back that has been read of the file, after all of it was: it is read again where needed."""
+        if isinstance(mapped := self.tokens.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # on Linux
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     @property
     def documents(self) -> int:

@@ -169,7 +169,7 @@ static void add_counted(const Model& m, const Row& row, float* logits) {  // wha
         key = key * m.vocab_size + id[-back];
         const int64_t *begin = m.contexts + m.levels[back], *end = m.contexts + m.levels[back + 1];
         const int64_t* context = std::lower_bound(begin, end, key);
-        if (context == end || *context != key) break;  // what has not been seen has not been seen after other tokens
+        if (context == end || *context != key) continue;  // longer ones may have been seen often enough all the same
         const int64_t* first = m.first + (context - m.contexts);
         for (int64_t e = first[0]; e < first[1]; e++) logits[m.tokens[e]] += m.gains[e];
     }

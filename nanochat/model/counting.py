@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nanochat.allocator import return_memory
+
 SEEN_AT_LEAST = 2  # the sum of a context's counts, or else it is left out: what was seen once says next to nothing
 # Of longer contexts, counts of 1 are left out: they would take as much memory again, and bring 0.2 to 0.3 % of what
 # counting says (prose, vocabulary 512).
@@ -30,7 +32,7 @@ SINGLES_UP_TO = 3
 # A token is taken to have at least so much of an equal share. The special tokens that later stages learn are not in the
 # text at all: what the model says of them is capped, and could hardly make up for a share of next to nothing.
 RAREST = 1 / 32
-AT_ONCE = 500_000  # places in the text, by each thread: 50 MB
+AT_ONCE = 125_000  # places in the text, by each thread: 13 MB
 BUCKETS = 12  # contexts are told apart by the sums of their counts: below 2, 4, 8, ... 2048, or more
 
 
@@ -106,8 +108,12 @@ def count(tokens: NDArray[np.integer[Any]], vocab_size: int, longest: int, threa
         parts = list(pool.map(part, _ranges(np.bincount(latest, minlength=vocab_size))))
     levels = [sum(len(levels[length].contexts) for levels in parts) for length in range(longest)]
     columns = list(zip(*(levels[length] for length in range(longest) for levels in parts), strict=True))
-    del parts  # and each column of them when it has become one: all together are as large as the result
-    contexts, sizes, *others = (np.concatenate(columns.pop(0)) for _ in _Level._fields)
+    del parts
+    together = []
+    for _ in _Level._fields:
+        together.append(np.concatenate(columns.pop(0)))
+        return_memory()  # all columns are as large as the result: let each go when it has become one
+    contexts, sizes, *others = together
     first = np.cumsum(np.append(np.int64(0), sizes))
     return Counts(np.log(shares).astype(np.float32), np.cumsum([0, *levels]), contexts, first, *others)
 

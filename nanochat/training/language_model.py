@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from nanochat.allocator import return_memory
 from nanochat.data.batches import Batch
 from nanochat.data.made_up import random_batch
 from nanochat.data.module import RowsDataModule
@@ -27,7 +28,6 @@ from nanochat.optim import MuonAdamW
 from nanochat.optim.learning_rates import LearningRates, default_learning_rates, default_muon_every
 from nanochat.optim.schedule import learning_rate_factor
 from nanochat.options import at_least
-from nanochat.training.hardware import return_memory
 from nanochat.training.metrics import BitsPerByte
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.sharding import shard
@@ -170,8 +170,8 @@ class LanguageModel(LightningModule):
         if counted is None or not self._counts_this_text() or (not counted.is_empty and but == self.counted_but):
             return
         started = time.monotonic()
+        return_memory()  # that training has let go of
         counted.count(self.data.other_parts(but, COUNTED_TOKENS))
-        return_memory()
         self.counted_corpus, self.counted_but = self.data.fingerprint, but
         self.counting_seconds = time.monotonic() - started
 
@@ -290,6 +290,9 @@ class LanguageModel(LightningModule):
         self.train_bpb.reset()
         self._loss_sum.zero_()
         self._loss_count = 0
+
+    def on_validation_start(self) -> None:
+        return_memory()  # scores are taken of larger batches than training's: they need other room
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         ids, targets = batch

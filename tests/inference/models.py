@@ -20,8 +20,13 @@ def random_gpt(**sizes: int) -> GPT:
     for p in gpt.parameters():
         torch.nn.init.normal_(p, std=p.size(-1) ** -0.5)
     if gpt.counted is not None:
-        gpt.counted.count(torch.randint(gpt.vocab_size, (4000,)).numpy())
+        often = random_ids(8, 12).flatten().repeat(3)  # of some contexts that are known, the shorter ones are not
+        gpt.counted.count(torch.cat((torch.randint(gpt.vocab_size, (4000,)), often)).numpy())
     return gpt
+
+
+def random_ids(streams: int, time: int) -> torch.Tensor:
+    return torch.randint(47, (streams, time), generator=torch.Generator().manual_seed(1))
 
 
 def decoder(gpt: GPT, way: str) -> Decoder:

@@ -11,7 +11,7 @@ import torch
 
 from nanochat.inference import native
 from nanochat.inference.native import PIECE
-from tests.inference.models import WAYS, decoder, needs_compiler, random_gpt
+from tests.inference.models import WAYS, decoder, needs_compiler, random_gpt, random_ids
 
 SHAPES = {
     "plain": {},
@@ -25,10 +25,6 @@ SHAPES = {
     "all counted": {"counted": 1, "ngrams": 2, "ngram_slots": 60},
     "odd sizes": {"width": 42, "heads": 3, "vocab_size": 47},
 }
-
-
-def random_ids(streams: int, time: int) -> torch.Tensor:
-    return torch.randint(47, (streams, time), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("way", WAYS)
