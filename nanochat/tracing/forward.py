@@ -201,7 +201,7 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
     for length, (place, was_seen) in enumerate(zip(places, seen, strict=True), 1):
         context = " ".join(tokens[-length:])
         if not was_seen or length > len(tokens):
-            rows.append((context, "never", "", ""))
+            rows.append((context, "below 2", "", ""))
             continue
         entries = slice(int(counted.first[place]), int(counted.first[place + 1]))
         most = counted.gains[entries].topk(min(3, entries.stop - entries.start))
@@ -212,7 +212,7 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
         bucket = int(counted.buckets[place])
         times = 2 ** (bucket % BUCKETS)
         trust = f"{float(counted.trust[bucket]):.2f}"
-        rows.append((context, f"{times:,} times or more", "  ".join(likely), trust))
+        rows.append((context, f"{times:,} or more", "  ".join(likely), trust))
     best = recording.logits[-1].topk(min(TOP, tokenizer.vocab_size)).indices.tolist()
     capped = loss.softcap(recording.raw[-1])
     sums = [
@@ -226,7 +226,8 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
         "What was counted",
         "Before training, the text was counted: which tokens follow the last one, the last two, and so on, and how "
         "much likelier each is than the shorter context says (in nats). These gains, times the trust that was learned "
-        "for contexts that were seen so often, are added to the logits: the model had to learn only what they lack.",
+        "for contexts of such counts, are added to the logits: the model had to learn only what they lack. (What the "
+        "longest context counts is how often it was seen; a shorter one, in how many longer ones.)",
         [
             source_of(GPT.forward, "self.counted(ids"),
             source_of(CountedNgrams.known, "torch.searchsorted"),
@@ -234,7 +235,7 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
         ],
         [("added", (1, *recording.counted.shape))],
         [
-            Table(("the last tokens", "seen", "likelier after them", "trust"), rows),
+            Table(("the last tokens", "count", "likelier after them", "trust"), rows),
             Table(("token", "the model", "counted", "logit"), sums),
         ],
     )

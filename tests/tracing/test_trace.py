@@ -138,14 +138,14 @@ def test_a_trace_tells_what_was_counted() -> None:
     model = attentive_model(is_chat=False)
     counted = model.gpt.counted = CountedNgrams(2, model.gpt.vocab_size)
     ids = model.tokenizer.encode("ab")
-    counted.count(np.array([*ids, 7] * 40))
+    counted.count(np.array([token for n in range(40) for token in (*ids, 7, 100 + n, ids[1], 7)]))
     parts = trace_model(model, Asked("ab"))
     assert all(source.found for source in all_sources(parts))
     (step,) = [step for part in parts for step in part.steps if step.title == "What was counted"]
     contexts, sums = step.figures
     assert isinstance(contexts, Table)
     assert isinstance(sums, Table)
-    assert [row[1] for row in contexts.rows] == ["32 times or more"] * 2
+    assert [row[1] for row in contexts.rows] == ["32 or more"] * 2
     likeliest = token_text(model.tokenizer, 7)
     assert all(row[2].startswith(likeliest) for row in contexts.rows)
     for _, own, added, logit in sums.rows:
