@@ -28,11 +28,11 @@ from tests.analysis.model.models import Rows
 def test_a_score_takes_what_one_block_does_or_what_the_logits_do() -> None:
     gpt = GPT(3, 300, 512, width=128, heads=2)
     a_token = 9 * 128 + 2 * 2 * 512  # nine vectors, and for each head a score and a share for each token of the row
-    assert scoring_memory(gpt, 512, 2) == 4096 * a_token * 2
-    assert scoring_memory(gpt, 512, 4) == 4096 * a_token * 4
+    assert scoring_memory(gpt, 512, 2) == 2048 * a_token * 2
+    assert scoring_memory(gpt, 512, 4) == 2048 * a_token * 4
     deeper = GPT(6, 300, 512, width=128, heads=2)
     assert scoring_memory(deeper, 512, 2) == scoring_memory(gpt, 512, 2)  # nothing is kept
-    assert scoring_memory(GPT(1, 6000, 64, width=64), 64, 2) == 4096 * 6000 * (2 + 8)
+    assert scoring_memory(GPT(1, 6000, 64, width=64), 64, 2) == 2048 * 6000 * (2 + 8)
     assert scoring_memory(GPT(1, 16_384, 64, width=64), 64, 2) == 2**25 * (2 + 8)  # in two parts
 
 
@@ -59,4 +59,4 @@ def test_batches_of_held_out_rows_come_in_few_sizes() -> None:
     lengths = [length for _, length in shapes]
     assert set(lengths) == {64, 128, 192, 256, 320, 384, 448, 500}  # no more than the longest row
     assert len(set(lengths)) == number_of_lengths(500)
-    assert all(count == 4096 // length for count, length in shapes[:-1])  # only the last is not full
+    assert all(count == 2048 // length for count, length in shapes[:-1])  # only the last is not full
