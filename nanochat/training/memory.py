@@ -22,7 +22,7 @@ WORKSPACE = 1.15  # what the allocator and the libraries take on top
 # What oneDNN keeps for each size of batch, to multiply in bfloat16: 10.2 MB at widths of 256 and of 512 (depth 4, torch
 # 2.13, AVX-512). In float32, where other kernels multiply, it is nothing.
 SIZE_BYTES = 10_200_000
-COUNTED_BYTES = 1.7  # for each token of the text and each length of context (prose, vocabulary 512: 4 lengths)
+COUNTED_BYTES = 2.4  # for each token of the text and each length of context, while it is counted; then half of it
 LESS = "lower --model.depth, or --data.row_length, as fewer rows at a time will not do"
 
 
@@ -119,9 +119,10 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     """Bytes that the run will take at its peak, all in all.
 
     A micro-step, Muon and a batch of held-out text take what they need one after the other: what takes most counts,
-    which is the last of them in a small model. Compiled and in bfloat16, on two cores with AVX-512, tiny took 860 MB of
-    918 forecast, its chat stage 947 of 930, and small 1,183 and 1,206 of 1,239; on an H200, full took 43.2 GB of 48.4
-    with 16 rows and 73.8 of 83.3 with 32, without what torch's allocator keeps on top (November 2026).
+    which is the last of them in a small model. Compiled and in bfloat16, on two cores with AVX-512, tiny took 983 to 997
+    MB of 989 forecast, its chat stage 928 of 988, and small, with nothing counted, 1,183 and 1,206 of 1,239; on an H200,
+    full took 43.2 GB of 48.4 with 16 rows and 73.8 of 83.3 with 32, without what torch's allocator keeps on top (November
+    2026).
     """
     data, gpt = data_of(trainer), module.gpt
     activation_bytes = product_dtype(str(trainer.precision)).itemsize
