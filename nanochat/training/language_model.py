@@ -167,7 +167,7 @@ class LanguageModel(LightningModule):
             but: the part to leave out.
         """
         counted = self.gpt.counted
-        if counted is None or not self._counts_this_text() or (not counted.is_empty and but == self.counted_but):
+        if counted is None or not self.counts_this_text or (not counted.is_empty and but == self.counted_but):
             return
         started = time.monotonic()
         return_memory()  # that training has let go of
@@ -177,10 +177,11 @@ class LanguageModel(LightningModule):
 
     def count_other_parts(self) -> None:
         """Counts all but the part of the text that the next step learns from."""
-        if self._counts_this_text():
+        if self.counts_this_text:
             self.count_ngrams(but=self.data.part_to_learn(COUNTED_TOKENS))
 
-    def _counts_this_text(self) -> bool:
+    @property
+    def counts_this_text(self) -> bool:
         """Whether n-grams have been counted in the text that is learned from, or are going to be."""
         counted = self.gpt.counted
         return counted is not None and (counted.is_empty or self.counted_corpus == self.data.fingerprint)
@@ -347,7 +348,7 @@ class LanguageModel(LightningModule):
 
     def _learning_rates(self) -> LearningRates:
         """What the user has set, and what the rule says for a run of so many steps."""
-        every, counted = self._muon_every(), self._counts_this_text()
+        every, counted = self._muon_every(), self.counts_this_text
         rule = default_learning_rates(self.gpt.shape.width, self._tokens_per_step(), self.total_steps, every, counted)
         return self.learning_rates.or_else(rule)
 

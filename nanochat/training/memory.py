@@ -22,7 +22,7 @@ WORKSPACE = 1.15  # what the allocator and the libraries take on top
 # What oneDNN keeps for each size of batch, to multiply in bfloat16: 10.2 MB at widths of 256 and of 512 (depth 4, torch
 # 2.13, AVX-512). In float32, where other kernels multiply, it is nothing.
 SIZE_BYTES = 10_200_000
-COUNTED_BYTES = 2.4  # for each token of the text and each length of context, while it is counted; then half of it
+COUNTED_BYTES = 1.8  # for each token of the text and each length of context, while it is counted; then 1.2
 LESS = "lower --model.depth, or --data.row_length, as fewer rows at a time will not do"
 
 
@@ -100,13 +100,13 @@ def scoring_memory(gpt: GPT, row_length: int, activation_bytes: int) -> int:
     return max(at_most, logits)
 
 
-def counted_memory(gpt: GPT) -> int:
-    """Bytes of what was counted; as many as a long text would take, while nothing has been counted yet."""
-    if gpt.counted is None:
+def counted_memory(module: LanguageModel) -> int:
+    """Bytes of what was counted; while training counts again and again, as many as that takes of a long text."""
+    if (counted := module.gpt.counted) is None:
         return 0
-    if gpt.counted.is_empty:
-        return int(COUNTED_TOKENS * COUNTED_BYTES * gpt.counted.longest) + 2 * gpt.vocab_size**2
-    return gpt.counted.bytes
+    if module.counts_this_text:
+        return int(COUNTED_TOKENS * COUNTED_BYTES * counted.longest) + 2 * counted.vocab_size**2
+    return counted.bytes
 
 
 def kept_for_sizes(trainer: Trainer, count: int) -> int:
@@ -119,10 +119,10 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     """Bytes that the run will take at its peak, all in all.
 
     A micro-step, Muon and a batch of held-out text take what they need one after the other: what takes most counts,
-    which is the last of them in a small model. Compiled and in bfloat16, on two cores with AVX-512, tiny took 983 to 997
-    MB of 989 forecast, its chat stage 928 of 988, and small, with nothing counted, 1,183 and 1,206 of 1,239; on an H200,
-    full took 43.2 GB of 48.4 with 16 rows and 73.8 of 83.3 with 32, without what torch's allocator keeps on top (November
-    2026).
+    which is the last of them in a small model. Compiled and in bfloat16, on two cores with AVX-512, tiny took 983 to
+    997 MB of 1,002 forecast, its chat stage 928 of 988, and small, with nothing counted, 1,183 and 1,206 of 1,239; on
+    an H200, full took 43.2 GB of 48.4 with 16 rows and 73.8 of 83.3 with 32, without what torch's allocator keeps on
+    top (November 2026).
     """
     data, gpt = data_of(trainer), module.gpt
     activation_bytes = product_dtype(str(trainer.precision)).itemsize
@@ -132,7 +132,7 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     scoring = state_memory(gpt, activation_bytes, shards) + scoring_memory(gpt, data.held_out.length, activation_bytes)
     needed = max(training, scoring) * WORKSPACE
     needed += module.memory_besides_training() + kept_for_sizes(trainer, number_of_lengths(data.held_out.length))
-    needed += counted_memory(gpt)
+    needed += counted_memory(module)
     if isinstance(trainer.strategy, DDPStrategy):
         needed += 4 * gpt.num_parameters  # the buckets in which gradients travel
     if trainer.strategy.root_device.type == "cpu":
