@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -57,6 +58,7 @@ def compile_now(module: LanguageModel, micro_step: Callable[[], object]) -> None
     say("Compiling the model: that takes a while the first time, and is kept for later runs.")
     try:
         micro_step()
+        gc.collect()  # compiling leaves much behind that refers to itself
     except TorchDynamoException as error:
         why = str(error).strip().splitlines()[0]
         say(f"It could not be compiled, and runs as it is (--model.compile=false does not try): {why}")

@@ -170,7 +170,8 @@ class LanguageModel(LightningModule):
         if counted is None or not self.counts_this_text or (not counted.is_empty and but == self.counted_but):
             return
         started = time.monotonic()
-        return_memory()  # that training has let go of
+        self.zero_grad()  # between two steps nobody needs gradients: like all that training has let go of, they are room
+        return_memory()
         counted.count(self.data.other_parts(but, COUNTED_TOKENS))
         self.counted_corpus, self.counted_but = self.data.fingerprint, but
         self.counting_seconds = time.monotonic() - started
