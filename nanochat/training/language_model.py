@@ -170,7 +170,7 @@ class LanguageModel(LightningModule):
         if counted is None or not self.counts_this_text or (not counted.is_empty and but == self.counted_but):
             return
         started = time.monotonic()
-        self.zero_grad()  # between two steps nobody needs gradients: like all that training has let go of, they are room
+        self.zero_grad()  # which nobody needs between two steps: like all that training has let go of, room to count
         return_memory()
         counted.count(self.data.other_parts(but, COUNTED_TOKENS))
         self.counted_corpus, self.counted_but = self.data.fingerprint, but
