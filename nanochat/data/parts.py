@@ -36,8 +36,10 @@ class Parts:
     def __init__(self, stream: TokenStream, most: int) -> None:
         self._stream, self._tokens = stream, stream.first_pass(most)
         self._stretches: list[Stretch] = []
-        while not self._stretches or self._stretches[-1].end < self._tokens:
-            self._stretches.append(stream.locate(self._stretches[-1].end if self._stretches else 0))
+        place = 0
+        while place < self._tokens:
+            self._stretches.append(stream.locate(place))
+            place = self._stretches[-1].end
 
     def around(self, place: int, stream: TokenStream) -> Part | None:
         """The part that what is learned from at a place lies in, but for the last rows of a step at its end.
@@ -67,13 +69,12 @@ class Parts:
         Returns:
             Them in the order in which they lie in the files.
         """
-        left_out = stream.locate(part.start) if part is not None else None
         texts = []
         for counted in self._stretches:
             file, begins, ends = self._stream.spans(counted, counted.start, min(counted.end, self._tokens))
             wanted = _marks(len(file.tokens), begins, ends)
-            if part is not None and left_out is not None and left_out.piece == counted.piece:
-                _, begins, ends = stream.spans(left_out, part.start, part.end)
+            if part is not None and (stretch := stream.locate(part.start)).piece == counted.piece:
+                _, begins, ends = stream.spans(stretch, part.start, part.end)
                 wanted &= ~_marks(len(file.tokens), begins, ends)
             texts.append(file.tokens[wanted])
             file.let_go()

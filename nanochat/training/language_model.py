@@ -160,14 +160,17 @@ class LanguageModel(LightningModule):
     def _tokens_per_step(self) -> int:
         return self.data.tokens_per_step(self.trainer.world_size)
 
-    def count_ngrams(self, but: Part | None) -> None:
+    def count_ngrams(self, all_of_it: bool = False) -> None:
         """Counts the text to learn from, unless that is done, or was done with another text before this stage.
 
         Args:
-            but: the part to leave out.
+            all_of_it: whether to count the part that the next step learns from as well.
         """
         counted = self.gpt.counted
-        if counted is None or not self.counts_this_text or (not counted.is_empty and but == self.counted_but):
+        if counted is None or not self.counts_this_text:
+            return
+        but = None if all_of_it else self.data.part_to_learn(COUNTED_TOKENS)
+        if but == self.counted_but and not counted.is_empty:
             return
         started = time.monotonic()
         self.zero_grad()  # which nobody needs between two steps: like all that training has let go of, room to count
@@ -176,11 +179,6 @@ class LanguageModel(LightningModule):
         self.counted_corpus, self.counted_but = self.data.fingerprint, but
         self.counting_seconds = time.monotonic() - started
 
-    def count_other_parts(self) -> None:
-        """Counts all but the part of the text that the next step learns from."""
-        if self.counts_this_text:
-            self.count_ngrams(but=self.data.part_to_learn(COUNTED_TOKENS))
-
     @property
     def counts_this_text(self) -> bool:
         """Whether n-grams have been counted in the text that is learned from, or are going to be."""
@@ -188,13 +186,13 @@ class LanguageModel(LightningModule):
         return counted is not None and (counted.is_empty or self.counted_corpus == self.data.fingerprint)
 
     def on_fit_start(self) -> None:
-        self.count_other_parts()
+        self.count_ngrams()
         if isinstance(self.logger, RunLogger):
             self.logger.tokens_after = self.data.tokens_seen
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Takes in the upper half of the blocks when its time has come, and for good; counts what may be counted."""
-        self.count_other_parts()
+        self.count_ngrams()
         if self.grows and self.global_step >= self.shallow_steps(self.total_steps):
             self.grows, self.grew_at = False, self.global_step
         self.gpt.blocks_to_train = self.lower_half if self.grows else self.gpt.shape.depth
@@ -217,11 +215,11 @@ class LanguageModel(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts all of the text when nothing is left to learn; so what is scored then is what is kept."""
         if self.global_step >= self.total_steps:
-            self.count_ngrams(but=None)
+            self.count_ngrams(all_of_it=True)
 
     def on_train_epoch_end(self) -> None:
         """The same for a run whose last step nobody knew beforehand."""
-        self.count_ngrams(but=None)
+        self.count_ngrams(all_of_it=True)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Logs the mean loss and the bits per byte of the steps since the last time, and how large the gradient is."""
@@ -257,10 +255,8 @@ class LanguageModel(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Losses that are not logged yet belong to the next line of the log, whichever process writes it."""
         checkpoint["grew_at"] = self.grew_at
-        checkpoint["counted_corpus"], checkpoint["counted_but"] = (
-            self.counted_corpus,
-            self.counted_but and [*self.counted_but],
-        )
+        checkpoint["counted_corpus"] = self.counted_corpus
+        checkpoint["counted_but"] = list(self.counted_but) if self.counted_but is not None else None
         if self.train_bpb is not None:
             checkpoint["training_averages"] = self.training_averages()
 

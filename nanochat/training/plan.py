@@ -64,7 +64,7 @@ class Plan(Callback):
         """The model is on its device, and nothing else has been allocated yet."""
         assert isinstance(pl_module, LanguageModel)
         check_memory(trainer, pl_module)
-        pl_module.count_other_parts()  # before the steps are timed, which take longer with it
+        pl_module.count_ngrams()  # before the steps are timed, which take longer with it
         self._times = time_step(trainer, pl_module)
         if self.minutes is not None and trainer.max_steps == -1 and find_callback(trainer, Timer) is None:
             self._chosen = True
