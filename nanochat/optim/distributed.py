@@ -14,7 +14,7 @@ of 1,537 at the small one; at a toy of 1 block of width 64 it is 8.7 instead of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -68,7 +68,7 @@ class _Gathering(NamedTuple):
 
 
 def orthogonalize_replicated(
-    stacks: Iterable[Sequence[Tensor]], dtype: torch.dtype, group: dist.ProcessGroup, band: int | None = None
+    stacks: Iterable[Tensor], dtype: torch.dtype, group: dist.ProcessGroup, band: int | None = None
 ) -> Iterator[list[Tensor]]:
     """Orthogonalizes matrices that every process of the group holds, each its share of them.
 
@@ -76,27 +76,27 @@ def orthogonalize_replicated(
     the next shape is worked on.
 
     Args:
-        stacks: lists of matrices, one list for each shape, in the same order in every process.
+        stacks: (count, rows, columns) for each shape, in the same order in every process.
         dtype: precision of the matrix products, and of what travels.
         group: the processes.
         band: rows that are orthogonalized together; None for whole matrices.
 
     Yields:
-        For each list, the results in its order and dtype.
+        For each stack, the results in its order and dtype.
     """
     world_size, rank = dist.get_world_size(group), dist.get_rank(group)
     first, gatherings = 0, []
     for matrices in stacks:
         owners = deal(first, len(matrices), world_size)
         first += len(matrices)
-        mine = [matrix for matrix, owner in zip(matrices, owners, strict=True) if owner == rank]
+        mine = [i for i, owner in enumerate(owners) if owner == rank]
         slots = -(-len(matrices) // world_size)  # where shares are uneven, the smaller ones are filled up
-        share = matrices[0].new_zeros(slots, *matrices[0].shape, dtype=dtype)
+        share = matrices.new_zeros(slots, *matrices[0].shape, dtype=dtype)
         if mine:
-            share[: len(mine)] = orthogonalize(torch.stack(mine).to(dtype), band)
+            share[: len(mine)] = orthogonalize(matrices[mine], band, dtype)
         results = share.new_empty(world_size, *share.shape)
         work = all_gather(results.flatten(0, 1), share, group=group, async_op=True)
-        gatherings.append(_Gathering(owners, results, work, matrices[0].dtype))
+        gatherings.append(_Gathering(owners, results, work, matrices.dtype))
     for owners, results, work, wanted in gatherings:
         if work is not None:
             work.wait()
@@ -109,7 +109,7 @@ class _Exchange:
     """Matrices of one shape, of which each process holds some rows, and how they travel.
 
     Args:
-        shards: this process's rows of each matrix: (its rows, columns).
+        shards: this process's rows of each matrix: (count, its rows, columns).
         rows: of a whole matrix.
         owners: the process that works on each.
         dtype: in which they travel.
@@ -117,20 +117,20 @@ class _Exchange:
     """
 
     def __init__(
-        self, shards: Sequence[Tensor], rows: int, owners: list[int], dtype: torch.dtype, group: dist.ProcessGroup
+        self, shards: Tensor, rows: int, owners: list[int], dtype: torch.dtype, group: dist.ProcessGroup
     ) -> None:
         world_size, rank = dist.get_world_size(group), dist.get_rank(group)
-        self.group, self.columns, self.dtype = group, shards[0].size(1), shards[0].dtype
+        self.group, self.columns, self.dtype = group, shards.size(2), shards.dtype
         chunk = -(-rows // world_size)  # DTensor's way, and torch.chunk's: the last ones may have less, or nothing
         self.rows = [min(chunk, max(0, rows - r * chunk)) for r in range(world_size)]
         self.held = self.rows[rank]
-        assert shards[0].size(0) == self.held
+        assert shards.size(1) == self.held
         self.mine = owners.count(rank)
         self.by_owner = sorted(range(len(shards)), key=owners.__getitem__)
         # numbers that this process exchanges with each other one, before and after the work
         self.sent = [owners.count(r) * shards[0].numel() for r in range(world_size)]
         self.received = [self.mine * r * self.columns for r in self.rows]
-        self._start(torch.stack([shards[i] for i in self.by_owner]).to(dtype).flatten(), self.sent, self.received)
+        self._start(shards[self.by_owner].to(dtype).flatten(), self.sent, self.received)
 
     def _start(self, sent: Tensor, sizes: list[int], received_sizes: list[int]) -> None:
         self.buffer = sent.new_empty(sum(received_sizes))
@@ -158,7 +158,7 @@ class _Exchange:
 
 
 def orthogonalize_sharded(
-    stacks: Iterable[Sequence[Tensor]],
+    stacks: Iterable[Tensor],
     rows: Iterable[int],
     dtype: torch.dtype,
     group: dist.ProcessGroup,
@@ -167,14 +167,15 @@ def orthogonalize_sharded(
     """Orthogonalizes matrices of which each process of the group holds some rows, each process its share of them.
 
     Args:
-        stacks: this process's rows of the matrices, one list for each shape, in the same order in every process.
-        rows: of a whole matrix, for each list.
+        stacks: this process's rows of the matrices, (count, its rows, columns) for each shape, in the same order in every
+            process.
+        rows: of a whole matrix, for each stack.
         dtype: precision of the matrix products, and of what travels.
         group: the processes, in the order of the rows that they hold.
         band: rows that are orthogonalized together; None for whole matrices.
 
     Yields:
-        For each list, this process's rows of the results in its order and dtype.
+        For each stack, this process's rows of the results in its order and dtype.
     """
     first, exchanges = 0, []
     for shards, whole in zip(stacks, rows, strict=True):

@@ -9,6 +9,7 @@ from torch import Tensor
 # even weak directions; it does not converge to 1 but hovers between 0.7 and 1.2, which serves training as well.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 STEPS = 5
+EPS = 1e-7  # a matrix of zeros stays one
 
 
 def rows_together(rows: int, band: int | None) -> int:
@@ -16,7 +17,7 @@ def rows_together(rows: int, band: int | None) -> int:
     return band if band is not None and rows % band == 0 else rows
 
 
-def orthogonalize(matrices: Tensor, band: int | None = None) -> Tensor:
+def orthogonalize(matrices: Tensor, band: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Replaces the singular values of each matrix by about 1, with matrix products alone (Newton-Schulz).
 
     A gradient's momentum is dominated by a few directions. Muon gives every direction the same say.
@@ -28,24 +29,26 @@ def orthogonalize(matrices: Tensor, band: int | None = None) -> Tensor:
     Args:
         matrices: (count, rows, columns): matrices of one shape go through together.
         band: rows in a band, if that divides a matrix into several; None for whole matrices.
+        dtype: precision of the products, where it makes them faster; that of the matrices if None.
 
     Returns:
         The same shape and dtype.
     """
     together = rows_together(matrices.size(-2), band)
     if together < matrices.size(-2):
-        return orthogonalize(matrices.reshape(-1, together, matrices.size(-1))).view_as(matrices)
+        return orthogonalize(matrices.reshape(-1, together, matrices.size(-1)), None, dtype).view_as(matrices)
+    dtype = dtype or matrices.dtype
     tall = matrices.size(-2) > matrices.size(-1)
     x = matrices.mT if tall else matrices  # the products below are between the shorter sides
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # now no singular value is above 1
-    oblong = x.size(-1) >= 2 * x.size(-2) and (x.dtype == torch.float32 or x.device.type == "cpu")
-    x = _by_small_products(x) if oblong else _by_rounds(x)
+    oblong = x.size(-1) >= 2 * x.size(-2) and (dtype == torch.float32 or x.device.type == "cpu")
+    x = _by_small_products(x) if oblong else _by_rounds(x.to(dtype)).to(x.dtype)
     return x.mT if tall else x
 
 
 def _by_rounds(x: Tensor) -> Tensor:
     """Five rounds of ``X <- a X + b (X X^T) X + c (X X^T)^2 X``."""
     a, b, c = QUINTIC
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + EPS)  # now no singular value is above 1
     for _ in range(STEPS):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b A + c A^2
@@ -59,11 +62,14 @@ def _by_small_products(x: Tensor) -> Tensor:
     Each round multiplies X from the left by a polynomial in ``A = X X^T``, and so multiplies A by the square of that
     polynomial, as all of these commute. So the rounds need only A, a square of the shorter side, and X comes in at the
     end. A's eigenvalues are the squares of X's singular values, too small for bfloat16: A and the polynomials are in
-    float32 whatever X is. On a CPU that still takes half the time of rounds in bfloat16; GPUs were not compared.
+    float32 whatever X is. On a CPU that still takes half the time of rounds in bfloat16; GPUs were not compared. A's
+    diagonal says how large X is, so that X need not be read once more for it.
     """
     a, b, c = QUINTIC
     exact = x.float()
     gram = exact @ exact.mT
+    size = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].sqrt() + EPS
+    gram /= size.square()  # now no singular value is above 1
     product: Tensor | None = None  # of the polynomials so far
     for step in range(STEPS):
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -72,19 +78,25 @@ def _by_small_products(x: Tensor) -> Tensor:
         if step < STEPS - 1:
             gram = gram @ (polynomial @ polynomial)
     assert product is not None
-    return product.to(x.dtype) @ x
+    return (product / size).to(x.dtype) @ x
 
 
-def look_ahead(gradients: list[Tensor], momentums: list[Tensor], momentum: float) -> list[Tensor]:
+def look_ahead(gradients: list[Tensor], momentums: list[Tensor], momentum: float) -> Tensor:
     """Takes the gradients into their running averages, in place, and returns Nesterov's look-ahead of these.
 
     Args:
-        gradients: of any shapes.
+        gradients: of one shape, (rows, columns).
         momentums: running averages of the gradients; changed in place.
         momentum: weight of the past in the average, from 0 to 1.
+
+    Returns:
+        (count, rows, columns)
     """
     torch._foreach_lerp_(momentums, gradients, 1 - momentum)
-    return list(torch._foreach_lerp(gradients, momentums, momentum))
+    ahead = torch.empty(len(gradients), *gradients[0].shape, dtype=gradients[0].dtype, device=gradients[0].device)
+    for place, gradient, average in zip(ahead, gradients, momentums, strict=True):
+        torch.lerp(gradient, average, momentum, out=place)
+    return ahead
 
 
 def move(

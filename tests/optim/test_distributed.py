@@ -52,9 +52,9 @@ def worker(rank: int, folder: str) -> None:
     worked: list[int] = []
     really = distributed.orthogonalize
 
-    def counting(matrices: Tensor, band: int | None) -> Tensor:
+    def counting(matrices: Tensor, band: int | None, dtype: torch.dtype | None = None) -> Tensor:
         worked.append(len(matrices))
-        return really(matrices, band)
+        return really(matrices, band, dtype)
 
     distributed.orthogonalize = counting  # type: ignore[attr-defined]
     found: dict[str, list[Tensor]] = {}
