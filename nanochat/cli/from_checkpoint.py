@@ -29,7 +29,7 @@ from nanochat.training.model_files import NGRAMS
 SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
 SIZES = (*SHAPE, "context", *NGRAMS)  # all that a model takes along into the next stage
 # An imported model does not say that it has no n-grams.
-WITHOUT = {"ngrams": 1, "ngram_slots": 0, "predecessors": 0, "counted": 0}
+WITHOUT = {"ngrams": 1, "ngram_slots": 0, "predecessors": 0, "counted": 0, "repeats": 0}
 LEARNED_FROM = {TEXT: "text", CHAT: "conversations", QUESTIONS: "questions"}
 
 
@@ -154,7 +154,9 @@ class FromCheckpoint:
             resolved = resolve_shape(*(values.get(name) for name in SHAPE[:4]))
             sizes = dict(zip(SHAPE, (*resolved, values.get("vocab_size")), strict=True))
             more = {**WITHOUT, **{name: values[name] for name in WITHOUT if name in values}}
-            return {**sizes, **(more if more["ngrams"] > 1 else {**WITHOUT, "counted": more["counted"]})}
+            if more["ngrams"] < 2:
+                more |= {name: WITHOUT[name] for name in ("ngrams", "ngram_slots", "predecessors")}
+            return {**sizes, **(more if more["counted"] else more | {"repeats": 0})}
 
         if not all(name in saved for name in SHAPE):
             raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it does not say its shape")

@@ -152,6 +152,8 @@ struct Model {
     const int64_t *levels, *contexts, *first;
     const int32_t* tokens;
     const float* gains;
+    int32_t repeats;  // tokens in the longest repeat that is told from shorter ones: nanochat/model/repeats.py
+    const float* again;
 };
 
 struct Row {
@@ -173,6 +175,19 @@ static void add_counted(const Model& m, const Row& row, float* logits) {  // wha
         const int64_t* first = m.first + (context - m.contexts);
         for (int64_t e = first[0]; e < first[1]; e++) logits[m.tokens[e]] += m.gains[e];
     }
+}
+
+static void add_repeated(const Model& m, const Row& row, float* logits) {  // what followed when it stood here before
+    const int64_t* id = row.ids + row.position;
+    int longest = 0;
+    int64_t follower = 0;
+    for (int place = row.position - 1; place >= 0 && longest < m.repeats; place--) {
+        const int most = std::min(m.repeats, place + 1);
+        int agree = 0;
+        while (agree < most && row.ids[place - agree] == id[-agree]) agree++;
+        if (agree > longest) longest = agree, follower = row.ids[place + 1];
+    }
+    if (longest) logits[follower] += m.again[longest - 1];
 }
 
 int32_t nanochat_block() { return BLOCK; }
@@ -291,7 +306,11 @@ void nanochat_read(
         }
         if (m.counted) {
 #pragma omp for
-            for (int a = 0; a < asked; a++) add_counted(m, rows[indices[a]], logits + int64_t(a) * m.vocab_size);
+            for (int a = 0; a < asked; a++) {
+                float* of_row = logits + int64_t(a) * m.vocab_size;
+                add_counted(m, rows[indices[a]], of_row);
+                if (m.levels[m.counted]) add_repeated(m, rows[indices[a]], of_row);  // if anything was counted
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ from nanochat.cache import cache_root
 from nanochat.inference.stream import Stream
 from nanochat.model import GPT
 from nanochat.model.counted import CountedNgrams
+from nanochat.model.counting import BUCKETS
 from nanochat.model.layers import Block
 
 SOURCE = Path(__file__).with_name("forward.cpp")
@@ -40,6 +41,8 @@ class _Model(ctypes.Structure):
         *((n, ctypes.c_void_p) for n in ("embedding", "ngram_table", "head", "cos", "sin", "layers")),
         ("counted", ctypes.c_int32),
         *((n, ctypes.c_void_p) for n in ("shares", "levels", "contexts", "first", "tokens", "gains")),
+        ("repeats", ctypes.c_int32),
+        ("again", ctypes.c_void_p),
     ]
 
 
@@ -135,11 +138,15 @@ class NativeForward:
 
     def _counted(self, counted: CountedNgrams | None) -> tuple[int | None, ...]:
         if counted is None:
-            return 0, *[None] * 6
+            return 0, *[None] * 6, 0, None
         entries = counted.first[1:] - counted.first[:-1]
         trusted = counted.trust[counted.buckets.int()].repeat_interleave(entries).mul_(counted.gains)
         exact = (counted.levels, counted.contexts, counted.first, counted.tokens)
-        return counted.longest, self._address(counted.shares), *map(self._as_it_is, exact), self._address(trusted)
+        again = counted.trust[counted.longest * BUCKETS :]
+        return (
+            *(counted.longest, self._address(counted.shares), *map(self._as_it_is, exact), self._address(trusted)),
+            *(counted.repeats, self._address(again)),
+        )
 
     def _address(self, tensor: Tensor) -> int:
         return self._as_it_is(tensor.detach().float())

@@ -14,8 +14,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from nanochat.model.counting import BUCKETS, Counts, count
+from nanochat.model.repeats import last_repeat
 
 MOST_TOKENS = 2**14  # in a vocabulary: half a gigabyte of rows
+REPEATS_DOUBLED = 0.75  # nats that a repeat says more, at first, for each doubling of its length
 
 
 class CountedNgrams(nn.Module):
@@ -29,15 +31,19 @@ class CountedNgrams(nn.Module):
     A text that was counted has seen itself, and would be told what follows. So who learns from a part of it counts only
     the others meanwhile (:class:`~nanochat.data.parts.Parts`).
 
+    And what followed the last tokens when they stood in this very text before becomes likelier: by how much is learned,
+    for each number of tokens that agree (:func:`~nanochat.model.repeats.last_repeat`).
+
     Args:
         longest: tokens in the longest context.
         vocab_size: number of token ids.
+        repeats: tokens in the longest repeat that is told from shorter ones; 0 for none.
 
     Raises:
         ValueError: if these are too many.
 
     Attributes:
-        trust: (longest x BUCKETS,), what gains are multiplied by.
+        trust: (longest x BUCKETS + repeats,), what gains are multiplied by, and those of repeats, from one token on.
         shares, levels, contexts, first, buckets, tokens, gains: as in :class:`~nanochat.model.counting.Counts`; zeros
             and nothing until a text was counted.
         rows: (vocab_size, vocab_size), float16: the gains after single tokens once more. Nearly every token has one
@@ -53,15 +59,16 @@ class CountedNgrams(nn.Module):
     gains: Tensor
     rows: Tensor
 
-    def __init__(self, longest: int, vocab_size: int) -> None:
+    def __init__(self, longest: int, vocab_size: int, repeats: int = 0) -> None:
         super().__init__()
         if vocab_size > MOST_TOKENS:
             raise ValueError(
                 f"with {vocab_size:,} tokens in the vocabulary nothing can be counted, as each has a row with a number "
                 f"for each: --model.counted=0, or a vocabulary of at most {MOST_TOKENS:,}"
             )
-        self.longest, self.vocab_size = longest, vocab_size
-        self.trust = nn.Parameter(torch.ones(longest * BUCKETS))
+        self.longest, self.vocab_size, self.repeats = longest, vocab_size, repeats
+        again = 1 + REPEATS_DOUBLED * torch.arange(1, repeats + 1).log2()
+        self.trust = nn.Parameter(torch.cat((torch.ones(longest * BUCKETS), again)))
         self.register_buffer("shares", torch.zeros(vocab_size))
         for name, size, dtype in (
             ("levels", longest + 1, torch.int64),
@@ -160,10 +167,21 @@ class CountedNgrams(nn.Module):
         begins = torch.arange(0, ids.numel() * self.vocab_size, self.vocab_size, device=ids.device)
         where = each(begins.repeat(self.longest - 1)).add_(token)
         buckets = self.buckets[place].to(torch.int64)
-        added: Tensor = _AddUp.apply(
-            self.trust, self.shares, rows, buckets[0], buckets[1:].flatten(), sizes, where, gain
-        )
+        of_contexts = buckets[1:].flatten()
+        if self.repeats:  # each is a context with a single entry
+            agree, follower = self.repeated(ids, before)
+            of_contexts = torch.cat((of_contexts, self.longest * BUCKETS + (agree - 1).clamp_(min=0)))
+            sizes = torch.cat((sizes, (agree > 0).long()))
+            where = torch.cat((where, (begins + follower)[agree > 0]))
+            gain = F.pad(gain, (0, len(where) - len(gain)), value=1.0)
+        added: Tensor = _AddUp.apply(self.trust, self.shares, rows, buckets[0], of_contexts, sizes, where, gain)
         return added
+
+    def repeated(self, ids: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the text itself said before: as :func:`~nanochat.model.repeats.last_repeat`, (batch x time,) each."""
+        text = ids if before is None else torch.cat((before, ids), 1)
+        agree, follower = last_repeat(text, ids.size(1), self.repeats)
+        return agree.flatten(), follower.flatten()
 
     def after(self, ids: Sequence[int], begin: int) -> Tensor:
         """What is to be added after each token of a text from place ``begin`` on: (tokens, vocab_size)."""

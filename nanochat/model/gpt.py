@@ -39,6 +39,8 @@ class GPT(nn.Module):
         predecessors: how many of the tokens before have a vector by themselves beside those n-grams: fewer than
             ``ngrams``, and of no account without them.
         counted: tokens in the longest context whose followers are counted; 0 for none.
+        repeats: tokens in the longest repeat of what the same text said before that is told from shorter ones; 0 for
+            none. Of no account where nothing is counted.
 
     Attributes:
         blocks_to_train: how many blocks, from the first one on, a step of training goes through. Those behind them have
@@ -63,6 +65,7 @@ class GPT(nn.Module):
         ngram_slots: int = 2**14,
         predecessors: int = 0,
         counted: int = 0,
+        repeats: int = 0,
     ) -> None:
         super().__init__()
         if vocab_size < 1:
@@ -78,7 +81,7 @@ class GPT(nn.Module):
             self.ngrams = NgramEmbedding(ngrams, ngram_slots, self.shape.width, predecessors, vocab_size)
         self.blocks = nn.ModuleList(Block(self.shape, layer) for layer in range(depth))
         self.head = nn.Linear(self.shape.width, vocab_size, bias=False)
-        self.counted = CountedNgrams(counted, vocab_size) if counted else None
+        self.counted = CountedNgrams(counted, vocab_size, repeats) if counted else None
         # buffers move with the model; persistent=False: a checkpoint need not carry what can be computed
         cos, sin = rotation_table(context, self.shape.head_dim)
         self.register_buffer("cos", cos, persistent=False)
@@ -217,7 +220,7 @@ class GPT(nn.Module):
             sizes |= {"ngrams": self.ngrams.longest, "ngram_slots": self.ngrams.slots}
             sizes |= {"predecessors": self.ngrams.predecessors}
         if self.counted is not None:
-            sizes |= {"counted": self.counted.longest}
+            sizes |= {"counted": self.counted.longest, "repeats": self.counted.repeats}
         return sizes
 
     def flops_per_token(self, context: int | None = None, blocks: int | None = None) -> int:

@@ -167,8 +167,7 @@ def orthogonalize_sharded(
     """Orthogonalizes matrices of which each process of the group holds some rows, each process its share of them.
 
     Args:
-        stacks: this process's rows of the matrices, (count, its rows, columns) for each shape, in the same order in every
-            process.
+        stacks: this process's rows of the matrices, (count, its rows, columns) for each shape, everywhere in one order.
         rows: of a whole matrix, for each stack.
         dtype: precision of the matrix products, and of what travels.
         group: the processes, in the order of the rows that they hold.

@@ -37,7 +37,7 @@ from typing import NamedTuple
 TOKENS_PER_STEP, STEPS, WIDTH = 2048, 244, 256
 MATRIX, EMBEDDING, HEAD, NGRAM = 0.014, 0.3, 0.008, 1.0
 TOKENS_EXPONENT, STEPS_EXPONENT = 0.3, -0.4
-TOKENS_PER_MOVE = 2048  # that Muon gathers before it moves
+TOKENS_PER_MOVE = 4096  # that Muon gathers before it moves
 COUNTED = 0.25  # the head's rate, as a share, where n-grams were counted
 WIDTH_EXPONENT = -0.5  # of AdamW's rates (nanochat); Muon's updates have the same strength at any width
 
@@ -56,11 +56,12 @@ class LearningRates(NamedTuple):
 
 
 def default_muon_every(tokens_per_step: int) -> int:
-    """After how many steps Muon moves its matrices, where nobody says it: as many as bring 2,048 tokens.
+    """After how many steps Muon moves its matrices, where nobody says it: as many as bring 4,096 tokens.
 
     Orthogonalizing in bands takes about as many operations as learning from 100 to 150 tokens, at any width, but they
-    are slower ones: 15 ms at the tiny shape, whose forward and backward passes take 500 ms for 2,048 tokens. To move
-    after 1,024 tokens brought less than 0.1 % there, and after 4,096 it lost 0.4 % (benchmarks/README.md).
+    are slower ones: at the tiny shape some 13 ms, where a step of 2,048 tokens takes 170. With n-grams counted, moves
+    after 4,096 tokens learn as much as after 2,048 (1.7639 and 1.7655 bits after 1.02M tokens, one seed); without, and
+    in whole matrices, they lost 0.4 % (benchmarks/README.md).
     """
     return max(1, round(TOKENS_PER_MOVE / tokens_per_step))
 

@@ -57,6 +57,8 @@ class LanguageModel(LightningModule):
         counted: tokens in the longest context whose followers are counted before training, and added to what the
             model says: a few seconds that save minutes. As with ngrams, only this program can run such a model. 0
             counts nothing.
+        repeats: what followed the last tokens when they stood in the same text before becomes likelier, by what is
+            learned for each number of tokens that agree, up to this one. 0 for none; of no account without counted.
         matrix_lr: learning rate of the matrices in the blocks (Muon); null takes the rule.
         embedding_lr: learning rate of the token embedding (AdamW); null takes the rule.
         head_lr: learning rate of the output head (AdamW); null takes the rule.
@@ -92,6 +94,7 @@ class LanguageModel(LightningModule):
         ngram_slots: int = 2**16,
         predecessors: int = 0,
         counted: int = 0,
+        repeats: int = 0,
         matrix_lr: float | None = None,
         embedding_lr: float | None = None,
         head_lr: float | None = None,
@@ -108,7 +111,7 @@ class LanguageModel(LightningModule):
         super().__init__()
         self.learning_rates = LearningRates(matrix_lr, embedding_lr, head_lr, ngram_lr)
         at_least(0, "model.", matrix_lr=matrix_lr, embedding_lr=embedding_lr, head_lr=head_lr, ngram_lr=ngram_lr)
-        at_least(0, "model.", counted=counted)
+        at_least(0, "model.", counted=counted, repeats=repeats)
         at_least(1, "model.", muon_every=muon_every, muon_band=muon_band)
         for name, value in (("warmdown", warmdown), ("final_lr", final_lr), ("shallow", shallow)):
             if not 0 <= value <= 1:
@@ -119,7 +122,8 @@ class LanguageModel(LightningModule):
         self.shallow, self.grows = shallow, False  # whether the upper half of the blocks has yet to begin to learn
         self.grew_at = 0  # after how many steps it began
         self.compile_model = bool(compile)  # the command line decides what null stands for
-        self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads, ngrams, ngram_slots, predecessors, counted)
+        beside = (ngrams, ngram_slots, predecessors, counted, repeats)
+        self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads, *beside)
         self.counted_corpus: str | None = None  # the fingerprint of the text that was counted
         self.counted_but: Part | None = None  # what was left out of it
         self.counting_seconds = 0.0  # that it took the last time

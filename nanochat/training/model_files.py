@@ -15,7 +15,7 @@ from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import TEXT, data_state, load_whole_checkpoint
 
 SIZES = ("depth", "vocab_size", "context", "width", "heads", "kv_heads")  # as GPT's arguments are named
-NGRAMS = ("ngrams", "ngram_slots", "predecessors", "counted")  # too, but of our own models only
+NGRAMS = ("ngrams", "ngram_slots", "predecessors", "counted", "repeats")  # too, but of our own models only
 PREFIX = "gpt."  # of the model's parameters within the LightningModule's
 
 

@@ -207,7 +207,15 @@ def is_complete(run: Path) -> bool:
         return False
 
 
-RECIPE = ("counted", "weight_decay", "warmup_steps", "warmdown", "final_lr", "shallow")  # of the model's options
+RECIPE = (
+    "counted",
+    "repeats",
+    "weight_decay",
+    "warmup_steps",
+    "warmdown",
+    "final_lr",
+    "shallow",
+)  # of the model's options
 
 
 def _settings(trainer: Trainer) -> dict[str, Any]:

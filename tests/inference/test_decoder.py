@@ -22,9 +22,24 @@ SHAPES = {
     "pairs": {"ngrams": 2, "ngram_slots": 60},
     "triples": {"ngrams": 3, "ngram_slots": 60},
     "counted": {"counted": 3},
+    "repeats": {"counted": 3, "repeats": 4},
     "all counted": {"counted": 1, "ngrams": 2, "ngram_slots": 60},
     "odd sizes": {"width": 42, "heads": 3, "vocab_size": 47},
 }
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_the_text_said_before_becomes_likelier(way: str) -> None:
+    gpt, ids = random_gpt(counted=3, repeats=4), random_ids(2, 6).repeat(1, 4)
+    with torch.no_grad():
+        assert gpt.counted is not None
+        gpt.counted.trust[-4:] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    reader, expected = decoder(gpt, way), gpt(ids)
+    assert gpt.counted.repeated(ids)[0].unique().tolist() == [0, 1, 2, 3, 4]
+    texts = [reader.new_stream() for _ in range(2)]
+    for place in range(ids.size(1)):
+        logits = reader.read(texts, ids[:, place : place + 1].tolist())
+        torch.testing.assert_close(logits, expected[:, place], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -179,8 +179,9 @@ def test_muon_moves_now_and_then_by_what_all_steps_have_taught() -> None:
 
 
 def test_small_steps_gather_before_muon_moves() -> None:
-    assert default_muon_every(512) == 4
-    assert default_muon_every(2048) == default_muon_every(524_288) == 1
+    assert default_muon_every(512) == 8
+    assert default_muon_every(2048) == 2
+    assert default_muon_every(4096) == default_muon_every(524_288) == 1
     together, apart = default_learning_rates(256, 512, 976, 4), default_learning_rates(256, 512, 976)
     assert together.matrices == default_learning_rates(256, 2048, 244).matrices
     assert together[1:] == apart[1:]

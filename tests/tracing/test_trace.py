@@ -40,7 +40,7 @@ def lively(**sizes: int) -> GPT:
     [
         ({}, 20),
         ({"ngrams": 3, "ngram_slots": 50}, 20),
-        ({"counted": 2}, 20),
+        ({"counted": 2, "repeats": 3}, 20),
         ({"kv_heads": 2}, 20),
         ({}, 300),  # a long row: torch's own attention
         ({}, 1),
