@@ -23,8 +23,9 @@ class GPT(nn.Module):
 
     The way of the data: ids -> embedding -> norm -> ``depth`` blocks -> norm -> head -> capped logits.
     Embedding and head are separate matrices; there are no biases and no dropout anywhere. Ours alone, and only where
-    asked for: vectors for pairs and triples of tokens, added to the embedding (``ngrams``); and what was counted
-    beforehand of the tokens that follow some others, added to the capped logits (``counted``).
+    asked for: vectors for pairs and triples of tokens, added to the embedding (``ngrams``); what was counted
+    beforehand of the tokens that follow some others, added to the capped logits (``counted``); and with that, what
+    followed the last ones in the same text (``repeats``).
 
     Args:
         depth: number of transformer blocks.

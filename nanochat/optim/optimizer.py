@@ -115,7 +115,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def _orthogonalized(
         self, stacks: Iterable[Tensor], by_shape: dict[torch.Size, list[Tensor]], band: int | None
     ) -> Iterator[list[Tensor]]:
-        """Muon's updates, by one process or by several, for each shape a stack of matrices (or of their rows held here)."""
+        """Muon's updates of one stack of matrices (or of their rows) after the other, by one process or by several."""
         sharded = shard_group(p for same_shape in by_shape.values() for p in same_shape)
         if sharded is not None and sharded.size() > 1:
             return orthogonalize_sharded(stacks, [shape[0] for shape in by_shape], self.muon_dtype, sharded, band)

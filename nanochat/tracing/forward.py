@@ -15,6 +15,7 @@ from nanochat.model.counted import CountedNgrams
 from nanochat.model.counting import BUCKETS, count
 from nanochat.model.layers import Block
 from nanochat.model.ngrams import NgramEmbedding
+from nanochat.model.repeats import last_repeat
 from nanochat.tokenizer import Tokenizer, render_prompt
 from nanochat.tracing.block import block_steps
 from nanochat.tracing.recorder import Recording
@@ -213,6 +214,12 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
         times = 2 ** (bucket % BUCKETS)
         trust = f"{float(counted.trust[bucket]):.2f}"
         rows.append((context, f"{times:,} or more", "  ".join(likely), trust))
+    if counted.repeats:
+        agree, follower = (int(x[-1]) for x in counted.repeated(recording.ids.unsqueeze(0)))
+        if agree:
+            gain = float(counted.trust[counted.longest * BUCKETS + agree - 1])
+            likelier = f"{token_text(tokenizer, follower)} +{gain:.1f}"
+            rows.append((" ".join(tokens[-agree:]), "earlier in this text", likelier, ""))
     best = recording.logits[-1].topk(min(TOP, tokenizer.vocab_size)).indices.tolist()
     capped = loss.softcap(recording.raw[-1])
     sums = [
@@ -227,11 +234,14 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
         "Before training, the text was counted: which tokens follow the last one, the last two, and so on, and how "
         "much likelier each is than the shorter context says (in nats). These gains, times the trust that was learned "
         "for contexts of such counts, are added to the logits: the model had to learn only what they lack. (What the "
-        "longest context counts is how often it was seen; a shorter one, in how many longer ones.)",
+        "longest context counts is how often it was seen; a shorter one, in how many longer ones.) What followed "
+        "the last tokens where they stood earlier in this very text becomes likelier, too, by what was learned for so "
+        "many.",
         [
             source_of(GPT.forward, "self.counted(ids"),
             source_of(CountedNgrams.known, "torch.searchsorted"),
             source_of(count),
+            source_of(last_repeat),
         ],
         [("added", (1, *recording.counted.shape))],
         [

@@ -152,6 +152,18 @@ def test_a_trace_tells_what_was_counted() -> None:
         assert float(own) + float(added) == pytest.approx(float(logit), abs=0.02)
 
 
+def test_a_trace_tells_what_the_text_said_before() -> None:
+    model = attentive_model(is_chat=False)
+    model.gpt.counted = CountedNgrams(2, model.gpt.vocab_size, repeats=4)
+    model.gpt.counted.count(np.arange(200))
+    parts = trace_model(model, Asked("Lovelace and Love"))
+    (step,) = [step for part in parts for step in part.steps if step.title == "What was counted"]
+    contexts = step.figures[0]
+    assert isinstance(contexts, Table)
+    gain = float(model.gpt.counted.trust[-1])
+    assert contexts.rows[-1][1:] == ("earlier in this text", f"l +{gain:.1f}", "")
+
+
 def test_there_is_no_such_block() -> None:
     model = attentive_model()
     with pytest.raises(ValueError, match=f"the blocks 1 to {model.gpt.shape.depth}"):

@@ -97,8 +97,9 @@ def figure(subject: Subject) -> Figure:
     cells: list[list[Cell]] = [[name, round(loss, 4), round(loss - whole, 4)] for name, loss in losses.items()]
     reading = (
         "The mean loss on held-out text if some of the vectors that are added to a token's own were 0, or if what was "
-        "counted beforehand were not added. The longer a bar, the more the rest of the model relies on what is left "
-        "out; it has not learned to do without, so one trained without would probably do better. "
+        "counted beforehand, and what repeats say, were not added. The longer a bar, the more the rest of the model "
+        "relies on what is left out; it has not learned to do without, so one trained without would probably do "
+        "better. "
         f"{chosen.predictions:,} tokens of {subject.text.words}; "
         f"training has touched {used:.0%} of the table's {len(gpt.ngrams.table):,} rows."
     )
