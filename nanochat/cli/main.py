@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from nanochat import share_processor
 from nanochat.cli.errors import EXIT_INTERRUPTED, report
+from nanochat.cli.lean import hide_needless_packages
 from nanochat.options import nearest
 
 
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[0] in WRITE:
         share_processor()
     try:
+        hide_needless_packages()
         status: int = importlib.import_module(COMMANDS[arguments[0]].module).run(arguments)
         return status
     except ModuleNotFoundError as error:

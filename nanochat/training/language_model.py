@@ -199,6 +199,7 @@ class LanguageModel(LightningModule):
         self.count_ngrams()
         if self.grows and self.global_step >= self.shallow_steps(self.total_steps):
             self.grows, self.grew_at = False, self.global_step
+            return_memory()  # longer steps need other room
         self.gpt.blocks_to_train = self.lower_half if self.grows else self.gpt.shape.depth
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

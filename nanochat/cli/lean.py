@@ -1,0 +1,25 @@
+"""Keeps libraries out of memory that no command of this program asks for."""
+
+from __future__ import annotations
+
+import re
+
+# torchmetrics loads both where it finds them, for figures and scores that are not used here: 57 MB, and half a second
+# of each start. Who does use them here imports them by name, and so finds them all the same.
+HIDDEN = ("matplotlib", "transformers")
+
+
+def hide_needless_packages() -> None:
+    """Lets Lightning and torchmetrics, when they are imported after this, believe that these are not installed.
+
+    Both ask by the truth of a ``RequirementCache("name>=version")``.
+    """
+    from lightning_utilities.core.imports import RequirementCache
+
+    asked = RequirementCache.__bool__
+
+    def is_there(cache: RequirementCache) -> bool:
+        name = re.split(r"[^\w-]", cache.requirement or "")[0]
+        return name not in HIDDEN and asked(cache)
+
+    RequirementCache.__bool__ = is_there  # type: ignore[method-assign]
