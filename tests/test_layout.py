@@ -109,7 +109,8 @@ def test_every_tier_has_its_shape_and_leaves_the_width_to_the_dial(tier: str) ->
     assert config["model"].pop("depth") == depth
     tried_elsewhere = {"matrix_lr", "muon_band"} if tier == "full" else set()  # by nanochat, at this size
     # the rest follows from the depth
-    assert set(config["model"]) <= {"ngrams", "ngram_slots", "predecessors", "counted", "shallow"} | tried_elsewhere
+    ours = {"ngrams", "ngram_slots", "predecessors", "counted", "repeats", "shallow"}
+    assert set(config["model"]) <= ours | tried_elsewhere
     assert resolve_shape(depth).width == width
     data = TextDataModule(**config["data"])
     assert (data.vocab_size, data.context) == (vocab_size, context)

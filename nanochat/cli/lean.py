@@ -22,4 +22,4 @@ def hide_needless_packages() -> None:
         name = re.split(r"[^\w-]", cache.requirement or "")[0]
         return name not in HIDDEN and asked(cache)
 
-    RequirementCache.__bool__ = is_there  # type: ignore[method-assign]
+    RequirementCache.__bool__ = is_there  # type: ignore[method-assign, assignment]
