@@ -14,8 +14,10 @@ def hide_needless_packages() -> None:
 
     Both ask by the truth of a ``RequirementCache("name>=version")``.
     """
-    from lightning_utilities.core.imports import RequirementCache
-
+    try:
+        from lightning_utilities.core.imports import RequirementCache
+    except ModuleNotFoundError:  # `doctor` says what is missing, and so do the commands that want it
+        return
     asked = RequirementCache.__bool__
 
     def is_there(cache: RequirementCache) -> bool:

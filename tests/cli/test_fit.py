@@ -280,7 +280,7 @@ def test_the_tiers_own_options_as_the_readme_writes_them(corpus_folder: Path, tm
     assert (said_once["vocab_size"], said_once["context"]) == (400, 512)
     groups = {g["name"]: g["initial_lr"] for g in checkpoint["optimizer_states"][0]["param_groups"]}
     assert groups["matrices"] == 0.01  # as it is
-    assert config["data"]["tokens_per_step"] // (2 * config["data"]["row_length"]) == 2  # two micro-steps of two rows
+    assert config["data"]["tokens_per_step"] // (2 * config["data"]["row_length"]) == 8  # micro-steps of two rows
 
 
 def test_ctrl_c_before_the_first_step_is_no_error(corpus_folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -161,7 +161,7 @@ def test_a_trace_tells_what_the_text_said_before() -> None:
     contexts = step.figures[0]
     assert isinstance(contexts, Table)
     gain = float(model.gpt.counted.trust[-1])
-    assert contexts.rows[-1][1:] == ("earlier in this text", f"l +{gain:.1f}", "")
+    assert contexts.rows[-1][1:] == ("earlier in this text", f"{token_text(model.tokenizer, ord('l'))} +{gain:.1f}", "")
 
 
 def test_there_is_no_such_block() -> None:
