@@ -33,7 +33,6 @@ def test_tiny_trains_within_the_users_minimum_machine(tmp_path: Path, monkeypatc
     assert scores[-1] < scores[0]  # on the way another part of the text may be left out of the counts: a hundredth
     assert scores[-1] < 2.6  # untrained: 4.4
     summary = json.loads((run / "summary.json").read_text())
-    # The aim is a gigabyte, the compiler's memory included as far as it is in this process; what the allocator keeps
-    # differs by a few percent from run to run.
-    assert summary["peak_memory_bytes"] < 1.05 * GIGABYTE
+    # the compiler's memory included as far as it is in this process; 949 MB where this was written
+    assert summary["peak_memory_bytes"] < GIGABYTE
     assert abs(summary["val_bpb"] - scores[-1]) < 0.2
