@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
-# torchmetrics loads both where it finds them, for figures and scores that are not used here: 57 MB, and half a second
-# of each start. Who does use them here imports them by name, and so finds them all the same.
+# torchmetrics loads both where it finds them, for figures and scores that are not used here: 54 MB, and a second of
+# each start. Who does use them here imports them by name, and so finds them all the same.
 HIDDEN = ("matplotlib", "transformers")
 
 
+@cache  # once a process, however many commands it runs
 def hide_needless_packages() -> None:
     """Lets Lightning and torchmetrics, when they are imported after this, believe that these are not installed.
 

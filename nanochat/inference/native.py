@@ -21,7 +21,6 @@ from nanochat.cache import cache_root
 from nanochat.inference.stream import Stream
 from nanochat.model import GPT
 from nanochat.model.counted import CountedNgrams
-from nanochat.model.counting import BUCKETS
 from nanochat.model.layers import Block
 
 SOURCE = Path(__file__).with_name("forward.cpp")
@@ -142,10 +141,9 @@ class NativeForward:
         entries = counted.first[1:] - counted.first[:-1]
         trusted = counted.trust[counted.buckets.int()].repeat_interleave(entries).mul_(counted.gains)
         exact = (counted.levels, counted.contexts, counted.first, counted.tokens)
-        again = counted.trust[counted.longest * BUCKETS :]
         return (
             *(counted.longest, self._address(counted.shares), *map(self._as_it_is, exact), self._address(trusted)),
-            *(counted.repeats, self._address(again)),
+            *(counted.repeats, self._address(counted.again)),
         )
 
     def _address(self, tensor: Tensor) -> int:

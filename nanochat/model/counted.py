@@ -109,6 +109,11 @@ class CountedNgrams(nn.Module):
         self.rows = gain.new_zeros(self.vocab_size, self.vocab_size).index_put_((context, token), gain)
 
     @property
+    def again(self) -> Tensor:
+        """How much likelier a repeat makes what followed: (repeats,), from one token that agrees on."""
+        return self.trust[self.longest * BUCKETS :]
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing has been counted yet."""
         return not len(self.contexts)

@@ -217,7 +217,7 @@ def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording,
     if counted.repeats:
         agree, follower = (int(x[-1]) for x in counted.repeated(recording.ids.unsqueeze(0)))
         if agree:
-            gain = float(counted.trust[counted.longest * BUCKETS + agree - 1])
+            gain = float(counted.again[agree - 1])
             likelier = f"{token_text(tokenizer, follower)} +{gain:.1f}"
             rows.append((" ".join(tokens[-agree:]), "earlier in this text", likelier, ""))
     best = recording.logits[-1].topk(min(TOP, tokenizer.vocab_size)).indices.tolist()

@@ -207,15 +207,8 @@ def is_complete(run: Path) -> bool:
         return False
 
 
-RECIPE = (
-    "counted",
-    "repeats",
-    "weight_decay",
-    "warmup_steps",
-    "warmdown",
-    "final_lr",
-    "shallow",
-)  # of the model's options
+# of the model's options
+RECIPE = ("counted", "repeats", "weight_decay", "warmup_steps", "warmdown", "final_lr", "shallow")
 
 
 def _settings(trainer: Trainer) -> dict[str, Any]:
