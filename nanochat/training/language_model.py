@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from nanochat.allocator import return_memory
+from nanochat.allocator import keep_memory, return_memory
 from nanochat.data.batches import Batch
 from nanochat.data.made_up import random_batch
 from nanochat.data.module import RowsDataModule
@@ -141,6 +141,10 @@ class LanguageModel(LightningModule):
         return data_of(self.trainer)
 
     def setup(self, stage: str) -> None:
+        if stage == "fit":
+            data = self.data
+            logits = 4 * data.batch_size * data.row_length * data.vocab_size  # bytes: the largest block of a step
+            keep_memory(2 * logits)
         token_bytes = self.data.tokenizer.token_bytes
         device = self.trainer.strategy.root_device  # where Lightning is going to bring the module, after this
         self.val_bpb = BitsPerByte(token_bytes).to(device)
