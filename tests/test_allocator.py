@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 
@@ -43,6 +42,5 @@ def faults_of_a_second_step(before: str) -> int:
 
 @pytest.mark.skipif(allocator._glibc() is None, reason="another C library")
 def test_a_step_takes_what_the_one_before_has_freed() -> None:
-    pages = BLOCK * BLOCKS // resource.getpagesize()
-    assert faults_of_a_second_step(before="") > pages / 2
-    assert faults_of_a_second_step(before="keep_memory(0)") < pages / 10
+    # how large a page is, is the system's affair
+    assert faults_of_a_second_step(before="keep_memory(0)") < faults_of_a_second_step(before="") / 4
