@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import sys
 
-# glibc's <malloc.h>
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-USUAL_BLOCK, MOST = 2**25, 2**30  # bytes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's <malloc.h>
+USUAL_BLOCK = 2**25  # bytes: up to so many, glibc comes to keep blocks by itself
+MOST = 2**30  # bytes: as good as no limit, and what it takes as one, an int of C, holds it
 
 
 def return_memory() -> None:

@@ -141,11 +141,10 @@ class LanguageModel(LightningModule):
         return data_of(self.trainer)
 
     def setup(self, stage: str) -> None:
-        if stage == "fit":
-            data = self.data
-            logits = 4 * data.batch_size * data.row_length * data.vocab_size  # bytes: the largest block of a step
-            keep_memory(2 * logits)
-        token_bytes = self.data.tokenizer.token_bytes
+        data = self.data
+        if stage == "fit":  # the largest block of a step holds a micro-step's logits in float32; with room to spare
+            keep_memory(2 * 4 * data.batch_size * data.row_length * data.vocab_size)
+        token_bytes = data.tokenizer.token_bytes
         device = self.trainer.strategy.root_device  # where Lightning is going to bring the module, after this
         self.val_bpb = BitsPerByte(token_bytes).to(device)
         self.train_bpb = BitsPerByte(token_bytes).to(device)
