@@ -3,10 +3,9 @@
     python benchmarks/generate.py tiny medium --streams 1 8
 
 continues a short prompt by the decoder (nanochat/inference), with sampling, and beside it by the model's own forward
-pass with a KV cache. The weights are random, which changes no time. What is counted (``--model.counted``) is so in the
-embedded text, as it depends on the text how much of it there is to add up. To read a model's matrices once for each
-token is the least that one stream can cost where they do not fit into the caches: ``times reading`` is the time of a
-step divided by that of reading so many bytes, at the bandwidth that a sum over a large tensor reaches in the same
+pass with a KV cache. The weights are random, which does not change the time. Reading a model's matrices once for each
+token is the lower bound of one stream's time where they do not fit into the caches: ``times reading`` is the time of a
+step divided by the time to read that many bytes, at the bandwidth that a sum over a large tensor reaches in the same
 process.
 """
 
@@ -31,7 +30,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=300, help="in each text")
     parser.add_argument("--repeats", type=int, default=3, help="the fastest counts")
     parser.add_argument("--threads", type=int, help="of torch; its own choice if left")
-    parser.add_argument("--ngrams", type=int, help="as --model.ngrams; the tier's own if left")
     arguments = parser.parse_args()
 
     import torch
@@ -50,7 +48,7 @@ def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: f
     from nanochat.inference.decoder import Decoder
     from nanochat.inference.sampling import Sampler, Sampling, choose
 
-    gpt = random_gpt(tier, arguments.ngrams)
+    gpt = random_gpt(tier)
     prompt, tokens = list(range(8)), arguments.tokens
     seconds: dict[str, float] = {}
 
@@ -83,8 +81,6 @@ def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: f
     return {
         "tier": tier,
         "matrices M": gpt.num_matmul_parameters / 1e6,
-        "ngrams": gpt.ngrams.longest if gpt.ngrams is not None else 1,
-        "counted": gpt.counted.longest if gpt.counted is not None else 0,
         "streams": streams,
         "C++": "yes" if Decoder(gpt).is_native else "no",
         "tokens/s": streams / seconds["decoder"],
@@ -97,31 +93,22 @@ def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: f
 
 
 @cache
-def random_gpt(tier: str, ngrams: int | None) -> Any:
+def random_gpt(tier: str) -> Any:
     """A model of a tier's size."""
     import torch
     import yaml
 
-    from nanochat.data.text import TextDataModule
     from nanochat.model import GPT
-    from nanochat.training.language_model import COUNTED_TOKENS
 
     config = yaml.safe_load((ROOT / "configs" / f"{tier}.yaml").read_text())
     vocab_size, context = config["data"]["vocab_size"], config["data"]["context"]
     sizes = {name: config["model"][name] for name in signature(GPT).parameters if name in config["model"]}
-    if ngrams is not None:
-        sizes["ngrams"] = ngrams
     gpt = GPT(**sizes, vocab_size=vocab_size, context=context)
     with torch.no_grad():
         for block in gpt.blocks:
             for p in block.parameters():
                 p.normal_(std=p.size(-1) ** -0.5)
-        gpt.head.weight.normal_(std=0.1 * gpt.shape.width**-0.5)  # what was counted has a say in what is written
-    if gpt.counted is not None:
-        data = TextDataModule("embedded", vocab_size=vocab_size, context=context)
-        data.prepare_data()
-        data.setup("fit")
-        gpt.counted.count(data.other_parts(None, COUNTED_TOKENS))
+        gpt.head.weight.normal_(std=gpt.shape.width**-0.5)
     return gpt
 
 

@@ -3,9 +3,8 @@
     python benchmarks/scaling.py --out points.csv                      # the whole grid: about half an hour on two cores
     python benchmarks/scaling.py --out points.csv --only 4-2048-1000K  # a point by its name
 
-Each point is a run of ``fit`` with the recipe of the tier tiny (rates, warm-down and n-grams by its rules, but without
-a vector for the token before, which moves val/bpb by less than 0.01), from its first step to the end of its warm-down,
-scored on all of the held-out text. Points are added to the file as they are finished, and those that it has are not
+Each point is a run of ``fit`` with the recipe of the tier tiny, from its first step to the end of its warm-down, scored
+on all of the held-out text. Points are added to the file as they are finished, and those that it has are not
 made again. The file that comes with the project is ``nanochat/planning/measured.csv``.
 """
 
@@ -50,8 +49,6 @@ class Point(NamedTuple):
         rows = min(4 * ROWS_OF, self.tokens_per_step) // self.row_length
         return [
             f"--model.depth={self.depth}",
-            f"--model.ngram_slots={2**15 if self.vocab_size == 512 else 2**16}",
-            "--model.predecessors=0",
             f"--data.vocab_size={self.vocab_size}",
             f"--data.row_length={self.row_length}",
             f"--data.batch_size={rows}",
@@ -60,8 +57,6 @@ class Point(NamedTuple):
             f"--trainer.max_steps={self.tokens // self.tokens_per_step}",
             f"--seed_everything={self.seed}",
             "--model.compile=false",
-            "--model.shallow=0",
-            "--model.counted=0",
         ]
 
 
@@ -106,7 +101,6 @@ COLUMNS = (
     "depth",
     "width",
     "vocab_size",
-    "ngram_slots",
     "row_length",
     "tokens_per_step",
     "steps",
@@ -173,7 +167,6 @@ def measure(point: Point) -> dict[str, Any]:
         "depth": point.depth,
         "width": 64 * point.depth,
         "vocab_size": point.vocab_size,
-        "ngram_slots": 2**15 if point.vocab_size == 512 else 2**16,
         "row_length": point.row_length,
         "tokens_per_step": point.tokens_per_step,
         "steps": facts["steps"],

@@ -8,8 +8,7 @@ times a matrix product of the machine's own library before every step, outside o
 same conditions. ``of it`` is the ratio of the operations that the model needs (6 for each parameter in a product and
 token, and causal attention) to the median of these products; on a GPU, to the maker's figure (MFU), and the parts are
 timed by its own clock. ``outside`` is all of a step's time that is not forward, backward or optimizer: batches, hooks,
-logs, the progress bar. (Not in it: each time that another eighth of the text is learned from, the others are counted
-anew, which takes tiny two seconds in 90.)
+logs, the progress bar.
 """
 
 from __future__ import annotations
@@ -178,7 +177,6 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
                     *("fit", "--config", str(config), f"--trainer.default_root_dir={root}"),
                     *(f"--trainer.max_steps={2 * steps}", "--trainer.limit_val_batches=0", "--trainer.devices=1"),
                     "--trainer.enable_checkpointing=false",
-                    "--model.shallow=0",  # all blocks, from the first step on
                     f"--model.compile={str(compiles).lower()}",
                     *([f"--trainer.precision={precision}"] if precision else []),
                     *options,

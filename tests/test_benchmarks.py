@@ -28,7 +28,6 @@ def rows(*arguments: str) -> list[dict[str, Any]]:
 def test_generating_is_measured() -> None:
     (row,) = rows("generate.py", "tiny", "--streams=2", "--tokens=3", "--repeats=1")
     assert row["tokens/s"] > 0
-    assert row["counted"] == 5
 
 
 def test_training_is_measured() -> None:

@@ -108,9 +108,7 @@ def test_every_tier_has_its_shape_and_leaves_the_width_to_the_dial(tier: str) ->
     assert config["name"] == tier
     assert config["model"].pop("depth") == depth
     tried_elsewhere = {"matrix_lr", "muon_band"} if tier == "full" else set()  # by nanochat, at this size
-    # the rest follows from the depth
-    ours = {"ngrams", "ngram_slots", "predecessors", "counted", "repeats", "shallow"}
-    assert set(config["model"]) <= ours | tried_elsewhere
+    assert set(config["model"]) <= tried_elsewhere  # the rest follows from the depth
     assert resolve_shape(depth).width == width
     data = TextDataModule(**config["data"])
     assert (data.vocab_size, data.context) == (vocab_size, context)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 AXES = ("step", "tokens", "seconds", "flops")  # what a curve can be drawn against
 PLACES = ("step", "tokens", "seconds")  # the columns of metrics.csv that are no curves
 # in the model's configuration
-SIZES = ("depth", "width", "heads", "kv_heads", "ngrams", "ngram_slots", "predecessors", "counted", "repeats")
+SIZES = ("depth", "width", "heads", "kv_heads")
 
 
 class Curve(NamedTuple):

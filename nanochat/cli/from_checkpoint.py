@@ -24,12 +24,9 @@ from nanochat.training.checkpoint_files import (
     load_whole_checkpoint,
 )
 from nanochat.training.checkpoints import find_checkpoint, has_last_checkpoint
-from nanochat.training.model_files import NGRAMS
 
 SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
-SIZES = (*SHAPE, "context", *NGRAMS)  # all that a model takes along into the next stage
-# An imported model does not say that it has no n-grams.
-WITHOUT = {"ngrams": 1, "ngram_slots": 0, "predecessors": 0, "counted": 0, "repeats": 0}
+SIZES = (*SHAPE, "context")  # all that a model takes along into the next stage
 LEARNED_FROM = {TEXT: "text", CHAT: "conversations", QUESTIONS: "questions"}
 
 
@@ -138,7 +135,7 @@ class FromCheckpoint:
 
     def _take_sizes(self, config: Any, checkpoint: dict[str, Any]) -> None:
         """The model is the checkpoint's, whatever the tier says; a size given on the command line must be its own."""
-        saved = {**WITHOUT, **checkpoint.get("hyper_parameters", {})}
+        saved = checkpoint.get("hyper_parameters", {})
         words = {word.split("=")[0] for word in self._command_line}
         if any(f"--{part}.{size}" in words for size in SIZES for part in ("model", "data")):
             self._check_shape(config.model, saved)
@@ -152,11 +149,7 @@ class FromCheckpoint:
     def _check_shape(self, wanted: Any, saved: dict[str, Any]) -> None:
         def shape(values: Any) -> dict[str, int]:
             resolved = resolve_shape(*(values.get(name) for name in SHAPE[:4]))
-            sizes = dict(zip(SHAPE, (*resolved, values.get("vocab_size")), strict=True))
-            more = {**WITHOUT, **{name: values[name] for name in WITHOUT if name in values}}
-            if more["ngrams"] < 2:
-                more |= {name: WITHOUT[name] for name in ("ngrams", "ngram_slots", "predecessors")}
-            return {**sizes, **(more if more["counted"] else more | {"repeats": 0})}
+            return dict(zip(SHAPE, (*resolved, values.get("vocab_size")), strict=True))
 
         if not all(name in saved for name in SHAPE):
             raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it does not say its shape")

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nanochat.cli.choices import choose_hardware
 from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.from_checkpoint import SHAPE, SIZES, WITHOUT
+from nanochat.cli.from_checkpoint import SHAPE, SIZES
 from nanochat.cli.parser import check_config_files
 from nanochat.cli.quiet import quieten
 from nanochat.cli.stages import PRETRAIN, rewritten
@@ -70,7 +70,7 @@ class PredictCLI(NanochatCLI):
         words = {word.split("=")[0] for word in self._command_line}
         if not all(name in saved for name in SHAPE) or any(f"--model.{size}" in words for size in SIZES):
             self._check_shape(config.model, saved)
-        for size, value in {**WITHOUT, **saved}.items():
+        for size, value in saved.items():
             if size in SIZES:
                 config.model[size] = value
         try:

@@ -68,21 +68,15 @@ def hidden(gpt: GPT, trees: Sequence[Tree]) -> Tensor:
     ids = torch.zeros(rows, size, dtype=torch.int64)
     positions = torch.zeros(rows, size, dtype=torch.int64)
     branches = torch.full((rows, size), NOBODY)
-    grams = None
-    if gpt.ngrams is not None:
-        grams = torch.zeros(rows, size, gpt.ngrams.rows_per_token, dtype=torch.int64)
     for row, tree in enumerate(trees):
         begin = 0
         for number, text in enumerate(tree.texts):
             first = tree.trunk if number else 0  # the first text brings the trunk along
             end = begin + len(text) - first
             here = slice(begin, end)
-            tokens = torch.tensor(text)
-            ids[row, here] = tokens[first:]
+            ids[row, here] = torch.tensor(text[first:])
             positions[row, here] = torch.arange(first, len(text))
             branches[row, here] = number + 1
-            if gpt.ngrams is not None and grams is not None:
-                grams[row, here] = gpt.ngrams.rows(tokens[None])[0, first:]
             begin = end
         branches[row, : tree.trunk] = 0
     trunk = min(tree.trunk for tree in trees)
@@ -90,11 +84,7 @@ def hidden(gpt: GPT, trees: Sequence[Tree]) -> Tensor:
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, trunk:, None])
     seen &= later <= later[trunk:, None]
     # in the row's order a token stands behind all that it sees, so that "not later" is enough within trunk and branch
-    x = gpt.embedding(ids.to(device))
-    if gpt.ngrams is not None and grams is not None:
-        vectors = F.embedding_bag(grams.to(device).flatten(0, 1), gpt.ngrams.table, mode="sum")
-        x = x + vectors.view_as(x)
-    x = norm(x.to(gpt.activation_dtype))
+    x = norm(gpt.embedding(ids.to(device)).to(gpt.activation_dtype))
     where = positions.to(device)
     cos, sin = gpt.cos[where].to(x.dtype), gpt.sin[where].to(x.dtype)  # (rows, size, head_dim / 2)
     mask = seen[:, None].to(device)  # (rows, 1, size - trunk, size)

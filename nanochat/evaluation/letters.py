@@ -85,8 +85,6 @@ class Letters:
         vectors = self.gpt.hidden(ids.to(self.device))
         last = vectors[torch.arange(len(texts)), torch.tensor([len(text) - 1 for text in texts], device=self.device)]
         logits = softcap(F.linear(last.float(), self.gpt.head.weight[self.tokens].float()))  # of the letters only
-        if (counted := self.gpt.counted) is not None:
-            logits += torch.cat([counted.after(text, len(text) - 1) for text in texts])[:, self.tokens]
         return logits.cpu()
 
 

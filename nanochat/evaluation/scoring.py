@@ -156,23 +156,14 @@ class Judge:
         verdicts = self._verdicts(chosen, candidates)
         return [(*name, verdict) for name, verdict in zip(names, verdicts, strict=True)]
 
-    def _added(self, candidates: Sequence[Candidate]) -> Tensor | None:
-        """What was counted of the judged tokens, (tokens, vocab_size); None in a model without."""
-        if (counted := self.gpt.counted) is None:
-            return None
-        return torch.cat([counted.after(candidate.ids[:-1], candidate.start - 1) for candidate in candidates])
-
     def _verdicts(self, vectors: Tensor, candidates: Sequence[Candidate]) -> list[Judged]:
         """From the vectors (tokens, width) before each judged token of all candidates, in their order."""
         targets = torch.tensor([token for candidate in candidates for token in candidate.end], device=vectors.device)
         losses, leads, hits = [], [], []
         rows = max(1, LOGITS // self.gpt.vocab_size)
-        added = self._added(candidates)
         for begin in range(0, len(vectors), rows):
             some, wanted = vectors[begin : begin + rows], targets[begin : begin + rows]
             logits = softcap(F.linear(some, self.gpt.head.weight.to(some.dtype)))
-            if added is not None:
-                logits += added[begin : begin + rows]
             losses.append(F.cross_entropy(logits, wanted, reduction="none"))
             hits.append(logits.argmax(1) == wanted)  # of equally likely ones the first counts
             own = logits.gather(1, wanted[:, None])[:, 0]

@@ -50,14 +50,9 @@ def write_folder(
         overwrite: whether files of the same names in the folder may be replaced.
 
     Raises:
-        ValueError: if the folder is not empty, or is a file; or if the model is not of nanochat's own architecture.
+        ValueError: if the folder is not empty, or is a file.
         OSError: if it cannot be written; then it is as it was before.
     """
-    if gpt.ngrams is not None or gpt.counted is not None:
-        raise ValueError(
-            "transformers knows no n-grams: a model that is to be exported must be trained with --model.ngrams=1 "
-            "--model.counted=0"
-        )
     target = target.absolute()
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target} is a file, not a folder")

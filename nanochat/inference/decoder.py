@@ -93,12 +93,8 @@ class TorchForward:
         """As :meth:`NativeForward.read`."""
         gpt, device = self.gpt, self.gpt.embedding.weight.device
         spans = [range(s.position - n, s.position) for s, n in zip(streams, counts, strict=True)]
-        ids = [stream.ids for stream in streams]
-        new = [text[span.start :] for text, span in zip(ids, spans, strict=True)]
+        new = [stream.ids[span.start :] for stream, span in zip(streams, spans, strict=True)]
         x = gpt.embedding(torch.tensor([i for row in new for i in row], device=device))
-        if gpt.ngrams is not None:
-            rows = [gpt.ngrams.rows_at(text, place) for text, span in zip(ids, spans, strict=True) for place in span]
-            x = x + F.embedding(torch.tensor(rows, device=device), gpt.ngrams.table).sum(1)
         x = norm(x.to(gpt.activation_dtype))
         positions = torch.tensor([place for span in spans for place in span], device=device)
         cos, sin = gpt.cos[positions].to(x.dtype), gpt.sin[positions].to(x.dtype)
@@ -107,10 +103,7 @@ class TorchForward:
             x = x + self._attention(block, layer, norm(x), cos, sin, streams, spans)
             x = x + block.mlp(norm(x))
         last = norm(x[torch.tensor(counts).cumsum(0).sub(1).to(device)])
-        logits = softcap(F.linear(last, gpt.head.weight))
-        if gpt.counted is not None:
-            logits += torch.cat([gpt.counted.after(text, len(text) - 1) for text in ids])
-        return logits.cpu()
+        return softcap(F.linear(last, gpt.head.weight)).cpu()
 
     @staticmethod
     def _attention(

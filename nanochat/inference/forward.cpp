@@ -32,7 +32,6 @@ constexpr int BLOCK = VECTORS * LANES;    // outputs of a matrix that lie togeth
 
 constexpr float EPS = 1.1920929e-07f;  // float32's, as torch's rms_norm adds it
 constexpr float SOFTCAP = 15.0f;
-constexpr int64_t MULTIPLIER = 1103515245, PRIME = 2147483647;  // nanochat/model/ngrams.py
 
 Vector load(const float* from) {
     Vector v;
@@ -144,16 +143,9 @@ struct Layer {
 };
 
 struct Model {
-    int32_t depth, width, heads, kv_heads, head_dim, vocab_size, ngrams, ngram_slots, predecessors;
-    const float *embedding, *ngram_table, *head, *cos, *sin;
+    int32_t depth, width, heads, kv_heads, head_dim, vocab_size;
+    const float *embedding, *head, *cos, *sin;
     const Layer* layers;
-    int32_t counted;  // tokens in the longest context whose followers were counted: nanochat/model/counted.py
-    const float* shares;
-    const int64_t *levels, *contexts, *first;
-    const int32_t* tokens;
-    const float* gains;
-    int32_t repeats;  // tokens in the longest repeat that is told from shorter ones: nanochat/model/repeats.py
-    const float* again;
 };
 
 struct Row {
@@ -162,33 +154,6 @@ struct Row {
     int32_t position;    // of the row's token in the stream
     int32_t length;      // of the cache
 };
-
-static void add_counted(const Model& m, const Row& row, float* logits) {  // what was counted after the last tokens
-    for (int i = 0; i < m.vocab_size; i++) logits[i] += m.shares[i];
-    const int64_t* id = row.ids + row.position;
-    int64_t key = 0;
-    for (int back = 0; back < m.counted && back <= row.position; back++) {
-        key = key * m.vocab_size + id[-back];
-        const int64_t *begin = m.contexts + m.levels[back], *end = m.contexts + m.levels[back + 1];
-        const int64_t* context = std::lower_bound(begin, end, key);
-        if (context == end || *context != key) continue;  // longer ones may have been seen often enough all the same
-        const int64_t* first = m.first + (context - m.contexts);
-        for (int64_t e = first[0]; e < first[1]; e++) logits[m.tokens[e]] += m.gains[e];
-    }
-}
-
-static void add_repeated(const Model& m, const Row& row, float* logits) {  // what followed when it stood here before
-    const int64_t* id = row.ids + row.position;
-    int longest = 0;
-    int64_t follower = 0;
-    for (int place = row.position - 1; place >= 0 && longest < m.repeats; place--) {
-        const int most = std::min(m.repeats, place + 1);
-        int agree = 0;
-        while (agree < most && row.ids[place - agree] == id[-agree]) agree++;
-        if (agree > longest) longest = agree, follower = row.ids[place + 1];
-    }
-    if (longest) logits[follower] += m.again[longest - 1];
-}
 
 int32_t nanochat_block() { return BLOCK; }
 
@@ -232,24 +197,9 @@ void nanochat_read(
         };
 
 #pragma omp for
-        for (int r = 0; r < count; r++) {  // the vectors of the token and of its n-grams, normed
+        for (int r = 0; r < count; r++) {  // the token's vector, normed
             float* x = stream + int64_t(r) * width;
-            const int64_t* id = rows[r].ids + rows[r].position;
-            std::memcpy(x, m.embedding + *id * width, width * sizeof(float));
-            int64_t hash = *id + 1;
-            for (int back = 1; back < m.ngrams; back++) {
-                int64_t earlier = back <= rows[r].position ? id[-back] + 1 : 0;
-                hash = (hash * MULTIPLIER + earlier) % PRIME;
-                const float* ngram = m.ngram_table + (hash % m.ngram_slots + int64_t(back - 1) * m.ngram_slots) * width;
-                for (int i = 0; i < width; i++) x[i] += ngram[i];
-            }
-            for (int back = 1; back <= m.predecessors; back++) {
-                int64_t earlier = back <= rows[r].position ? id[-back] + 1 : 0;
-                int64_t first = int64_t(m.ngrams - 1) * m.ngram_slots + int64_t(back - 1) * (m.vocab_size + 1);
-                const float* single = m.ngram_table + (first + earlier) * width;
-                for (int i = 0; i < width; i++) x[i] += single[i];
-            }
-            norm(x, x, width);
+            norm(m.embedding + rows[r].ids[rows[r].position] * width, x, width);
             norm(x, normed + int64_t(r) * width, width);
         }
         for (int layer = 0; layer < m.depth; layer++) {
@@ -303,14 +253,6 @@ void nanochat_read(
         for (int64_t i = 0; i < int64_t(asked) * m.vocab_size; i++) {
             float e = exponential(-2 / SOFTCAP * std::fabs(logits[i]));  // tanh x = (1 - e^-2x) / (1 + e^-2x)
             logits[i] = std::copysign(SOFTCAP * (1 - e) / (1 + e), logits[i]);
-        }
-        if (m.counted) {
-#pragma omp for
-            for (int a = 0; a < asked; a++) {
-                float* of_row = logits + int64_t(a) * m.vocab_size;
-                add_counted(m, rows[indices[a]], of_row);
-                if (m.levels[m.counted]) add_repeated(m, rows[indices[a]], of_row);  // if anything was counted
-            }
         }
     }
 }

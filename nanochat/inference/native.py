@@ -20,7 +20,6 @@ from torch import Tensor
 from nanochat.cache import cache_root
 from nanochat.inference.stream import Stream
 from nanochat.model import GPT
-from nanochat.model.counted import CountedNgrams
 from nanochat.model.layers import Block
 
 SOURCE = Path(__file__).with_name("forward.cpp")
@@ -35,13 +34,8 @@ class _Layer(ctypes.Structure):
 
 class _Model(ctypes.Structure):
     _fields_ = [
-        *((n, ctypes.c_int32) for n in ("depth", "width", "heads", "kv_heads", "head_dim")),
-        *((n, ctypes.c_int32) for n in ("vocab_size", "ngrams", "ngram_slots", "predecessors")),
-        *((n, ctypes.c_void_p) for n in ("embedding", "ngram_table", "head", "cos", "sin", "layers")),
-        ("counted", ctypes.c_int32),
-        *((n, ctypes.c_void_p) for n in ("shares", "levels", "contexts", "first", "tokens", "gains")),
-        ("repeats", ctypes.c_int32),
-        ("again", ctypes.c_void_p),
+        *((n, ctypes.c_int32) for n in ("depth", "width", "heads", "kv_heads", "head_dim", "vocab_size")),
+        *((n, ctypes.c_void_p) for n in ("embedding", "head", "cos", "sin", "layers")),
     ]
 
 
@@ -123,34 +117,16 @@ class NativeForward:
             layer.expand = self._packed(module.mlp.expand.weight, block)
             layer.contract = self._packed(module.mlp.contract.weight, block)
         self._kept.append(layers)
-        ngrams = gpt.ngrams
         self.model = _Model(
             *(*gpt.shape, gpt.shape.head_dim, gpt.vocab_size),
-            *((ngrams.longest, ngrams.slots, ngrams.predecessors) if ngrams is not None else (1, 1, 0)),
             self._address(gpt.embedding.weight),
-            self._address(ngrams.table) if ngrams is not None else None,
             self._packed(gpt.head.weight, block),
             *(self._address(gpt.cos), self._address(gpt.sin), ctypes.addressof(layers)),
-            *self._counted(gpt.counted),
         )
         self._memory = np.empty(0, np.float32)
 
-    def _counted(self, counted: CountedNgrams | None) -> tuple[int | None, ...]:
-        if counted is None:
-            return 0, *[None] * 6, 0, None
-        entries = counted.first[1:] - counted.first[:-1]
-        trusted = counted.trust[counted.buckets.int()].repeat_interleave(entries).mul_(counted.gains)
-        exact = (counted.levels, counted.contexts, counted.first, counted.tokens)
-        return (
-            *(counted.longest, self._address(counted.shares), *map(self._as_it_is, exact), self._address(trusted)),
-            *(counted.repeats, self._address(counted.again)),
-        )
-
     def _address(self, tensor: Tensor) -> int:
-        return self._as_it_is(tensor.detach().float())
-
-    def _as_it_is(self, tensor: Tensor) -> int:
-        tensor = tensor.contiguous()
+        tensor = tensor.detach().float().contiguous()
         self._kept.append(tensor)
         return tensor.data_ptr()
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat.model.counted import CountedNgrams
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.layers import Block, norm
 from nanochat.model.loss import softcap, token_losses, weighted_loss
-from nanochat.model.ngrams import NgramEmbedding
 from nanochat.model.rotary import rotation_table
 from nanochat.model.shape import resolve_shape
 
@@ -22,10 +19,7 @@ class GPT(nn.Module):
     """Reads token ids and says, at each place, what the next token may be.
 
     The way of the data: ids -> embedding -> norm -> ``depth`` blocks -> norm -> head -> capped logits.
-    Embedding and head are separate matrices; there are no biases and no dropout anywhere. Ours alone, and only where
-    asked for: vectors for pairs and triples of tokens, added to the embedding (``ngrams``); what was counted
-    beforehand of the tokens that follow some others, added to the capped logits (``counted``); and with that, what
-    followed the last ones in the same text (``repeats``).
+    Embedding and head are separate matrices; there are no biases and no dropout anywhere.
 
     Args:
         depth: number of transformer blocks.
@@ -34,18 +28,6 @@ class GPT(nn.Module):
         width: size of the residual stream; 64 x depth if None.
         heads: number of query heads; heads of 64 (128 above width 768) if None.
         kv_heads: number of key and value heads, fewer than ``heads`` for grouped-query attention.
-        ngrams: the longest n-gram that has a vector of its own: 2 for pairs, 3 for triples as well; 1 for nanochat's
-            own architecture, without any.
-        ngram_slots: rows of the table of n-grams, for each length.
-        predecessors: how many of the tokens before have a vector by themselves beside those n-grams: fewer than
-            ``ngrams``, and of no account without them.
-        counted: tokens in the longest context whose followers are counted; 0 for none.
-        repeats: tokens in the longest repeat of what the same text said before that is told from shorter ones; 0 for
-            none. Of no account where nothing is counted.
-
-    Attributes:
-        blocks_to_train: how many blocks, from the first one on, a step of training goes through. Those behind them have
-            not begun to learn: they are the identity, and to leave them out changes nothing but the time.
 
     Raises:
         ValueError: if the sizes do not fit each other.
@@ -62,11 +44,6 @@ class GPT(nn.Module):
         width: int | None = None,
         heads: int | None = None,
         kv_heads: int | None = None,
-        ngrams: int = 1,
-        ngram_slots: int = 2**14,
-        predecessors: int = 0,
-        counted: int = 0,
-        repeats: int = 0,
     ) -> None:
         super().__init__()
         if vocab_size < 1:
@@ -77,17 +54,12 @@ class GPT(nn.Module):
         self.vocab_size = vocab_size
         self.context = context
         self.embedding = nn.Embedding(vocab_size, self.shape.width)
-        self.ngrams = None
-        if ngrams > 1:
-            self.ngrams = NgramEmbedding(ngrams, ngram_slots, self.shape.width, predecessors, vocab_size)
         self.blocks = nn.ModuleList(Block(self.shape, layer) for layer in range(depth))
         self.head = nn.Linear(self.shape.width, vocab_size, bias=False)
-        self.counted = CountedNgrams(counted, vocab_size, repeats) if counted else None
         # buffers move with the model; persistent=False: a checkpoint need not carry what can be computed
         cos, sin = rotation_table(context, self.shape.head_dim)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        self.blocks_to_train = depth
         self.compiled_block: Callable[..., Tensor] | None = None  # a block of any layer, for training
         self.init_weights()
 
@@ -131,29 +103,24 @@ class GPT(nn.Module):
         start = cache.position if cache is not None else 0
         if start + time > self.context:
             raise ValueError(f"a row of {start + time} tokens is longer than the model's context of {self.context}")
-        x = self.embedding(ids)
-        if self.ngrams is not None:
-            x = x + self.ngrams(ids, cache.ids[:, :start] if cache is not None else None)
-        x = norm(x.to(self.activation_dtype))
+        x = norm(self.embedding(ids).to(self.activation_dtype))
         cos, sin = self.cos[start : start + time].to(x.dtype), self.sin[start : start + time].to(x.dtype)
         x = self.trunk(x, cos, sin, cache)
         if cache is not None:
-            cache.advance(ids)
+            cache.advance(time)
         return x
 
     def trunk(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """The blocks and the last norm: (batch, time, width) to the same shape."""
         training = cache is None and torch.is_grad_enabled()
         through = self.compiled_block if self.compiled_block is not None and training else _through
-        for block in islice(self.blocks, self.blocks_to_train if training else None):
+        for block in self.blocks:
             x = through(block, x, cos, sin, cache)
         return norm(x)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits of the next token at each place: (batch, time) ids to (batch, time, vocab_size) in float32."""
-        before = cache.ids[:, : cache.position] if cache is not None else None
-        logits = softcap(F.linear(self.hidden(ids, cache), self.head.weight))
-        return logits if self.counted is None else logits + self.counted(ids, before).view_as(logits)
+        return softcap(F.linear(self.hidden(ids, cache), self.head.weight))
 
     def losses(self, ids: Tensor, targets: Tensor) -> Tensor:
         """The loss of each token, in nats.
@@ -166,8 +133,7 @@ class GPT(nn.Module):
             (batch, time), float32; 0 where the target is ``IGNORE``.
         """
         hidden = self.hidden(ids).flatten(0, 1)
-        added = self.counted(ids) if self.counted is not None else None
-        return token_losses(hidden, self.head.weight, targets.flatten(), added).view_as(targets)
+        return token_losses(hidden, self.head.weight, targets.flatten()).view_as(targets)
 
     def loss(self, ids: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """What training makes small: the weighted sum of the losses of all tokens.
@@ -182,9 +148,7 @@ class GPT(nn.Module):
         """
         hidden = self.hidden(ids).flatten(0, 1)
         compiled = self.compiled_block is not None
-        added = self.counted(ids) if self.counted is not None else None
-        aims = targets.flatten(), weights.flatten()
-        loss, losses = weighted_loss(hidden, self.head.weight, *aims, compiled, added)
+        loss, losses = weighted_loss(hidden, self.head.weight, targets.flatten(), weights.flatten(), compiled)
         return loss, losses.view_as(targets)
 
     @property
@@ -204,41 +168,25 @@ class GPT(nn.Module):
     @property
     def num_matmul_parameters(self) -> int:
         """Parameters that take part in a matrix product: all but the embeddings, which are only looked up."""
-        looked_up = self.embedding.weight.numel() + self.num_ngram_parameters
-        looked_up += self.counted.trust.numel() if self.counted is not None else 0
-        return self.num_parameters - looked_up
-
-    @property
-    def num_ngram_parameters(self) -> int:
-        """Parameters in the table of n-grams."""
-        return self.ngrams.table.numel() if self.ngrams is not None else 0
+        return self.num_parameters - self.embedding.weight.numel()
 
     @property
     def sizes(self) -> dict[str, int]:
         """The arguments that make a model like this one."""
-        sizes = {**self.shape._asdict(), "vocab_size": self.vocab_size, "context": self.context}
-        if self.ngrams is not None:
-            sizes |= {"ngrams": self.ngrams.longest, "ngram_slots": self.ngrams.slots}
-            sizes |= {"predecessors": self.ngrams.predecessors}
-        if self.counted is not None:
-            sizes |= {"counted": self.counted.longest, "repeats": self.counted.repeats}
-        return sizes
+        return {**self.shape._asdict(), "vocab_size": self.vocab_size, "context": self.context}
 
-    def flops_per_token(self, context: int | None = None, blocks: int | None = None) -> int:
+    def flops_per_token(self, context: int | None = None) -> int:
         """Floating-point operations to train on one token, forward and backward, in rows of ``context``.
 
         Args:
             context: tokens in a row; as many as the model can read if None.
-            blocks: how many of them the token goes through; all if None.
 
         6 for each parameter in a matrix product (2 forward, 4 backward), and for attention
         12 x depth x heads x head_dim x context, halved because a token looks only backwards
         (PaLM, arXiv 2204.02311, appendix B).
         """
-        width, in_blocks = self.shape.heads * self.shape.head_dim, self.num_matmul_parameters - self.head.weight.numel()
-        blocks = self.shape.depth if blocks is None else blocks
-        parameters = self.head.weight.numel() + in_blocks * blocks // self.shape.depth
-        return 6 * parameters + 12 * blocks * width * (context or self.context) // 2
+        width = self.shape.heads * self.shape.head_dim
+        return 6 * self.num_matmul_parameters + 12 * self.shape.depth * width * (context or self.context) // 2
 
 
 def _through(block: nn.Module, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:

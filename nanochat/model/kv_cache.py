@@ -9,7 +9,7 @@ from nanochat.model.shape import Shape
 
 
 class KVCache:
-    """Keys and values of every block, and the ids themselves, for up to ``length`` tokens of ``batch`` sequences.
+    """Keys and values of every block, for up to ``length`` tokens of ``batch`` sequences.
 
     With it a model reads each token once: a step costs one token's work instead of the whole text's.
 
@@ -32,7 +32,6 @@ class KVCache:
         size = (shape.depth, batch, shape.kv_heads, length, shape.head_dim)
         self.keys = torch.empty(size, device=device, dtype=dtype)
         self.values = torch.empty(size, device=device, dtype=dtype)
-        self.ids = torch.zeros(batch, length, device=device, dtype=torch.int64)
         self.position = 0  # number of tokens read so far, the same for each sequence
 
     @property
@@ -59,8 +58,6 @@ class KVCache:
         self.values[layer, :, :, self.position : end] = value
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
-    def advance(self, ids: Tensor) -> None:
-        """Says that every block has stored these new tokens: (batch, time)."""
-        end = self.position + ids.size(1)
-        self.ids[:, self.position : end] = ids
-        self.position = end
+    def advance(self, time: int) -> None:
+        """Moves the position by ``time`` tokens, after every block has stored them."""
+        self.position += time

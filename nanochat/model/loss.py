@@ -30,7 +30,7 @@ def softcap(logits: Tensor) -> Tensor:
     return SOFTCAP * torch.tanh(logits.float() / SOFTCAP)
 
 
-def token_losses(hidden: Tensor, head: Tensor, targets: Tensor, added: Tensor | None = None) -> Tensor:
+def token_losses(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of each target, in nats, float32; 0 where the target is :data:`IGNORE`.
 
     With a vocabulary of 65,536 the logits of one batch would take more memory than the model. Where there are
@@ -40,24 +40,21 @@ def token_losses(hidden: Tensor, head: Tensor, targets: Tensor, added: Tensor | 
         hidden: (tokens, width), the normed output of the last block.
         head: (vocabulary, width), the matrix of the output head.
         targets: (tokens,), int64.
-        added: (tokens, vocabulary), float32: to be added to the capped logits; None for nothing.
 
     Returns:
         (tokens,)
     """
 
-    def chunk_losses(hidden: Tensor, targets: Tensor, added: Tensor | None) -> Tensor:
+    def chunk_losses(hidden: Tensor, targets: Tensor) -> Tensor:
         logits = softcap(F.linear(hidden, head))
-        logits = logits if added is None else logits + added
         return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
 
     rows = max(1, CHUNK_ELEMENTS // head.size(0))
     if hidden.size(0) <= rows:
-        return chunk_losses(hidden, targets, added)
-    parts = [None] * -(-hidden.size(0) // rows) if added is None else added.split(rows)
+        return chunk_losses(hidden, targets)
     losses = [
-        checkpoint(chunk_losses, h, t, a, use_reentrant=False)
-        for h, t, a in zip(hidden.split(rows), targets.split(rows), parts, strict=True)
+        checkpoint(chunk_losses, h, t, use_reentrant=False)
+        for h, t in zip(hidden.split(rows), targets.split(rows), strict=True)
     ]
     return torch.cat(losses)
 
@@ -68,9 +65,8 @@ def weighted_loss(
     targets: Tensor,
     weights: Tensor,
     compiled: bool = False,
-    added: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``sum(weights * token_losses(hidden, head, targets, added))``, for training.
+    """``sum(weights * token_losses(hidden, head, targets))``, for training.
 
     As the weights are known beforehand, so are the gradients, up to the factor that comes at the backward pass: they
     are taken while a chunk's logits are at hand, and no logits are kept, nor computed twice.
@@ -82,14 +78,11 @@ def weighted_loss(
         weights: (tokens,), float32; for a mean, 1 / count each.
         compiled: on a GPU, whether to compile what happens between the products, which goes over the logits once then
             instead of a dozen times. (On a CPU, where a chunk stays in the caches, it makes no difference.)
-        added: (tokens, vocabulary), float32: to be added to the capped logits; None for nothing.
 
     Returns:
         The loss, a scalar with a gradient; and the loss of each token, (tokens,), float32, without one.
     """
-    loss, losses = _WeightedLoss.apply(
-        hidden, head.to(hidden.dtype), targets, weights, compiled and hidden.is_cuda, added
-    )
+    loss, losses = _WeightedLoss.apply(hidden, head.to(hidden.dtype), targets, weights, compiled and hidden.is_cuda)
     return loss, losses
 
 
@@ -102,29 +95,24 @@ class _WeightedLoss(Function):
         targets: Tensor,
         weights: Tensor,
         compiled: bool,
-        added: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         elements = {"cpu": CPU_CHUNK_ELEMENTS, "cuda": GPU_CHUNK_ELEMENTS}.get(hidden.device.type, CHUNK_ELEMENTS)
         rows = max(CPU_CHUNK_ROWS if hidden.device.type == "cpu" else 1, elements // head.size(0))
         weights = weights.float().masked_fill(targets == IGNORE, 0.0)
         hidden_grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         head_grad = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        added_grad = torch.empty_like(added) if added is not None and ctx.needs_input_grad[5] else None
         through = _compiled() if compiled else loss_and_gradient
         losses = []
         for start in range(0, hidden.size(0), rows):
             chunk = slice(start, start + rows)
             logits = F.linear(hidden[chunk], head)
-            aims = targets[chunk].clamp(min=0).unsqueeze(1), weights[chunk].unsqueeze(1)
-            some, grad, outer = through(logits, *aims, None if added is None else added[chunk])
-            losses.append(some)
-            if added_grad is not None:
-                added_grad[chunk] = outer
+            chunk_losses, grad = through(logits, targets[chunk].clamp(min=0).unsqueeze(1), weights[chunk].unsqueeze(1))
+            losses.append(chunk_losses)
             if hidden_grad is not None:
                 torch.mm(grad, head, out=hidden_grad[chunk])
             if head_grad is not None:
                 _add_product(head_grad, grad.t(), hidden[chunk])
-        ctx.save_for_backward(hidden_grad, head_grad, added_grad)
+        ctx.save_for_backward(hidden_grad, head_grad)
         ctx.head_dtype = head.dtype
         token_losses = torch.cat(losses)
         token_losses.masked_fill_(targets == IGNORE, 0.0)
@@ -134,14 +122,13 @@ class _WeightedLoss(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_grad, head_grad, added_grad = ctx.saved_tensors
+        hidden_grad, head_grad = ctx.saved_tensors
         return (
             None if hidden_grad is None else hidden_grad * grad,
             None if head_grad is None else (head_grad * grad).to(ctx.head_dtype),
             None,
             None,
             None,
-            None if added_grad is None else added_grad * grad,
         )
 
 
@@ -153,30 +140,20 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def loss_and_gradient(
-    logits: Tensor, targets: Tensor, weights: Tensor, added: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def loss_and_gradient(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy under the soft cap, and the gradient of its weighted sum.
 
     Args:
         logits: (tokens, vocabulary), before the cap; may be overwritten.
         targets: (tokens, 1), int64.
         weights: (tokens, 1), float32: how much each token's loss counts.
-        added: (tokens, vocabulary), float32: to be added to the capped logits; None for nothing.
 
     Returns:
-        The loss of each token, (tokens,), float32; the gradient of the logits, in their shape and dtype; and that of
-        what is added to the capped ones, in float32 (nothing to rely on where nothing is added).
+        The loss of each token, (tokens,), float32; and the gradient of the logits, in their shape and dtype.
     """
     capped = logits.float().mul_(1 / SOFTCAP).tanh_()  # but for the factor
-    if added is None:
-        grad = (capped * SOFTCAP).exp_()  # at most exp(15), so no maximum need be taken away first
-        target = SOFTCAP * capped.gather(1, targets)
-    else:
-        grad = torch.add(added, capped, alpha=SOFTCAP)
-        grad -= grad.amax(1, keepdim=True)
-        target = grad.gather(1, targets)
-        grad.exp_()
+    grad = (capped * SOFTCAP).exp_()  # at most exp(15), so no maximum need be taken away first
+    target = SOFTCAP * capped.gather(1, targets)
     total = grad.sum(1, keepdim=True)
     losses = (total.log() - target).squeeze(1)
     # the gradient of the capped logits is softmax - one-hot, and tanh has the slope 1 - tanh^2
@@ -185,9 +162,9 @@ def loss_and_gradient(
         grad = grad - weights * (torch.arange(logits.size(1), device=logits.device) == targets)
     else:
         grad.scatter_add_(1, targets, -weights)
-    return losses, torch.addcmul(grad, grad, capped.square_(), value=-1).to(logits.dtype), grad
+    return losses, torch.addcmul(grad, grad, capped.square_(), value=-1).to(logits.dtype)
 
 
 @cache
-def _compiled() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+def _compiled() -> Callable[..., tuple[Tensor, Tensor]]:
     return torch.compile(loss_and_gradient, dynamic=False)

@@ -21,12 +21,6 @@ of 128, seed 0):
     tokens     moves   matrices 0.008   0.012    0.016    0.017    0.022    0.03
     196,608       96                             2.102             2.102    2.106
     962,560      470            1.7707  1.7687            1.7775
-
-Where the followers of n-grams in the same text were counted, the head begins where it would otherwise have to come to,
-and wants smaller steps (1,024,000 tokens in 2,000 steps, other prose, seed 0):
-
-    head x 2: 1.9038   x 1: 1.8987   x 1/2: 1.8700   x 1/4: 1.8578   x 1/8: 1.8579
-    x 1/4, and matrices x 0.6: 1.8640   matrices x 1.6: 1.8652   embedding x 1/2: 1.8627
 """
 
 from __future__ import annotations
@@ -35,10 +29,9 @@ from typing import NamedTuple
 
 # where the rule was anchored: the rates that were best for the tiny shape there
 TOKENS_PER_STEP, STEPS, WIDTH = 2048, 244, 256
-MATRIX, EMBEDDING, HEAD, NGRAM = 0.014, 0.3, 0.008, 1.0
+MATRIX, EMBEDDING, HEAD = 0.014, 0.3, 0.008
 TOKENS_EXPONENT, STEPS_EXPONENT = 0.3, -0.4
 TOKENS_PER_MOVE = 4096  # that Muon gathers before it moves
-COUNTED = 0.25  # the head's rate, as a share, where n-grams were counted
 WIDTH_EXPONENT = -0.5  # of AdamW's rates (nanochat); Muon's updates have the same strength at any width
 
 
@@ -48,7 +41,6 @@ class LearningRates(NamedTuple):
     matrices: float | None
     embedding: float | None
     head: float | None
-    ngrams: float | None
 
     def or_else(self, rule: LearningRates) -> LearningRates:
         """These rates, and the rule's where there is none."""
@@ -59,16 +51,13 @@ def default_muon_every(tokens_per_step: int) -> int:
     """After how many steps Muon moves its matrices, where nobody says it: as many as bring 4,096 tokens.
 
     Orthogonalizing in bands takes about as many operations as learning from 100 to 150 tokens, at any width, but they
-    are slower ones: at the tiny shape some 13 ms, where a step of 2,048 tokens takes 170. With n-grams counted, moves
-    after 4,096 tokens learn as much as after 2,048 (1.7639 and 1.7655 bits after 1.02M tokens, one seed); without, and
-    in whole matrices, they lost 0.4 % (benchmarks/README.md).
+    are slower ones: at the tiny shape some 13 ms, where a step of 2,048 tokens takes 170. In
+    whole matrices, moves after 4,096 tokens lost 0.4 % against moves after 2,048 (benchmarks/README.md).
     """
     return max(1, round(TOKENS_PER_MOVE / tokens_per_step))
 
 
-def default_learning_rates(
-    width: int, tokens_per_step: int, steps: float, muon_every: int = 1, counted: bool = False
-) -> LearningRates:
+def default_learning_rates(width: int, tokens_per_step: int, steps: float, muon_every: int = 1) -> LearningRates:
     """The rule.
 
     Args:
@@ -76,7 +65,6 @@ def default_learning_rates(
         tokens_per_step: that one step learns from.
         steps: of the whole run; infinite if nobody knows, which is taken for 1,000.
         muon_every: steps between two moves of the matrices.
-        counted: whether the model knows which n-grams there are in the text.
     """
 
     def factor(tokens: int, moves: float) -> float:
@@ -87,5 +75,4 @@ def default_learning_rates(
     steps = 1000 if steps == float("inf") else steps
     tables = factor(tokens_per_step, steps) * (width / WIDTH) ** WIDTH_EXPONENT
     matrices = factor(tokens_per_step * muon_every, steps / muon_every)
-    head = HEAD * (COUNTED if counted else 1.0)
-    return LearningRates(MATRIX * matrices, EMBEDDING * tables, head * tables, NGRAM)
+    return LearningRates(MATRIX * matrices, EMBEDDING * tables, HEAD * tables)

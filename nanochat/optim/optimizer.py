@@ -1,4 +1,4 @@
-"""Muon for matrices, AdamW and Adagrad for tables: one optimizer that Lightning can treat as usual."""
+"""Muon for matrices and AdamW for tables, as one optimizer that Lightning can treat as usual."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch.optim.adamw import adamw
 
 from nanochat.optim.distributed import local, orthogonalize_replicated, orthogonalize_sharded, shard_group
 from nanochat.optim.muon import look_ahead, move, orthogonalize, rows_together
-from nanochat.optim.rows import step_rows
 
 MOMENTUM_START = 0.85  # early gradients point in changing directions: a shorter memory serves them better
 MOMENTUM_STEPS = 300  # until the momentum has reached its final value (nanochat: 300)
@@ -23,11 +22,10 @@ class MuonAdamW(torch.optim.Optimizer):
     """One optimizer, each of its parameter groups with its own algorithm.
 
     Muon (Jordan 2024, kellerjordan.github.io/posts/muon) is made for the matrices inside the blocks. Embedding and
-    head are tables of vectors, one for each token, and are served better by AdamW (arXiv 1711.05101). The table of
-    n-grams is so large that most of its rows have no part in a step: row-wise Adagrad leaves these alone.
+    head are tables of vectors, one for each token, and are served better by AdamW (arXiv 1711.05101).
 
     Args:
-        groups: parameter groups, each with the keys ``params``, ``name``, ``algorithm`` ("muon", "adamw" or "rows"),
+        groups: parameter groups, each with the keys ``params``, ``name``, ``algorithm`` ("muon" or "adamw"),
             ``lr``, and optionally any of the defaults below.
         momentum: of Muon; it warms up from 0.85 over the first 300 steps.
         every: Muon moves its matrices after so many steps, each time by the momentum of the gradients of all of them.
@@ -61,8 +59,8 @@ class MuonAdamW(torch.optim.Optimizer):
         defaults = dict(momentum=momentum, every=every, band=band, betas=betas, eps=eps, weight_decay=weight_decay)
         super().__init__(groups, defaults)
         for group in self.param_groups:
-            if group.get("algorithm") not in ("muon", "adamw", "rows"):
-                raise ValueError(f"unknown algorithm {group.get('algorithm')!r}: choose muon, adamw or rows")
+            if group.get("algorithm") not in ("muon", "adamw"):
+                raise ValueError(f"unknown algorithm {group.get('algorithm')!r}: choose muon or adamw")
             if group["algorithm"] == "muon" and any(p.ndim != 2 for p in group["params"]):
                 raise ValueError("Muon works on matrices only: put other parameters into an adamw group")
 
@@ -77,7 +75,7 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _update(self) -> None:
-        algorithms = {"muon": self._muon, "adamw": self._adamw, "rows": self._rows}
+        algorithms = {"muon": self._muon, "adamw": self._adamw}
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters:
@@ -151,13 +149,3 @@ class MuonAdamW(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
-
-    def _rows(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        for p in parameters:
-            state = self.state[p]
-            if not state:
-                state["step"] = torch.zeros(())
-                state["strength"] = torch.zeros_like(p[:, 0])
-            state["step"] += 1
-            assert p.grad is not None
-            step_rows(local(p), local(p.grad), local(state["strength"]), group["lr"])

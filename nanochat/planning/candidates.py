@@ -41,14 +41,9 @@ class Candidate:
         return min(MOST_ROWS * 128, self.tokens_per_step) // self.row_length
 
     @property
-    def ngram_slots(self) -> int:
-        """More where there are more kinds of pairs: as in the tiers and in the measured runs."""
-        return 2**15 if self.vocab_size == 512 else 2**16
-
-    @property
     def model(self) -> dict[str, Any]:
         """The settings of the LanguageModel, but for vocabulary and context, which those of the data say."""
-        return {"depth": self.depth, "ngrams": 3, "ngram_slots": self.ngram_slots, "predecessors": 1}
+        return {"depth": self.depth}
 
     @property
     def data(self) -> dict[str, int]:

@@ -15,9 +15,6 @@ name: {name}  # the run lands in lightning_logs/{name}/version_N
 
 model:
   depth: {depth}  # {depth} blocks, so a width of 64 x {depth} = {width} and {heads} heads of 64
-  ngrams: 3  # vectors for pairs and triples of tokens; 1 for a model to export
-  ngram_slots: {ngram_slots}  # rows that the pairs share, and the triples
-  predecessors: 1  # the token before has a vector by itself, too
   # the rules' learning rates for {steps:,} steps; leave them out if you change the time or the size
   matrix_lr: {matrix_lr:.4g}
   embedding_lr: {embedding_lr:.4g}
@@ -70,7 +67,6 @@ def configuration(
         depth=candidate.depth,
         width=candidate.width,
         heads=candidate.depth,
-        ngram_slots=candidate.ngram_slots,
         steps=proposal.steps,
         matrix_lr=rates.matrices,
         embedding_lr=rates.embedding,

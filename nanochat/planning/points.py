@@ -70,9 +70,6 @@ def size_of(
 def own_points(root: str | Path, corpus: str) -> list[Point]:
     """Of the user's finished runs those on the same text and with the same recipe, its learning rates among it.
 
-    (The runs that the law comes from trained all blocks from the first step on, and nothing was counted beforehand: so
-    it was in those that count here.)
-
     Args:
         root: the folder that lightning_logs is in.
         corpus: the fingerprint of the text.
@@ -84,8 +81,8 @@ def _point_of(run: Run, corpus: str) -> Point | None:
     model, summary = run.config.get("model"), run.summary
     if not run.complete or run.stage != "pretrain" or not isinstance(model, dict):
         return None
-    whole = run.config.get("data", {}).get("validate_all", True) and model.get("ngrams") == 3
-    other = model.get("shallow") or model.get("counted")
+    whole = run.config.get("data", {}).get("validate_all", True)
+    other = model.get("ngrams", 1) > 1 or model.get("counted") or model.get("shallow")  # runs of version 0.1
     if summary.get("corpus_fingerprint") != corpus or not whole or other or summary.get("devices") != 1:
         return None
     try:

@@ -11,11 +11,7 @@ from torch import Tensor
 from nanochat.inference import sampling
 from nanochat.inference.sampling import Sampler, Sampling
 from nanochat.model import GPT, fused, layers, loss
-from nanochat.model.counted import CountedNgrams
-from nanochat.model.counting import BUCKETS, count
 from nanochat.model.layers import Block
-from nanochat.model.ngrams import NgramEmbedding
-from nanochat.model.repeats import last_repeat
 from nanochat.tokenizer import Tokenizer, render_prompt
 from nanochat.tracing.block import block_steps
 from nanochat.tracing.recorder import Recording
@@ -40,10 +36,7 @@ def forward_parts(
         sampler: what chooses the next token, besides the likeliest.
     """
     tokens = [token_text(tokenizer, token) for token in recording.ids.tolist()]
-    read = [_tokens(tokenizer, recording, tokens, is_chat), _embedding(recording, tokens)]
-    if model.ngrams is not None:
-        read.append(_ngrams(model.ngrams, recording, tokens))
-    read.append(_norm(recording, tokens))
+    read = [_tokens(tokenizer, recording, tokens, is_chat), _embedding(recording, tokens), _norm(recording)]
     depth = model.shape.depth
     inside = Part(
         f"Block {layer + 1} of {depth}",
@@ -56,7 +49,6 @@ def forward_parts(
         parts.append(Part("All blocks", "", [_blocks(model, tokenizer, recording, tokens)]))
     end = [
         _logits(model, tokenizer, recording),
-        *([_counted(model.counted, tokenizer, recording, tokens)] if model.counted is not None else []),
         _probabilities(tokenizer, recording, sampler.settings),
         _choice(tokenizer, recording, sampler),
     ]
@@ -92,42 +84,15 @@ def _embedding(recording: Recording, tokens: list[str]) -> Step:
     )
 
 
-def _ngrams(ngrams: NgramEmbedding, recording: Recording, tokens: list[str]) -> Step:
-    assert recording.ngrams is not None
-    found = ngrams.rows(recording.ids.unsqueeze(0))[0, -1].tolist()
-    before = [*(["(nothing)"] * ngrams.longest), *tokens]
-    pairs = [" ".join(before[-length:]) for length in range(2, ngrams.longest + 1)]
-    single = [f"{before[-1 - back]} by itself" for back in range(1, ngrams.predecessors + 1)]
-    table = Table(
-        ("tokens", "row of the table", "length"),
-        [
-            (what, f"{row:,}", number(float(ngrams.table[row].norm())))
-            for what, row in zip([*pairs, *single], found, strict=True)
-        ],
-    )
-    alone = ", and one for the token before by itself, by which words are copied" if single else ""
-    three = " and three at a time" if ngrams.longest == 3 else f" to {ngrams.longest}" if ngrams.longest > 3 else ""
-    return Step(
-        "Pairs and triples",
-        f"Added to it are vectors for the tokens that end here, two at a time{three}{alone}. A hash says which of "
-        f"{ngrams.slots:,} rows is a pair's; others may share it. So a small model need not spend attention on looking "
-        "one token back.",
-        [source_of(GPT.hidden, "self.ngrams(ids"), source_of(NgramEmbedding.rows, "hashes * MULTIPLIER")],
-        [("x", (1, *recording.ngrams.shape))],
-        [table, numbers("their sum", recording.ngrams[-1])],
-    )
-
-
-def _norm(recording: Recording, tokens: list[str]) -> Step:
-    summed = recording.embedding + (recording.ngrams if recording.ngrams is not None else 0)
+def _norm(recording: Recording) -> Step:
     size = recording.start.size(1)
     return Step(
         "Norm",
         f"Each vector is scaled to the length sqrt({size}) = {math.sqrt(size):.1f} (RMSNorm), so that what follows "
         "meets numbers of one size. This begins the residual stream, which every block reads and adds to.",
-        [source_of(GPT.hidden, "norm(x.to"), source_of(layers.norm, "F.rms_norm")],
+        [source_of(GPT.hidden, "norm(self.embedding"), source_of(layers.norm, "F.rms_norm")],
         [("x", (1, *recording.start.shape))],
-        [numbers("before", summed[-1]), numbers("after", recording.start[-1])],
+        [numbers("before", recording.embedding[-1]), numbers("after", recording.start[-1])],
         ran(recording, fused.norm),
     )
 
@@ -142,7 +107,6 @@ def ran(recording: Recording, function: object) -> str:
 
 def _blocks(model: GPT, tokenizer: Tokenizer, recording: Recording, tokens: list[str]) -> Step:
     rows = []
-    added = recording.counted[-1] if recording.counted is not None else 0.0
     for index, block in enumerate(recording.blocks):
         shares = block.shares()[:, -1].mean(0)
         shares[-1] = 0  # what it looks at besides itself
@@ -154,7 +118,7 @@ def _blocks(model: GPT, tokenizer: Tokenizer, recording: Recording, tokens: list
                 number(float(block.mlp_out[-1].norm())),
                 number(float(block.after[-1].norm())),
                 f"{tokens[most]} {percent(float(shares[most]))}" if len(tokens) > 1 else "",
-                token_text(tokenizer, int((said(model, block.after[-1]) + added).argmax())),
+                token_text(tokenizer, int(said(model, block.after[-1]).argmax())),
             )
         )
     columns = ("block", "attention adds", "MLP adds", "stream", "looks back at", "would say")
@@ -192,62 +156,6 @@ def _logits(model: GPT, tokenizer: Tokenizer, recording: Recording) -> Step:
         ],
         [("hidden", (1, *recording.hidden.shape)), ("logits", (1, *recording.logits.shape))],
         [Table(("token", "head", "capped"), rows)],
-    )
-
-
-def _counted(counted: CountedNgrams, tokenizer: Tokenizer, recording: Recording, tokens: list[str]) -> Step:
-    assert recording.counted is not None
-    places, seen = (x[:, -1].tolist() for x in counted.known(recording.ids.unsqueeze(0)))
-    rows = []
-    for length, (place, was_seen) in enumerate(zip(places, seen, strict=True), 1):
-        context = " ".join(tokens[-length:])
-        if not was_seen or length > len(tokens):
-            rows.append((context, "below 2", "", ""))
-            continue
-        entries = slice(int(counted.first[place]), int(counted.first[place + 1]))
-        most = counted.gains[entries].topk(min(3, entries.stop - entries.start))
-        likely = [
-            f"{token_text(tokenizer, int(counted.tokens[entries][i]))} +{float(gain):.1f}"
-            for gain, i in zip(most.values, most.indices, strict=True)
-        ]
-        bucket = int(counted.buckets[place])
-        times = 2 ** (bucket % BUCKETS)
-        trust = f"{float(counted.trust[bucket]):.2f}"
-        rows.append((context, f"{times:,} or more", "  ".join(likely), trust))
-    if counted.repeats:
-        agree, follower = (int(x[-1]) for x in counted.repeated(recording.ids.unsqueeze(0)))
-        if agree:
-            gain = float(counted.again[agree - 1])
-            likelier = f"{token_text(tokenizer, follower)} +{gain:.1f}"
-            rows.append((" ".join(tokens[-agree:]), "earlier in this text", likelier, ""))
-    best = recording.logits[-1].topk(min(TOP, tokenizer.vocab_size)).indices.tolist()
-    capped = loss.softcap(recording.raw[-1])
-    sums = [
-        (
-            token_text(tokenizer, i),
-            *(number(float(x)) for x in (capped[i], recording.counted[-1, i], recording.logits[-1, i])),
-        )
-        for i in best
-    ]
-    return Step(
-        "What was counted",
-        "Before training, the text was counted: which tokens follow the last one, the last two, and so on, and how "
-        "much likelier each is than the shorter context says (in nats). These gains, times the trust that was learned "
-        "for contexts of such counts, are added to the logits: the model had to learn only what they lack. (What the "
-        "longest context counts is how often it was seen; a shorter one, in how many longer ones.) What followed "
-        "the last tokens where they stood earlier in this very text becomes likelier, too, by what was learned for so "
-        "many.",
-        [
-            source_of(GPT.forward, "self.counted(ids"),
-            source_of(CountedNgrams.known, "torch.searchsorted"),
-            source_of(count),
-            source_of(last_repeat),
-        ],
-        [("added", (1, *recording.counted.shape))],
-        [
-            Table(("the last tokens", "count", "likelier after them", "trust"), rows),
-            Table(("token", "the model", "counted", "logit"), sums),
-        ],
     )
 
 

@@ -11,14 +11,13 @@ from nanochat.model import GPT, IGNORE
 from nanochat.model.loss import weighted_loss
 from nanochat.optim import MuonAdamW
 from nanochat.optim.muon import orthogonalize
-from nanochat.optim.rows import step_rows
 from nanochat.serving.model import Model
 from nanochat.tracing.source import source_of
 from nanochat.tracing.story import Step, Table, number, percent, token_text
 from nanochat.tracing.watch import Watch
 from nanochat.training.language_model import LanguageModel
 
-ALGORITHMS = {"muon": "Muon", "adamw": "AdamW", "rows": "Adagrad by rows"}
+ALGORITHMS = {"muon": "Muon", "adamw": "AdamW"}
 GUESSES = 6  # tokens that are named among the best and the worst guessed
 
 
@@ -69,12 +68,9 @@ def _layers(gpt: GPT) -> dict[str, list[str]]:
     """The names of the parameters, in the order of the way of the data."""
     names = [name for name, _ in gpt.named_parameters()]
     layers = {"embedding": ["embedding.weight"]}
-    if gpt.ngrams is not None:
-        layers["pairs and triples"] = ["ngrams.table"]
     for i in range(gpt.shape.depth):
         layers[f"block {i + 1}"] = [name for name in names if name.startswith(f"blocks.{i}.")]
-    counted = {"trust in what was counted": ["counted.trust"]} if gpt.counted is not None else {}
-    return {**layers, "head": ["head.weight"], **counted}
+    return {**layers, "head": ["head.weight"]}
 
 
 def _short(name: str) -> str:
@@ -104,7 +100,7 @@ def changes_step(gpt: GPT, watch: Watch) -> Step:
         "Each kind of weight has its own algorithm. Muon gives every direction of a block's matrices the same say, "
         "AdamW scales each number of the tables by how large its gradients have been, and of the pairs and triples "
         "only the rows that were looked up move.",
-        [source_of(MuonAdamW._update), source_of(orthogonalize), source_of(step_rows)],
+        [source_of(MuonAdamW._update), source_of(orthogonalize)],
         [],
         [Table(("weights", "algorithm", "length", "change", "share"), rows)],
         resumed,

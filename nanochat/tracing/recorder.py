@@ -80,24 +80,20 @@ class Recording:
     Attributes:
         ids: (time,), the tokens read.
         embedding: (time, width), the tokens' vectors.
-        ngrams: (time, width), the vectors of pairs and triples; None in a model without.
         start: (time, width), what goes into the first block.
         blocks: in their order.
         hidden: (time, width), the last norm's.
         raw: (time, vocab_size), what the head says.
-        counted: (time, vocab_size), what was counted of the tokens that follow; None in a model without.
-        logits: (time, vocab_size), float32: what the head says, capped, and what was counted added to it.
+        logits: (time, vocab_size), float32: what the head says, capped.
         fused: whether the formulas for a CPU of nanochat/model/fused.py ran instead of the plain ones.
     """
 
     ids: Tensor
     embedding: Tensor = field(default_factory=_nothing)
-    ngrams: Tensor | None = None
     start: Tensor = field(default_factory=_nothing)
     blocks: list[BlockRecord] = field(default_factory=list)
     hidden: Tensor = field(default_factory=_nothing)
     raw: Tensor = field(default_factory=_nothing)
-    counted: Tensor | None = None
     logits: Tensor = field(default_factory=_nothing)
     fused: bool = False
 
@@ -126,14 +122,6 @@ def _listen_to_modules(model: GPT, recording: Recording, stack: ExitStack) -> No
         stack.enter_context(_removed(module.register_forward_hook(lambda _, inputs, output: take(output[0]))))
 
     on(model.embedding, lambda x: setattr(recording, "embedding", x))
-    if model.ngrams is not None:
-        on(model.ngrams, lambda x: setattr(recording, "ngrams", x))
-    if model.counted is not None:  # of all places, with no dimension for the batch
-
-        def take(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            recording.counted = output
-
-        stack.enter_context(_removed(model.counted.register_forward_hook(take)))
     recording.blocks = [BlockRecord()]  # the one that comes next
     for block in model.blocks:
         assert isinstance(block, Block)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,19 +10,16 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 
 from nanochat.allocator import keep_memory, return_memory
 from nanochat.data.batches import Batch
 from nanochat.data.made_up import random_batch
 from nanochat.data.module import RowsDataModule
-from nanochat.data.parts import Part
 from nanochat.data.prompts import Prompt
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling
 from nanochat.model import GPT, IGNORE
-from nanochat.model.layers import Block
 from nanochat.optim import MuonAdamW
 from nanochat.optim.learning_rates import LearningRates, default_learning_rates, default_muon_every
 from nanochat.optim.schedule import learning_rate_factor
@@ -32,8 +28,6 @@ from nanochat.training.metrics import BitsPerByte
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.sharding import shard
 from nanochat.training.steps import data_of, logs_step
-
-COUNTED_TOKENS = 9_000_000  # of the text, at most: 2 s, and 55 MB for what was counted, at a vocabulary of 512
 
 
 class LanguageModel(LightningModule):
@@ -48,21 +42,9 @@ class LanguageModel(LightningModule):
         kv_heads: number of key and value heads, fewer than heads for grouped-query attention; null takes heads.
         vocab_size: number of tokens in the vocabulary.
         context: the longest row of tokens that the model reads.
-        ngrams: the longest n-gram with a vector of its own, added to the token's: 2 for pairs of tokens, 3 for triples
-            as well. A small vocabulary learns far faster with them, at no cost of time; but only this program can run
-            such a model. 1 is nanochat's own architecture, which `export` can hand on to others.
-        ngram_slots: rows in the table of n-grams, for each length.
-        predecessors: how many of the tokens before have a vector by themselves beside those n-grams: with 1, copying is
-            learned far earlier. Fewer than ngrams, and of no account without them.
-        counted: tokens in the longest context whose followers are counted before training, and added to what the
-            model says: a few seconds that save minutes. As with ngrams, only this program can run such a model. 0
-            counts nothing.
-        repeats: what followed the last tokens when they stood in the same text before becomes likelier, by what is
-            learned for each number of tokens that agree, up to this one. 0 for none; of no account without counted.
         matrix_lr: learning rate of the matrices in the blocks (Muon); null takes the rule.
         embedding_lr: learning rate of the token embedding (AdamW); null takes the rule.
         head_lr: learning rate of the output head (AdamW); null takes the rule.
-        ngram_lr: learning rate of the n-grams (row-wise Adagrad); null takes the rule.
         muon_every: steps after which the matrices in the blocks move, each time by what all of these steps have taught;
             null takes so many that Muon's work stays small beside the model's (1 where steps are large).
         muon_band: rows of a matrix that Muon orthogonalizes together: a fraction of the work that a whole matrix takes,
@@ -71,8 +53,6 @@ class LanguageModel(LightningModule):
         warmup_steps: steps over which the learning rates rise from zero.
         warmdown: the last share of the run, from 0 to 1, over which the learning rates fall in a straight line.
         final_lr: what they fall to, as a share of their full value.
-        shallow: the first share of the steps, from 0 to 1, which train the lower half of the blocks alone, in about
-            half the time: more of them fit into the same minutes. On one device, and with fresh weights only.
         compile: whether to compile the model with torch.compile: faster steps after a slow start. null does so where it
             pays: on a GPU, and on a CPU in runs of three minutes or more if there is a C++ compiler.
 
@@ -90,43 +70,29 @@ class LanguageModel(LightningModule):
         kv_heads: int | None = None,
         vocab_size: int = 512,
         context: int = 512,
-        ngrams: int = 1,
-        ngram_slots: int = 2**16,
-        predecessors: int = 0,
-        counted: int = 0,
-        repeats: int = 0,
         matrix_lr: float | None = None,
         embedding_lr: float | None = None,
         head_lr: float | None = None,
-        ngram_lr: float | None = None,
         muon_every: int | None = None,
         muon_band: int | None = 32,
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
         warmdown: float = 0.4,
         final_lr: float = 0.0,
-        shallow: float = 0.0,
         compile: bool | None = None,
     ) -> None:
         super().__init__()
-        self.learning_rates = LearningRates(matrix_lr, embedding_lr, head_lr, ngram_lr)
-        at_least(0, "model.", matrix_lr=matrix_lr, embedding_lr=embedding_lr, head_lr=head_lr, ngram_lr=ngram_lr)
-        at_least(0, "model.", counted=counted, repeats=repeats)
+        self.learning_rates = LearningRates(matrix_lr, embedding_lr, head_lr)
+        at_least(0, "model.", matrix_lr=matrix_lr, embedding_lr=embedding_lr, head_lr=head_lr)
         at_least(1, "model.", muon_every=muon_every, muon_band=muon_band)
-        for name, value in (("warmdown", warmdown), ("final_lr", final_lr), ("shallow", shallow)):
+        for name, value in (("warmdown", warmdown), ("final_lr", final_lr)):
             if not 0 <= value <= 1:
                 raise ValueError(f"--model.{name} is a share from 0 to 1, not {value}")
         self.save_hyperparameters()
         self.weight_decay, self.muon_every, self.muon_band = weight_decay, muon_every, muon_band
         self.warmup_steps, self.warmdown, self.final_lr = warmup_steps, warmdown, final_lr
-        self.shallow, self.grows = shallow, False  # whether the upper half of the blocks has yet to begin to learn
-        self.grew_at = 0  # after how many steps it began
         self.compile_model = bool(compile)  # the command line decides what null stands for
-        beside = (ngrams, ngram_slots, predecessors, counted, repeats)
-        self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads, *beside)
-        self.counted_corpus: str | None = None  # the fingerprint of the text that was counted
-        self.counted_but: Part | None = None  # what was left out of it
-        self.counting_seconds = 0.0  # that it took the last time
+        self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads)
         self._writing: tuple[Engine, Sampling, int | None, int]  # there after write_as
         self.val_bpb: BitsPerByte | None = None  # made in setup, when the tokenizer is known
         self.train_bpb: BitsPerByte | None = None
@@ -155,55 +121,15 @@ class LanguageModel(LightningModule):
         """Shards the model where the strategy asks for it. Lightning calls this after :meth:`setup`, each time."""
         if self.device_mesh is not None:
             shard(self.gpt, self.device_mesh["data_parallel"], str(self.trainer.precision))
-        if self.gpt.ngrams is not None:  # gradients that travel between devices, or are clipped, are whole tables
-            alone = self.trainer.world_size == 1 and self.trainer.strategy.root_device.type == "cpu"
-            self.gpt.ngrams.sparse = alone and not self.trainer.gradient_clip_val
-        if self.gpt.counted is not None:  # is the same on all devices: not to be sent from one to the others each step
-            names = [f"gpt.counted.{name}" for name, _ in self.gpt.counted.named_buffers()]
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, names)
         if self.compile_model and self.trainer.state.fn == "fit":
             self.gpt.compile_for_training()
 
     def _tokens_per_step(self) -> int:
         return self.data.tokens_per_step(self.trainer.world_size)
 
-    def count_ngrams(self, all_of_it: bool = False) -> None:
-        """Counts the text to learn from, unless that is done, or was done with another text before this stage.
-
-        Args:
-            all_of_it: whether to count the part that the next step learns from as well.
-        """
-        counted = self.gpt.counted
-        if counted is None or not self.counts_this_text:
-            return
-        but = None if all_of_it else self.data.part_to_learn(COUNTED_TOKENS)
-        if but == self.counted_but and not counted.is_empty:
-            return
-        started = time.monotonic()
-        self.zero_grad()  # which nobody needs between two steps: like all that training has let go of, room to count
-        return_memory()
-        counted.count(self.data.other_parts(but, COUNTED_TOKENS))
-        self.counted_corpus, self.counted_but = self.data.fingerprint, but
-        self.counting_seconds = time.monotonic() - started
-
-    @property
-    def counts_this_text(self) -> bool:
-        """Whether n-grams have been counted in the text that is learned from, or are going to be."""
-        counted = self.gpt.counted
-        return counted is not None and (counted.is_empty or self.counted_corpus == self.data.fingerprint)
-
     def on_fit_start(self) -> None:
-        self.count_ngrams()
         if isinstance(self.logger, RunLogger):
             self.logger.tokens_after = self.data.tokens_seen
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Takes in the upper half of the blocks when its time has come, and for good; counts what may be counted."""
-        self.count_ngrams()
-        if self.grows and self.global_step >= self.shallow_steps(self.total_steps):
-            self.grows, self.grew_at = False, self.global_step
-            return_memory()  # longer steps need other room
-        self.gpt.blocks_to_train = self.lower_half if self.grows else self.gpt.shape.depth
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a micro-step, in nats per token that is to be learned.
@@ -220,15 +146,6 @@ class LanguageModel(LightningModule):
         self._loss_count += 1
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Counts all of the text when nothing is left to learn; so what is scored then is what is kept."""
-        if self.global_step >= self.total_steps:
-            self.count_ngrams(all_of_it=True)
-
-    def on_train_epoch_end(self) -> None:
-        """The same for a run whose last step nobody knew beforehand."""
-        self.count_ngrams(all_of_it=True)
-
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Logs the mean loss and the bits per byte of the steps since the last time, and how large the gradient is."""
         if logs_step(self.trainer, self.global_step + 1):
@@ -236,14 +153,11 @@ class LanguageModel(LightningModule):
             assert self.train_bpb is not None
             self.log("train/loss", self._loss_sum / self._loss_count, sync_dist=True)  # the mean over all devices
             self.log("train/bpb", self.train_bpb.compute().float())
-            if self.shallow:
-                self.log("train/blocks", float(self.gpt.blocks_to_train))
             self.reset_training_averages()
 
     def gradient_norm(self) -> Tensor:
         """How large the gradient of all parameters together is."""
         gradients = [p.grad for p in self.gpt.parameters() if p.grad is not None]
-        gradients = [g.coalesce().values() if g.is_sparse else g for g in gradients]
         norm = torch.nn.utils.get_total_norm(gradients)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
@@ -262,17 +176,10 @@ class LanguageModel(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Losses that are not logged yet belong to the next line of the log, whichever process writes it."""
-        checkpoint["grew_at"] = self.grew_at
-        checkpoint["counted_corpus"] = self.counted_corpus
-        checkpoint["counted_but"] = list(self.counted_but) if self.counted_but is not None else None
         if self.train_bpb is not None:
             checkpoint["training_averages"] = self.training_averages()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.grew_at = checkpoint.get("grew_at", 0)
-        self.counted_corpus = checkpoint.get("counted_corpus")
-        but = checkpoint.get("counted_but")
-        self.counted_but = Part(*but) if but is not None else None
         if "training_averages" in checkpoint and self.train_bpb is not None:
             self.take_training_averages(checkpoint["training_averages"])
 
@@ -322,20 +229,16 @@ class LanguageModel(LightningModule):
 
     def configure_optimizers(self) -> Any:
         self.total_steps = self.trainer.estimated_stepping_batches  # infinite where a clock ends the run
-        self.grows = self._can_grow()
         rates = self._learning_rates()._asdict()
         on_bf16 = self.trainer.precision in ("bf16-mixed", "bf16-true")
-        embeddings = {"embedding": (self.gpt.embedding.weight, "adamw")}
-        if self.gpt.ngrams is not None:
-            embeddings["ngrams"] = (self.gpt.ngrams.table, "rows")
         # In the order of the model's parameters: a checkpoint numbers the optimizer's states in the order of these
         # groups, and Lightning's ModelParallelStrategy takes the numbers for places in the model.
-        head = [self.gpt.head.weight, *([self.gpt.counted.trust] if self.gpt.counted is not None else [])]
-        matrices = {"params": list(self.gpt.blocks.parameters()), "weight_decay": self.weight_decay}
+        embedding, head, matrices = [self.gpt.embedding.weight], [self.gpt.head.weight], [*self.gpt.blocks.parameters()]
+        decay = self.weight_decay
         optimizer = MuonAdamW(
             [
-                *(dict(name=n, params=[p], algorithm=a, lr=rates[n]) for n, (p, a) in embeddings.items()),
-                dict(name="matrices", algorithm="muon", lr=rates["matrices"], **matrices),
+                dict(name="embedding", params=embedding, algorithm="adamw", lr=rates["embedding"]),
+                dict(name="matrices", params=matrices, algorithm="muon", lr=rates["matrices"], weight_decay=decay),
                 dict(name="head", params=head, algorithm="adamw", lr=rates["head"]),
             ],
             every=self._muon_every(),
@@ -353,8 +256,8 @@ class LanguageModel(LightningModule):
 
     def _learning_rates(self) -> LearningRates:
         """What the user has set, and what the rule says for a run of so many steps."""
-        every, counted = self._muon_every(), self.counts_this_text
-        rule = default_learning_rates(self.gpt.shape.width, self._tokens_per_step(), self.total_steps, every, counted)
+        width, every = self.gpt.shape.width, self._muon_every()
+        rule = default_learning_rates(width, self._tokens_per_step(), self.total_steps, every)
         return self.learning_rates.or_else(rule)
 
     def plan_for(self, steps: int, done: int = 0) -> None:
@@ -365,36 +268,6 @@ class LanguageModel(LightningModule):
         for index, group in enumerate(self.trainer.optimizers[0].param_groups):
             group["initial_lr"] = config.scheduler.base_lrs[index] = rates[group["name"]]
             group["lr"] = group["initial_lr"] * self.learning_rate_factor(done, steps)
-
-    # ------------------------------------------------------------------------------ the lower half of the blocks first
-
-    @property
-    def lower_half(self) -> int:
-        """Blocks that learn from the first step on."""
-        return -(-self.gpt.shape.depth // 2)
-
-    def _can_grow(self) -> bool:
-        """Whether the upper half of the blocks may begin to learn later than the lower one, if that is wanted.
-
-        Blocks are the identity until they begin to learn, and may be left out until then; others may not, such as those
-        of a model to fine-tune. And several devices would wait for gradients that do not come.
-        """
-        upper = [block for block in self.gpt.blocks if isinstance(block, Block)][self.lower_half :]
-        if not (self.shallow and upper and self.trainer.world_size == 1):
-            return False
-        return not any(matrix.any() for block in upper for matrix in block.last_matrices)
-
-    def shallow_steps(self, total_steps: float) -> int:
-        """How many steps of a run the lower half of the blocks learns alone; none where nobody knows its end."""
-        if not self.grows:
-            return self.grew_at
-        return int(self.shallow * total_steps) if total_steps != float("inf") else 0
-
-    def flops_per_token(self, steps: int) -> float:
-        """Floating-point operations to train on a token, on average over the first so many steps of the run."""
-        row, shallow = self.data.row_length, min(self.shallow_steps(self.total_steps), steps)
-        lower, all_blocks = (self.gpt.flops_per_token(row, blocks) for blocks in (self.lower_half, None))
-        return all_blocks - (all_blocks - lower) * shallow / max(1, steps)
 
     def learning_rate_factor(self, step: int, total_steps: float) -> float:
         """What the learning rates are multiplied by after so many steps of a run of ``total_steps``."""

@@ -12,7 +12,7 @@ from nanochat.model import GPT
 from nanochat.model.loss import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from nanochat.training.console import say, size
 from nanochat.training.hardware import available_memory, product_dtype
-from nanochat.training.language_model import COUNTED_TOKENS, LanguageModel
+from nanochat.training.language_model import LanguageModel
 from nanochat.training.sharding import FullyShardedStrategy
 from nanochat.training.steps import data_of
 
@@ -22,7 +22,6 @@ WORKSPACE = 1.15  # what the allocator and the libraries take on top
 # What oneDNN keeps for each size of batch, to multiply in bfloat16: 10.2 MB at widths of 256 and of 512 (depth 4, torch
 # 2.13, AVX-512). In float32, where other kernels multiply, it is nothing.
 SIZE_BYTES = 10_200_000
-COUNTED_BYTES = 1.8  # for each token of the text and each length of context, while it is counted; then 1.2
 LESS = "lower --model.depth, or --data.row_length, as fewer rows at a time will not do"
 
 
@@ -57,10 +56,10 @@ def state_memory(gpt: GPT, activation_bytes: int, shards: int = 1) -> int:
     """Bytes of weights, gradients and optimizer state; arguments as above."""
     shape = gpt.shape
     blocks = sum(p.numel() for p in gpt.blocks.parameters())
-    tables = gpt.num_parameters - blocks - gpt.num_ngram_parameters
-    # float32 weight, gradient and Muon's momentum; AdamW keeps two averages. Of the n-grams there is little more than
-    # the table: a gradient of the rows in use, and a number for each row.
-    parameters = blocks * 4 * 3 + tables * 4 * 4 + 4 * gpt.num_ngram_parameters
+    tables = gpt.num_parameters - blocks
+    parameters = (
+        blocks * 4 * 3 + tables * 4 * 4
+    )  # float32 weight, gradient and Muon's momentum; AdamW keeps two averages
     if shards > 1:  # and gathered, with a gradient each: embedding and head, and the block that works with the next one
         gathered = 2 * (tables + 2 * blocks // shape.depth) * activation_bytes
         parameters = parameters // shards + gathered
@@ -100,15 +99,6 @@ def scoring_memory(gpt: GPT, row_length: int, activation_bytes: int) -> int:
     return max(at_most, logits)
 
 
-def counted_memory(module: LanguageModel) -> int:
-    """Bytes of what was counted; while training counts again and again, as many as that takes of a long text."""
-    if (counted := module.gpt.counted) is None:
-        return 0
-    if module.counts_this_text:
-        return int(COUNTED_TOKENS * COUNTED_BYTES * counted.longest) + 2 * counted.vocab_size**2
-    return counted.bytes
-
-
 def kept_for_sizes(trainer: Trainer, count: int) -> int:
     """Bytes that oneDNN keeps for so many sizes of batch."""
     in_bf16 = product_dtype(str(trainer.precision)) == torch.bfloat16
@@ -132,7 +122,6 @@ def expected_memory(trainer: Trainer, module: LanguageModel) -> int:
     scoring = state_memory(gpt, activation_bytes, shards) + scoring_memory(gpt, data.held_out.length, activation_bytes)
     needed = max(training, scoring) * WORKSPACE
     needed += module.memory_besides_training() + kept_for_sizes(trainer, number_of_lengths(data.held_out.length))
-    needed += counted_memory(module)
     if isinstance(trainer.strategy, DDPStrategy):
         needed += 4 * gpt.num_parameters  # the buckets in which gradients travel
     if trainer.strategy.root_device.type == "cpu":

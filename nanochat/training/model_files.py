@@ -15,7 +15,6 @@ from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import TEXT, data_state, load_whole_checkpoint
 
 SIZES = ("depth", "vocab_size", "context", "width", "heads", "kv_heads")  # as GPT's arguments are named
-NGRAMS = ("ngrams", "ngram_slots", "predecessors", "counted", "repeats")  # too, but of our own models only
 PREFIX = "gpt."  # of the model's parameters within the LightningModule's
 
 
@@ -58,16 +57,14 @@ def read_model(path: str | Path) -> SavedModel:
     try:
         saved = checkpoint["hyper_parameters"]
         with torch.device("meta"), _NoInitialization():
-            gpt = GPT(**{name: saved[name] for name in SIZES}, **{n: saved[n] for n in NGRAMS if n in saved})
+            gpt = GPT(**{name: saved[name] for name in SIZES})
         weights = {name.removeprefix(PREFIX): tensor for name, tensor in checkpoint["state_dict"].items()}
         tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
         step = int(checkpoint["global_step"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a checkpoint of this project: {error}") from error
     shapes = {name: parameter.shape for name, parameter in gpt.named_parameters()}
-    sizes_of_their_own = gpt.state_dict().keys() - shapes.keys()  # what was counted
-    saved_shapes = {name: tensor.shape for name, tensor in weights.items() if name not in sizes_of_their_own}
-    if shapes != saved_shapes or not sizes_of_their_own <= weights.keys():
+    if shapes != {name: tensor.shape for name, tensor in weights.items()}:
         raise ValueError(f"{path} is not a checkpoint of this project: its weights are not those of its sizes")
     return SavedModel(gpt, weights, tokenizer, step)
 

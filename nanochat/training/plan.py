@@ -46,7 +46,7 @@ class Plan(Callback):
             raise ValueError(f"--plan.minutes must be above 0, not {minutes:g}")
         self.minutes = minutes
         self.expected_seconds: float | None = None  # from the first step to the final score
-        self._times = StepTimes(0.0, 0.0, 0.0)
+        self._times = StepTimes(0.0, 0.0)
         self._chosen = False  # whether the number of steps comes from here
         self._looked = 0.0  # when training began, or its speed was looked at
         self._timed = 0.0  # seconds that the steps since then should have taken
@@ -64,7 +64,6 @@ class Plan(Callback):
         """The model is on its device, and nothing else has been allocated yet."""
         assert isinstance(pl_module, LanguageModel)
         check_memory(trainer, pl_module)
-        pl_module.count_ngrams()  # before the steps are timed, which take longer with it
         self._times = time_step(trainer, pl_module)
         if self.minutes is not None and trainer.max_steps == -1 and find_callback(trainer, Timer) is None:
             self._chosen = True
@@ -98,12 +97,9 @@ class Plan(Callback):
         data, done = data_of(trainer), trainer.global_step
         scoring = validations * self._seconds_to_validate(data) if trainer.enable_validation else 0.0
         elapsed = time.time() - psutil.Process().create_time()
-        ending = (
-            ENDING_SECONDS + module.counting_seconds + kept_for_scores(self._seconds_to_score(trainer), self.minutes)
-        )
+        ending = ENDING_SECONDS + kept_for_scores(self._seconds_to_score(trainer), self.minutes)
         left = (60 * self.minutes - elapsed - scoring - ending) / slower
-        steps = fitting_steps(left, self._times, module.shallow if module.grows else 0.0, done)
-        return int(trainer.strategy.broadcast(steps))
+        return int(trainer.strategy.broadcast(done + int(left / self._times.step)))
 
     def _seconds_to_score(self, trainer: Trainer) -> float:
         """That the scores after the last step take: all of the held-out text, and questions to an assistant."""
@@ -128,10 +124,8 @@ class Plan(Callback):
         assert isinstance(pl_module, LanguageModel)
         if not ends_step(trainer, batch_idx):
             return
-        if pl_module.grew_at and trainer.global_step == pl_module.grew_at + 1:
-            say(f"After {pl_module.grew_at:,} steps all blocks learn: each step takes longer now.")
-        done, seconds = trainer.global_step, self._seconds_a_step(pl_module)
-        self._timed += seconds
+        done = trainer.global_step
+        self._timed += self._times.step
         due = self._chosen and self._looks and done >= max(1, int(self._looks[0] * trainer.max_steps))
         if not due or done >= trainer.max_steps:
             return
@@ -143,26 +137,12 @@ class Plan(Callback):
         fitting = self._fitting(trainer, pl_module, slower, left)
         total = self._better_plan(done, trainer.max_steps, fitting, pl_module.warmdown)
         if abs(total - trainer.max_steps) > WORTH_SAYING * trainer.max_steps:
-            took = f"{1000 * slower * seconds:.0f} ms"
+            took = f"{1000 * slower * self._times.step:.0f} ms"
             say(f"A step takes {took}, other than planned: {total:,} steps fit into the time.")
         if self._rates_are_full(done, trainer.max_steps, pl_module.warmdown):
             pl_module.plan_for(total, done)
         trainer.fit_loop.epoch_loop.max_steps = pl_module.total_steps = total
         data.space_validations(total, done, left)
-
-    def _seconds_a_step(self, module: LanguageModel) -> float:
-        """That a step of the present kind was timed to take."""
-        return self._times.shallow if module.grows else self._times.step
-
-    def steps_left(self, trainer: Trainer, module: LanguageModel) -> float:
-        """How many steps of the present kind take as long as those that are still to come."""
-        return self._seconds_left(trainer, module) / self._seconds_a_step(module)
-
-    def _seconds_left(self, trainer: Trainer, module: LanguageModel) -> float:
-        """That the steps still to come were timed to take."""
-        left = trainer.max_steps - trainer.global_step
-        shallow = max(0, module.shallow_steps(trainer.max_steps) - trainer.global_step)
-        return shallow * self._times.shallow + (left - shallow) * self._times.step
 
     @staticmethod
     def _rates_are_full(done: int, planned: int, warmdown: float) -> bool:
@@ -189,7 +169,7 @@ class Plan(Callback):
         data = data_of(trainer)
         rows = self._describe(trainer, pl_module, data)
         if trainer.max_steps > 0:
-            training = self._seconds_left(trainer, pl_module) * AROUND_A_STEP
+            training = (trainer.max_steps - trainer.global_step) * self._times.step * AROUND_A_STEP
             validating = validations_left(trainer) * self._seconds_to_validate(data)
             self.expected_seconds = training + validating + self._seconds_to_score(trainer)
             rows["time"] = f"about {duration(self.expected_seconds)} at {self._pace(trainer, pl_module, data)}"
@@ -203,13 +183,11 @@ class Plan(Callback):
 
     def _pace(self, trainer: Trainer, module: LanguageModel, data: RowsDataModule) -> str:
         """How fast it trains, in words."""
-        steps = trainer.max_steps - trainer.global_step
-        step_seconds = self._seconds_left(trainer, module) / steps if steps else self._times.step
-        tokens_per_second = data.tokens_per_step(trainer.world_size) / step_seconds
+        tokens_per_second = data.tokens_per_step(trainer.world_size) / self._times.step
         throughput = find_callback(trainer, Throughput)
         mfu = None
         if throughput is not None:
-            mfu = throughput.mfu(module, tokens_per_second, module.flops_per_token(trainer.max_steps))
+            mfu = throughput.mfu(module, tokens_per_second, module.gpt.flops_per_token(data.row_length))
         return f"{count(tokens_per_second)} tokens/s" + (
             f", {mfu:.0%} of the machine's peak" if mfu is not None else ""
         )
@@ -240,9 +218,7 @@ class Plan(Callback):
                 f"{trainer.max_steps:,} steps of {count(tokens_per_step)} tokens: {count(tokens)} tokens, "
                 f"{tokens / gpt.num_parameters:.2g} per parameter"
             )
-            if shallow := module.shallow_steps(trainer.max_steps):
-                rows["training"] += f"; the first {shallow:,} of blocks 1 to {module.lower_half} alone"
-            rows["compute"] = f"{tokens * module.flops_per_token(trainer.max_steps):.2g} FLOPs"
+            rows["compute"] = f"{tokens * gpt.flops_per_token(data.row_length):.2g} FLOPs"
             if data.all_tokens is not None:
                 rows["compute"] += f", {tokens / data.all_tokens:.2g} times through the text"
         return rows
@@ -256,18 +232,3 @@ def seconds_to_score(tokens: float, token_seconds: float) -> float:
 def kept_for_scores(seconds: float, minutes: float) -> float:
     """Seconds of a run's time that no step may take, if the scores at its end take so many."""
     return min(seconds, SCORING * 60 * minutes)
-
-
-def fitting_steps(seconds: float, times: StepTimes, shallow: float, done: int) -> int:
-    """How many steps a run has that goes on for so many seconds.
-
-    Args:
-        seconds: that are left for steps.
-        times: of a step.
-        shallow: the share of all steps, the first ones, that take the shorter time; 0 where none is still to come.
-        done: steps that have been taken.
-    """
-    steps = (seconds + done * times.shallow) / (shallow * times.shallow + (1 - shallow) * times.step)
-    if steps * shallow > done:
-        return int(steps)
-    return done + int(seconds / times.step)

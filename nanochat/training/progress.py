@@ -11,8 +11,6 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from nanochat.training.console import clock, count, say
-from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import Plan
 from nanochat.training.steps import ends_step, find_callback, logs_step, validations_left
 from nanochat.training.throughput import Throughput
 
@@ -92,10 +90,7 @@ class StepProgress(ProgressBar):
     def _seconds_left(self, trainer: Trainer, step_seconds: float | None) -> float | None:
         if trainer.max_steps < 0 or step_seconds is None:
             return None
-        plan, module = find_callback(trainer, Plan), trainer.lightning_module
-        assert isinstance(module, LanguageModel)
-        steps = plan.steps_left(trainer, module) if plan is not None else trainer.max_steps - trainer.global_step
-        training = steps * step_seconds
+        training = (trainer.max_steps - trainer.global_step) * step_seconds
         return training + validations_left(trainer) * self._validation_seconds
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

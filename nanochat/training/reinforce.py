@@ -28,7 +28,7 @@ from nanochat.training.sharding import FullyShardedStrategy
 from nanochat.training.steps import logs_step
 
 # Measured with the tiny shape (benchmarks/README.md); those of tables follow the width as in pretraining.
-MATRIX, EMBEDDING, HEAD, NGRAM = 0.002, 0.02, 0.001, 0.05
+MATRIX, EMBEDDING, HEAD = 0.002, 0.02, 0.001
 
 
 class Reinforce(LanguageModel):
@@ -183,5 +183,5 @@ class Reinforce(LanguageModel):
 
     def _learning_rates(self) -> LearningRates:
         by_width = (self.gpt.shape.width / WIDTH) ** WIDTH_EXPONENT
-        rule = LearningRates(MATRIX, EMBEDDING * by_width, HEAD * by_width, NGRAM)
+        rule = LearningRates(MATRIX, EMBEDDING * by_width, HEAD * by_width)
         return self.learning_rates.or_else(rule)

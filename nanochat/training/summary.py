@@ -122,7 +122,7 @@ class Summary(Callback):
         throughput = find_callback(trainer, Throughput)
         saver = find_callback(trainer, LastCheckpoint)
         speed = throughput.tokens / throughput.seconds if throughput is not None and throughput.seconds else None
-        flops_per_token = module.flops_per_token(trainer.global_step)
+        flops_per_token = module.gpt.flops_per_token(data.row_length)
         mfu = throughput.mfu(module, speed, flops_per_token) if throughput is not None and speed else None
         device = trainer.strategy.root_device
         facts: dict[str, Any] = {
@@ -208,7 +208,7 @@ def is_complete(run: Path) -> bool:
 
 
 # of the model's options
-RECIPE = ("counted", "repeats", "weight_decay", "warmup_steps", "warmdown", "final_lr", "shallow")
+RECIPE = ("weight_decay", "warmup_steps", "warmdown", "final_lr")
 
 
 def _settings(trainer: Trainer) -> dict[str, Any]:

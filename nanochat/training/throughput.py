@@ -70,7 +70,7 @@ class Throughput(Callback):
         waited = data_of(trainer).seconds_waited
         pl_module.log("train/data_wait", (waited - self._waited) / self._since[0])
         self._waited = waited
-        flops_per_token = pl_module.gpt.flops_per_token(data_of(trainer).row_length, pl_module.gpt.blocks_to_train)
+        flops_per_token = pl_module.gpt.flops_per_token(data_of(trainer).row_length)
         mfu = self.mfu(pl_module, self.tokens_per_second, flops_per_token)
         if mfu is not None:
             pl_module.log("train/mfu", mfu)

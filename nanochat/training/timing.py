@@ -30,12 +30,10 @@ class StepTimes(NamedTuple):
 
     Attributes:
         step: to train a step.
-        shallow: to train one that goes through the lower half of the blocks alone, if the run has such.
         token: to score a held-out token.
     """
 
     step: float
-    shallow: float
     token: float
 
 
@@ -49,7 +47,7 @@ def time_step(trainer: Trainer, module: LanguageModel) -> StepTimes:
     batch = module.example_batch()
 
     def last_micro_step() -> None:
-        optimizer.zero_grad()  # gradients of n-gram vectors are lists of rows: each time added up would be longer
+        optimizer.zero_grad()
         loss = trainer.strategy.training_step(batch, 0)
         assert isinstance(loss, Tensor)
         loss.backward()  # under DDP, gradients travel meanwhile
@@ -79,18 +77,14 @@ def time_step(trainer: Trainer, module: LanguageModel) -> StepTimes:
         update = _usual_seconds(trainer, update_all, SHORT_SECONDS) / period
         return micro * (trainer.accumulate_grad_batches - 1) + last + update
 
-    step = shallow = step_seconds()
-    if module.grows:
-        module.gpt.blocks_to_train = module.lower_half
-        shallow = step_seconds()
-        module.gpt.blocks_to_train = module.gpt.shape.depth
+    step = step_seconds()
     optimizer.state = state
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     optimizer.zero_grad()
     token = time_scoring(trainer, module) / trainer.world_size
     module.take_training_averages(averages)
-    return StepTimes(step, shallow, token)
+    return StepTimes(step, token)
 
 
 def time_scoring(trainer: Trainer, module: LanguageModel) -> float:

@@ -12,7 +12,7 @@ import yaml
 CONFIG: dict[str, Any] = {
     "seed_everything": 1,
     "trainer": {"accelerator": "cpu", "precision": "32-true", "max_steps": 100, "log_every_n_steps": 1},
-    "model": {"depth": 2, "width": 64, "heads": None, "kv_heads": None, "ngrams": 1, "matrix_lr": None},
+    "model": {"depth": 2, "width": 64, "heads": None, "kv_heads": None, "matrix_lr": None},
     "data": {"corpus": "embedded", "vocab_size": 300, "context": 64, "row_length": None, "batch_size": 2, "seed": 1},
     "name": "run",
 }

@@ -28,9 +28,7 @@ def test_a_model_is_compiled_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.slow
 @needs_compiler
 def test_compiled_or_not_the_losses_are_the_same(corpus_folder: Path, tmp_path: Path) -> None:
-    ngrams = ["--model.ngrams=3", "--model.predecessors=1"]
-    grows = ["--model.depth=2", "--model.shallow=0.5"]
-    options = [*tiny_options(corpus_folder, tmp_path), *ngrams, *grows, "--data.batch_size=4"]
+    options = [*tiny_options(corpus_folder, tmp_path), "--model.depth=2", "--data.batch_size=4"]
     plain = command("fit", *options)
     assert (plain.returncode, plain.stderr) == (0, "")
     losses = metrics(newest(tmp_path), "train/loss")

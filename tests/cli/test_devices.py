@@ -32,7 +32,6 @@ def options(corpus: Path, root: Path, steps: int) -> list[str]:
     return [
         *(*tiny_options(corpus, root), "--model.warmdown=0", f"--trainer.max_steps={steps}", "--data.validations=1"),
         *("--trainer.accelerator=cpu", "--model.depth=2", "--model.kv_heads=1"),
-        *("--model.ngrams=2", "--model.ngram_slots=64"),
     ]
 
 

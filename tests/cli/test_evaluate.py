@@ -59,7 +59,7 @@ def test_a_run_is_scored(run: Path, bundle: Path, capsys: pytest.CaptureFixture[
 def test_an_imported_model_is_scored(run: Path, bundle: Path, corpus_folder: Path, tmp_path: Path) -> None:
     from tests.cli.tools import newest
 
-    train([*tiny_options(corpus_folder, tmp_path), "--model.ngrams=1"], tmp_path)
+    train(tiny_options(corpus_folder, tmp_path), tmp_path)
     last = newest(tmp_path) / "checkpoints" / "last.ckpt"
     assert main(["export", f"--ckpt_path={last}", f"--out={tmp_path / 'out'}"]) == 0
     assert main(["import", f"--folder={tmp_path / 'out'}", f"--out={tmp_path / 'back.ckpt'}"]) == 0

@@ -86,7 +86,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # knows no such device
     monkeypatch.setattr(GPT, "activation_dtype", torch.float32)  # likewise
-    monkeypatch.setattr(plan, "time_step", lambda trainer, module: StepTimes(1.0, 1.0, 1.0))
+    monkeypatch.setattr(plan, "time_step", lambda trainer, module: StepTimes(1.0, 1.0))
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)  # a line for each step
     return device
 
@@ -104,8 +104,8 @@ def test_no_step_waits_but_those_that_are_logged(device: Device, corpus_folder: 
     assert waits(device, corpus_folder, tmp_path) == []
 
 
-def test_nor_with_ngrams_or_gradients_that_are_clipped(device: Device, corpus_folder: Path, tmp_path: Path) -> None:
-    more = ["--model.ngrams=3", "--model.predecessors=1", "--model.kv_heads=1", "--trainer.gradient_clip_val=1"]
+def test_nor_with_gradients_that_are_clipped(device: Device, corpus_folder: Path, tmp_path: Path) -> None:
+    more = ["--model.kv_heads=1", "--trainer.gradient_clip_val=1"]
     assert waits(device, corpus_folder, tmp_path, *more) == []
 
 

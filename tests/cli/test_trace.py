@@ -16,7 +16,7 @@ from tests.cli.tools import newest, tiny_options, train
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> Path:
     root = tmp_path_factory.mktemp("trace")
-    train([*tiny_options(corpus_folder, root), "--model.ngrams=3", "--model.ngram_slots=64"], root)
+    train(tiny_options(corpus_folder, root), root)
     return root
 
 

@@ -28,7 +28,7 @@ def shrink(folder: Path, corpus: str, tasks: dict[str, int]) -> None:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         model, data = content.get("model", {}), content.get("data", {})
         if "depth" in model:  # a tier
-            content["model"] = {**model, "depth": 1, "ngram_slots": 64, "compile": False}
+            content["model"] = {**model, "depth": 1, "compile": False}
             content["data"] = {**data, **SHORT, "corpus": corpus, "vocab_size": 300, "context": 64, "row_length": 64}
             content["trainer"] = {**content.get("trainer", {}), **STEPS}
         elif path.stem == "chat":
@@ -57,8 +57,7 @@ RUN = [
     "validate --config configs/tiny.yaml --config configs/chat.yaml --ckpt_path=last",
     "predict --config configs/tiny.yaml --ckpt_path=last --data.prompts=prompts.txt",
     "chat --prompt 'What does textwrap.dedent do?'",
-    "fit --config configs/tiny.yaml --model.ngrams=1 --model.counted=0 --name=portable",
-    "export --ckpt_path=best --name=portable --out=exports/tiny",
+    "export --ckpt_path=best --name=tiny --out=exports/tiny",
     "import --folder=exports/tiny --out=exports/tiny.ckpt",
     "tokenizer evaluate --name=tiny",
     "analyze tiny --quick",

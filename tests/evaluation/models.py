@@ -48,17 +48,12 @@ def random_model(
     seed: int,
     vocab_size: int = 265,
     context: int = 256,
-    ngrams: int = 1,
     depth: int = 2,
     kv_heads: int | None = None,
-    counted: int = 0,
 ) -> GPT:
     """A model all of whose weights are random: those that begin at zero would make every choice a tie."""
     torch.manual_seed(seed)
-    sizes = dict(vocab_size=vocab_size, context=context, width=128, kv_heads=kv_heads)
-    gpt = GPT(depth, **sizes, ngrams=ngrams, predecessors=ngrams - 1, counted=counted)
-    if gpt.counted is not None:
-        gpt.counted.count(torch.randint(97, 123, (3000,)).numpy())  # of small letters, if tokens are bytes
+    gpt = GPT(depth, vocab_size, context, width=128, kv_heads=kv_heads)
     with torch.no_grad():
         for parameter in gpt.parameters():
             if not parameter.any():

@@ -124,10 +124,9 @@ def test_arc_with_letters_with_digits_and_with_fewer_choices() -> None:
     assert sum(found) == 3
 
 
-@pytest.mark.parametrize("counted", [0, 2])
-def test_many_letters_at_once_are_as_one_alone(counted: int) -> None:
+def test_many_letters_at_once_are_as_one_alone() -> None:
     tokenizer = byte_tokenizer()
-    gpt = random_gpt(vocab_size=265, context=64, ngrams=3, ngram_slots=64, predecessors=1, counted=counted)
+    gpt = random_gpt(vocab_size=265, context=64)
     generator = torch.Generator().manual_seed(1)
     lengths = torch.randint(1, 100, (40,), generator=generator).tolist()  # some longer than the context
     asked = [Question(torch.randint(0, 256, (n,), generator=generator).tolist(), 4) for n in lengths]

@@ -104,10 +104,9 @@ def some_questions(tokenizer: Tokenizer, context: int) -> list[Question]:
     return found
 
 
-@pytest.mark.parametrize(("ngrams", "counted"), [(1, 0), (3, 0), (1, 2)])
 @pytest.mark.parametrize("kv_heads", [None, 1])
-def test_many_at_a_time_are_answered_as_each_alone(ngrams: int, counted: int, kv_heads: int | None) -> None:
-    gpt = random_model(1, ngrams=ngrams, kv_heads=kv_heads, context=128, counted=counted)
+def test_many_at_a_time_are_answered_as_each_alone(kv_heads: int | None) -> None:
+    gpt = random_model(1, kv_heads=kv_heads, context=128)
     asked = some_questions(letters(), gpt.context)
     alone = [Judge(gpt, batch_tokens=1, share=False).answers([one])[0] for one in asked]
     for judge in (Judge(gpt), Judge(gpt, share=False), Judge(gpt, 700), Judge(gpt, 300)):
@@ -116,9 +115,8 @@ def test_many_at_a_time_are_answered_as_each_alone(ngrams: int, counted: int, kv
     assert 0 < sum(alone) < len(alone)
 
 
-@pytest.mark.parametrize("counted", [0, 2])
-def test_a_verdict_is_the_loss_that_the_model_has(counted: int) -> None:
-    gpt = random_model(1, counted=counted)
+def test_a_verdict_is_the_loss_that_the_model_has() -> None:
+    gpt = random_model(1)
     (asked,) = [question(CHOICE, ["tell me: abc", "tell me: abdul", "tell me: x"], 0, letters(), gpt.context)]
     for candidate, verdict in zip(asked.candidates, Judge(gpt).judge(asked.candidates), strict=True):
         ids = torch.tensor([candidate.ids])
@@ -128,8 +126,8 @@ def test_a_verdict_is_the_loss_that_the_model_has(counted: int) -> None:
 
 
 def test_what_is_shared_comes_out_as_the_model_says_it() -> None:
-    for kv_heads, ngrams in ((None, 1), (1, 3)):
-        gpt = random_model(2, ngrams=ngrams, kv_heads=kv_heads)
+    for kv_heads in (None, 1):
+        gpt = random_model(2, kv_heads=kv_heads)
         trees = [
             Tree([[1, 2, 3, 4, 5], [1, 2, 3, 9], [1, 2, 3, 9, 9, 9]], 3),
             Tree([[7, 8, 9, 1, 1], [7, 8]], 1),
@@ -219,7 +217,7 @@ def test_random_weights_score_one_in_the_number_of_choices_in_long_tasks_too(nam
 @needs_core
 @pytest.mark.slow
 def test_every_task_of_the_bundle_is_answered_alike_in_batches_and_alone() -> None:
-    gpt, tokenizer = random_model(3, ngrams=3), letters()
+    gpt, tokenizer = random_model(3), letters()
     for task in open_bundle(CORE).tasks:
         asked = questions(task, tokenizer, gpt.context, range(10))
         alone = [Judge(gpt, batch_tokens=1, share=False).answers([one])[0] for one in asked]

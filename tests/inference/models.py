@@ -19,9 +19,6 @@ def random_gpt(**sizes: int) -> GPT:
     gpt = GPT(**{"depth": 3, "vocab_size": 50, "context": 32, "width": 64, "heads": 4, **sizes})
     for p in gpt.parameters():
         torch.nn.init.normal_(p, std=p.size(-1) ** -0.5)
-    if gpt.counted is not None:
-        often = random_ids(8, 12).flatten().repeat(3)  # of some contexts that are known, the shorter ones are not
-        gpt.counted.count(torch.cat((torch.randint(gpt.vocab_size, (4000,)), often)).numpy())
     return gpt
 
 

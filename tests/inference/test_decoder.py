@@ -19,27 +19,8 @@ SHAPES = {
     "one key": {"kv_heads": 1},
     "five heads": {"width": 80, "heads": 5},
     "wide heads": {"width": 256, "heads": 2},
-    "pairs": {"ngrams": 2, "ngram_slots": 60},
-    "triples": {"ngrams": 3, "ngram_slots": 60},
-    "counted": {"counted": 3},
-    "repeats": {"counted": 3, "repeats": 4},
-    "all counted": {"counted": 1, "ngrams": 2, "ngram_slots": 60},
     "odd sizes": {"width": 42, "heads": 3, "vocab_size": 47},
 }
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_what_the_text_said_before_becomes_likelier(way: str) -> None:
-    gpt, ids = random_gpt(counted=3, repeats=4), random_ids(2, 6).repeat(1, 4)
-    with torch.no_grad():
-        assert gpt.counted is not None
-        gpt.counted.trust[-4:] = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    reader, expected = decoder(gpt, way), gpt(ids)
-    assert gpt.counted.repeated(ids)[0].unique().tolist() == [0, 1, 2, 3, 4]
-    texts = [reader.new_stream() for _ in range(2)]
-    for place in range(ids.size(1)):
-        logits = reader.read(texts, ids[:, place : place + 1].tolist())
-        torch.testing.assert_close(logits, expected[:, place], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -82,7 +63,7 @@ def test_long_prompts_are_read_like_short_ones(way: str) -> None:
 
 @needs_compiler
 def test_a_text_is_the_same_to_the_last_bit_whatever_is_read_with_it() -> None:
-    gpt = random_gpt(width=96, heads=6, ngrams=3, ngram_slots=60, predecessors=2)
+    gpt = random_gpt(width=96, heads=6)
     reader, ids = decoder(gpt, "native"), random_ids(9, 20).tolist()
 
     def alone(row: list[int]) -> torch.Tensor:
@@ -125,7 +106,7 @@ def test_sharp_attention_and_logits_near_the_cap(way: str, scale: float) -> None
 
 @needs_compiler
 def test_weights_in_bfloat16_are_taken_in_float32() -> None:
-    gpt, ids = random_gpt(ngrams=3, ngram_slots=60, predecessors=2).bfloat16(), random_ids(1, 9)
+    gpt, ids = random_gpt().bfloat16(), random_ids(1, 9)
     reader = decoder(gpt, "native")
     logits = reader.read([reader.new_stream()], ids.tolist())
     assert logits.dtype == torch.float32
@@ -145,7 +126,7 @@ def test_autocast_and_later_training_change_nothing() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_forks_go_their_own_ways_and_leave_the_text_as_it_was(way: str) -> None:
-    gpt, ids = random_gpt(ngrams=3, ngram_slots=60, predecessors=2), random_ids(1, 6)[0].tolist()
+    gpt, ids = random_gpt(), random_ids(1, 6)[0].tolist()
     reader = decoder(gpt, way)
     text = reader.new_stream()
     reader.read([text], [ids])

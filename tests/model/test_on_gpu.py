@@ -51,7 +51,7 @@ class Products(TorchDispatchMode):
 @pytest.mark.usefixtures("on_gpu")
 def test_everything_is_multiplied_in_bfloat16_and_attention_has_no_mask() -> None:
     """A mask, or another dtype, would keep the flash kernel from being taken."""
-    gpt = GPT(2, 40, 16, width=32, heads=2, ngrams=2, ngram_slots=8)
+    gpt = GPT(2, 40, 16, width=32, heads=2)
     ids, targets = torch.randint(40, (2, 3, 16))
     with Products() as products:
         with torch.autocast("cpu", torch.bfloat16):

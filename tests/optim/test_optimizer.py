@@ -154,8 +154,8 @@ def test_the_schedule_by_hand() -> None:
 
 def test_a_rate_that_the_user_sets_is_used_as_it_is() -> None:
     rule = default_learning_rates(256, 2048, 300)
-    assert LearningRates(0.5, None, None, None).or_else(rule) == (0.5, rule.embedding, rule.head, rule.ngrams)
-    assert LearningRates(None, 0.0, 1.0, 2.0).or_else(rule) == (rule.matrices, 0.0, 1.0, 2.0)
+    assert LearningRates(0.5, None, None).or_else(rule) == (0.5, rule.embedding, rule.head)
+    assert LearningRates(None, 0.0, 1.0).or_else(rule) == (rule.matrices, 0.0, 1.0)
 
 
 def test_muon_moves_now_and_then_by_what_all_steps_have_taught() -> None:
@@ -196,30 +196,3 @@ def test_the_rule_meets_what_was_measured() -> None:
     assert narrow.embedding == pytest.approx(2 * wide.embedding)  # type: ignore[operator]
     assert default_learning_rates(256, 2048, float("inf")) == default_learning_rates(256, 2048, 1000)
     assert default_learning_rates(256, 2048, 1).matrices == 0.028
-
-
-def test_the_head_of_a_model_that_counted_takes_smaller_steps() -> None:
-    plain, counted = default_learning_rates(256, 512, 2000, 4), default_learning_rates(256, 512, 2000, 4, counted=True)
-    assert counted == plain._replace(head=plain.head / 4)  # type: ignore[operator]
-
-
-def test_adagrad_moves_the_rows_that_were_read_and_no_others() -> None:
-    """Two steps against the formula, with the gradient as a whole table and as its rows, one of them named twice."""
-    gradient = torch.zeros(5, 4)
-    gradient[1], gradient[3] = 2.0, torch.tensor([1.0, -1.0, 3.0, 1.0])
-    named = torch.sparse_coo_tensor(
-        torch.tensor([[3, 1, 3]]), torch.stack((gradient[3] / 4, gradient[1], gradient[3] * 3 / 4)), (5, 4)
-    )
-    moved = []
-    for grad in (gradient, named):
-        table = torch.nn.Parameter(torch.ones(5, 4))
-        optimizer = MuonAdamW([{"name": "n", "algorithm": "rows", "params": [table], "lr": 0.1}])
-        for _ in range(2):
-            table.grad = grad.clone()
-            optimizer.step()
-        moved.append(table.detach() - 1)
-    torch.testing.assert_close(moved[1], moved[0])
-    expected = -0.1 * (1 + 0.5**0.5)  # G is g^2, then 2 g^2
-    torch.testing.assert_close(moved[0][1], torch.full((4,), expected))
-    torch.testing.assert_close(moved[0][3], expected * gradient[3] / 3**0.5)
-    assert moved[0][[0, 2, 4]].eq(0).all()

@@ -28,7 +28,7 @@ def write_run(root: Path, version: int, summary: dict[str, Any], model: dict[str
         **summary,
     }
     (folder / "summary.json").write_text(json.dumps(whole))
-    config = {"model": {"depth": 3, "width": None, "ngrams": 3, **model}, "data": {"vocab_size": 512}}
+    config = {"model": {"depth": 3, "width": None, **model}, "data": {"vocab_size": 512}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     # two bytes a token: a loss of 2 ln 2 nats a token is one bit a byte
     lines = [f"4,{2 * math.log(2)},1.0,{rate}", f"9,{math.log(2)},0.5,{rate / 2}"]
@@ -51,7 +51,9 @@ def test_a_finished_run_of_the_same_kind_is_a_point(tmp_path: Path) -> None:
         ({"corpus_fingerprint": "other"}, {}),
         ({"devices": 2}, {}),
         ({"tokens": None}, {}),
-        ({}, {"ngrams": 1}),
+        ({}, {"ngrams": 3}),  # as version 0.1.0 wrote them
+        ({}, {"counted": 5}),
+        ({}, {"shallow": 0.8}),
     ],
 )
 def test_other_runs_are_left_out(tmp_path: Path, summary: dict[str, Any], model: dict[str, Any]) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from nanochat.model import GPT, fused, loss
-from nanochat.model.counted import CountedNgrams
 from nanochat.model.layers import Attention
 from nanochat.serving.model import Model, load
 from nanochat.tokenizer import prompt_ids
@@ -30,8 +28,6 @@ def lively(**sizes: int) -> GPT:
     with torch.no_grad():
         for parameter in gpt.parameters():
             parameter.normal_(std=0.15)
-    if gpt.counted is not None:
-        gpt.counted.count(torch.randint(300, (2000,)).numpy())
     return gpt.eval().requires_grad_(False)
 
 
@@ -39,8 +35,6 @@ def lively(**sizes: int) -> GPT:
     ("sizes", "length"),
     [
         ({}, 20),
-        ({"ngrams": 3, "ngram_slots": 50}, 20),
-        ({"counted": 2, "repeats": 3}, 20),
         ({"kv_heads": 2}, 20),
         ({}, 300),  # a long row: torch's own attention
         ({}, 1),
@@ -73,8 +67,7 @@ def test_a_recording_is_the_models_own_forward_pass(sizes: dict[str, int], lengt
         normed = F.rms_norm(rotated, (rotated.size(-1),)).transpose(0, 1)
         torch.testing.assert_close(normed, block.turned_query, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(recording.raw, recording.hidden @ gpt.head.weight.T)
-    added = recording.counted if recording.counted is not None else 0.0
-    torch.testing.assert_close(recording.logits, loss.softcap(recording.raw) + added)
+    torch.testing.assert_close(recording.logits, loss.softcap(recording.raw))
 
 
 def test_a_recording_leaves_no_trace() -> None:
@@ -121,7 +114,6 @@ def test_a_trace_tells_the_way_from_text_to_choice(is_chat: bool) -> None:
     logits = model.gpt(torch.tensor(ids)[None])[0, -1]
     (choice,) = steps["The choice"].figures
     assert isinstance(choice, Table)
-    from nanochat.tracing.story import token_text
 
     assert choice.rows[0][1] == token_text(model.tokenizer, int(logits.argmax()))
     bars = steps["Probabilities"].figures[0]
@@ -132,36 +124,6 @@ def test_a_trace_tells_the_way_from_text_to_choice(is_chat: bool) -> None:
     assert isinstance(looks, Looks)
     torch.testing.assert_close(looks.shares, record(model.gpt, torch.tensor(ids)).blocks[0].shares())
     assert parts[1].title == f"Block 1 of {model.gpt.shape.depth}"
-
-
-def test_a_trace_tells_what_was_counted() -> None:
-    model = attentive_model(is_chat=False)
-    counted = model.gpt.counted = CountedNgrams(2, model.gpt.vocab_size)
-    ids = model.tokenizer.encode("ab")
-    counted.count(np.array([token for n in range(40) for token in (*ids, 7, 100 + n, ids[1], 7)]))
-    parts = trace_model(model, Asked("ab"))
-    assert all(source.found for source in all_sources(parts))
-    (step,) = [step for part in parts for step in part.steps if step.title == "What was counted"]
-    contexts, sums = step.figures
-    assert isinstance(contexts, Table)
-    assert isinstance(sums, Table)
-    assert [row[1] for row in contexts.rows] == ["32 or more"] * 2
-    likeliest = token_text(model.tokenizer, 7)
-    assert all(row[2].startswith(likeliest) for row in contexts.rows)
-    for _, own, added, logit in sums.rows:
-        assert float(own) + float(added) == pytest.approx(float(logit), abs=0.02)
-
-
-def test_a_trace_tells_what_the_text_said_before() -> None:
-    model = attentive_model(is_chat=False)
-    model.gpt.counted = CountedNgrams(2, model.gpt.vocab_size, repeats=4)
-    model.gpt.counted.count(np.arange(200))
-    parts = trace_model(model, Asked("Lovelace and Love"))
-    (step,) = [step for part in parts for step in part.steps if step.title == "What was counted"]
-    contexts = step.figures[0]
-    assert isinstance(contexts, Table)
-    gain = float(model.gpt.counted.trust[-1])
-    assert contexts.rows[-1][1:] == ("earlier in this text", f"{token_text(model.tokenizer, ord('l'))} +{gain:.1f}", "")
 
 
 def test_there_is_no_such_block() -> None:

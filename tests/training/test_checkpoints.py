@@ -122,3 +122,14 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(tmp_path: Pat
     assert load_whole_checkpoint(tmp_path / "previous.ckpt")["global_step"] == 3
     save(tmp_path, 6)
     assert load_whole_checkpoint(tmp_path / "previous.ckpt")["global_step"] == 5
+
+
+@pytest.mark.parametrize("part", [{"ngrams": 3}, {"ngrams": 1, "counted": 5}])
+def test_a_model_with_n_grams_is_refused(tmp_path: Path, part: dict[str, int]) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": {"depth": 4, **part}}, path)
+    with pytest.raises(ValueError, match=r"n-grams .*which this version does not run: version 0\.1\.0"):
+        load_checkpoint(path)
+    plain = {"ngrams": 1, "ngram_slots": 2**15, "predecessors": 0, "counted": 0, "repeats": 8, "shallow": 0.8}
+    torch.save({"state_dict": {}, "hyper_parameters": {"depth": 4, **plain}}, path)
+    assert load_checkpoint(path)["hyper_parameters"]["depth"] == 4

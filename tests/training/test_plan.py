@@ -9,7 +9,7 @@ import pytest
 
 from nanochat.data.chat import ChatDataModule
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import AROUND_A_SCORE, TOKENS_PER_ANSWER, Plan, fitting_steps
+from nanochat.training.plan import AROUND_A_SCORE, TOKENS_PER_ANSWER, Plan
 from nanochat.training.scores import Scores
 from nanochat.training.timing import StepTimes, time_step
 from tests.cli.tools import tiny_options, train
@@ -19,7 +19,7 @@ from tests.cli.tools import tiny_options, train
 def test_a_short_run_has_fewer_validations(minutes: float, expected: int) -> None:
     """One takes a second here, and 4 % of a minute are 2.4 seconds."""
     plan = Plan(minutes)
-    plan._times = StepTimes(0, 0, 0.0001)
+    plan._times = StepTimes(0, 0.0001)
     data = SimpleNamespace(validations=5, val_predictions=10_000)
     trainer = SimpleNamespace(datamodule=data, strategy=SimpleNamespace(broadcast=lambda value: value))
     plan._afford_validations(trainer)  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ def test_the_scores_at_the_end_are_within_the_time(
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)  # what the test itself takes is no part of it
     plan = Plan(minutes=1)
-    plan._times = StepTimes(1e-3, 1e-3, 1e-4)
+    plan._times = StepTimes(1e-3, 1e-4)
     data, module = HeldOut(validate_all), LanguageModel(depth=1)
     trainer: Any = SimpleNamespace(
         global_step=0,
@@ -68,27 +68,9 @@ def test_the_scores_at_the_end_are_within_the_time(
         strategy=SimpleNamespace(broadcast=lambda value: value),
     )
     with_scores = plan._fitting(trainer, module, 1.0, validations=0)
-    plan._times = StepTimes(1e-3, 1e-3, 0.0)
+    plan._times = StepTimes(1e-3, 0.0)
     without = plan._fitting(trainer, module, 1.0, validations=0)
     assert without - with_scores == pytest.approx(1000 * expected, abs=100)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shallow", "done", "expected"),
-    [
-        (400, 0.0, 0, 200),
-        (300, 0.5, 0, 200),  # 100 steps of 1 s, and 100 of 2 s
-        (250, 0.5, 50, 200),
-        (200, 0.5, 100, 200),
-        (160, 0.0, 120, 200),  # all blocks are learning
-        (100, 0.5, 150, 200),  # there is less time than was thought: all of them begin now
-        (0, 0.5, 150, 150),
-    ],
-)
-def test_the_first_steps_may_take_less_time_than_the_others(
-    seconds: float, shallow: float, done: int, expected: int
-) -> None:
-    assert fitting_steps(seconds, StepTimes(2.0, 1.0, 0.0), shallow, done) == expected
 
 
 @pytest.mark.parametrize(
@@ -109,10 +91,10 @@ def test_a_better_plan_never_makes_the_learning_rates_leap(done: int, fitting: i
 
 
 def test_learning_rates_follow_a_plan_that_changes() -> None:
-    """The rule has rates for matrices, embedding and head that fall as steps ** -0.4; those of n-grams stay."""
-    module = LanguageModel(depth=1, ngrams=2, ngram_slots=8, warmdown=0.5)
-    scheduler = SimpleNamespace(base_lrs=[0.0] * 4)
-    groups = [{"name": name} for name in ("embedding", "ngrams", "matrices", "head")]
+    """The rule's rates fall as steps ** -0.4."""
+    module = LanguageModel(depth=1, warmdown=0.5)
+    scheduler = SimpleNamespace(base_lrs=[0.0] * 3)
+    groups = [{"name": name} for name in ("embedding", "matrices", "head")]
     module._trainer = SimpleNamespace(  # type: ignore[assignment]
         datamodule=SimpleNamespace(tokens_per_step=lambda world_size: 2048),
         world_size=1,
@@ -123,7 +105,7 @@ def test_learning_rates_follow_a_plan_that_changes() -> None:
     before = [group["lr"] for group in groups]
     module.plan_for(4000, done=300)
     for group, rate in zip(groups, before, strict=True):
-        assert group["lr"] == pytest.approx(rate * (1 if group["name"] == "ngrams" else 4**-0.4))
+        assert group["lr"] == pytest.approx(rate * 4**-0.4)
     assert scheduler.base_lrs == [group["initial_lr"] for group in groups]
     module.plan_for(400, done=300)  # halfway through the warm-down
     assert groups[1]["lr"] == pytest.approx(0.5 * groups[1]["initial_lr"])

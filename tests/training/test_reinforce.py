@@ -238,9 +238,7 @@ def module_with(groups: list[Group], parts: int, batch_size: int, monkeypatch: p
     """A module that has written these answers."""
     module = Reinforce(depth=2, vocab_size=265, context=32, width=32, heads=2)
     module.gpt = random_gpt(depth=2, vocab_size=265, width=32, heads=2)
-    data = SimpleNamespace(
-        batch_size=batch_size, samples=2, max_tokens=9, seed=0, tokenizer=byte_tokenizer(), counted=0
-    )
+    data = SimpleNamespace(batch_size=batch_size, samples=2, max_tokens=9, seed=0, tokenizer=byte_tokenizer())
     trainer: Any = SimpleNamespace(datamodule=data, accumulate_grad_batches=parts, world_size=1)
     module.trainer = trainer
     module._rows, module._tokens, module._sums = [], (0, 1), {}

@@ -12,7 +12,6 @@ from nanochat.analysis.model import (
     depth,
     easy_and_hard,
     embedding,
-    ngram_parts,
     passage,
     position,
     samples,
@@ -41,7 +40,6 @@ KINDS = (
     Kind(attention.MAPS, attention.MAPS_TITLE, attention.SECTION, attention.maps),
     Kind(attention.HEADS, attention.HEADS_TITLE, attention.SECTION, attention.averages),
     Kind(embedding.NAME, embedding.TITLE, embedding.SECTION, embedding.figure),
-    Kind(ngram_parts.NAME, ngram_parts.TITLE, ngram_parts.SECTION, ngram_parts.figure),
     Kind(spectrum.NAME, spectrum.TITLE, spectrum.SECTION, spectrum.figure),
     Kind(spectrum.RANKS, spectrum.RANKS_TITLE, spectrum.SECTION, spectrum.ranks),
 )

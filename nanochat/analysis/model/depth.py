@@ -106,8 +106,7 @@ def by_depth(subject: Subject) -> Figure:
     chosen = Chosen(rows, range(rows.first(subject.tokens(SHARE))))
     losses, tokens = loss_by_depth(subject.gpt, chosen, subject.model.tokenizer.bos)
     nothing = math.log(subject.gpt.vocab_size)
-    what = "embedding" if subject.gpt.ngrams is None else "embedding\nand n-grams"
-    names = [what, *(str(depth) for depth in range(1, len(losses)))]
+    names = ["embedding", *(str(depth) for depth in range(1, len(losses)))]
 
     def draw() -> Picture:
         picture, axes = canvas()
@@ -131,8 +130,6 @@ def by_depth(subject: Subject) -> Figure:
         "much of the answer is there by then. The last point is the model's own loss. Early layers are not trained to "
         f"be read like this, and may write what only later ones understand. {tokens:,} tokens of {subject.text.words}."
     )
-    if subject.gpt.ngrams is not None:
-        reading += " Before the first layer it knows the last few tokens already: n-grams have vectors of their own."
     cells: list[list[Cell]] = [[_depth_name(depth), round(float(value), 4)] for depth, value in enumerate(losses)]
     table = Table(["depth", "loss (nats/token)"], cells)
     return Figure(DEPTH, DEPTH_TITLE, subject.remarked(reading), draw, table, section=SECTION)

@@ -112,7 +112,5 @@ def figure(subject: Subject) -> Figure:
         "neighbours in all dimensions, by the cosine of the angle (1: the same direction). Tokens that come in "
         f"{subject.extent}: of {tokenizer.vocab_size:,} in the vocabulary, the {len(tokens):,} most frequent."
     )
-    if subject.gpt.ngrams is not None:
-        reading += " The vectors of n-grams, which are added to these, are not in it."
     columns = ["token", "times", *(f"neighbour {n + 1}, cosine" for n in range(NEIGHBOURS))]
     return Figure(NAME, TITLE, subject.remarked(reading), draw, Table(columns, cells), section=SECTION)

@@ -55,8 +55,7 @@ def logits_by_depth(gpt: GPT, ids: Tensor) -> Tensor:
         ids: (batch, time), int64; few, as all logits are held at once.
     """
     found: list[Tensor] = []
-    added = gpt.counted(ids).view(*ids.shape, -1) if gpt.counted is not None else 0.0
-    streams(gpt, ids, lambda depth, x: found.append((softcap(F.linear(norm(x), gpt.head.weight)) + added).cpu()))
+    streams(gpt, ids, lambda depth, x: found.append(softcap(F.linear(norm(x), gpt.head.weight)).cpu()))
     return torch.stack(found)
 
 
@@ -74,10 +73,9 @@ def loss_by_depth(gpt: GPT, rows: HeldOut, bos: int) -> tuple[Tensor, int]:
     total = torch.zeros(gpt.shape.depth + 1, dtype=torch.float64)
     count = 0
     for ids, targets in _on(gpt, HeldOutBatches(rows, len(rows), bos)):
-        added = gpt.counted(ids) if gpt.counted is not None else None
 
-        def add(depth: int, x: Tensor, targets: Tensor = targets, added: Tensor | None = added) -> None:
-            losses = token_losses(norm(x).flatten(0, 1), gpt.head.weight, targets.flatten(), added)
+        def add(depth: int, x: Tensor, targets: Tensor = targets) -> None:
+            losses = token_losses(norm(x).flatten(0, 1), gpt.head.weight, targets.flatten())
             total[depth] += losses.double().sum().cpu()
 
         streams(gpt, ids, add)

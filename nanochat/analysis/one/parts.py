@@ -6,14 +6,14 @@ from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import History
 from nanochat.analysis.one.bars import beside, stacked
 
-PARTS = ("token embedding", "n-gram tables", "attention", "attention's scores", "MLP", "head", "trust in counts")
+PARTS = ("token embedding", "attention", "attention's scores", "MLP", "head")
 
 
 def _part(name: str) -> str:
     """The part that a parameter of :class:`~nanochat.model.GPT` belongs to, by its name."""
     if name.startswith("blocks."):
         return "attention" if ".attention." in name else "MLP"
-    return {"embedding": PARTS[0], "ngrams": PARTS[1], "head": PARTS[5], "counted": PARTS[6]}[name.split(".")[0]]
+    return {"embedding": PARTS[0], "head": PARTS[4]}[name.split(".")[0]]
 
 
 def parameters(history: History) -> Figure:
@@ -44,9 +44,8 @@ def parameters(history: History) -> Figure:
         for name, a, b in zip(names, share, share_of_work, strict=True)
     ]
     reading = (
-        "Embeddings and n-grams are looked up: they hold many numbers and cost next to nothing. The work is done by "
-        "the matrices of attention, MLP and head. Attention's scores have no parameters, and grow with the length of "
-        "a row."
+        "The embedding is looked up: it costs next to nothing. The work is done by the matrices of attention, MLP and "
+        "head. Attention's scores have no parameters, and grow with the length of a row."
     )
     return Figure(
         name="parameters",
@@ -70,13 +69,12 @@ def memory(history: History) -> Figure:
     if not peak or gpt is None:
         raise ValueError("the run has no summary yet: it is written after the last step")
     devices = summary.get("devices") or 1
-    ngrams, blocks = gpt.num_ngram_parameters, sum(p.numel() for p in gpt.blocks.parameters())
-    tables = gpt.num_parameters - ngrams - blocks
-    rows_of_ngrams = gpt.ngrams.table.size(0) if gpt.ngrams is not None else 0
+    blocks = sum(p.numel() for p in gpt.blocks.parameters())
+    tables = gpt.num_parameters - blocks
     parts = {  # in float32, as nanochat/training/memory.py reckons
         "weights": 4 * gpt.num_parameters,
-        "gradients": 4 * (gpt.num_parameters - ngrams),
-        "optimizer's state": 4 * (blocks + 2 * tables + rows_of_ngrams),
+        "gradients": 4 * gpt.num_parameters,
+        "optimizer's state": 4 * (blocks + 2 * tables),
     }
     rest = peak - sum(parts.values())
     if rest < 0 or devices > 1:

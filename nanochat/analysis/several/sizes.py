@@ -39,7 +39,7 @@ MEASURES = (
         "parameters in matrix products",
         lambda history: history.working_parameters,
         lambda size: f"{count(size)} parameters",
-        "Embeddings and n-grams are not counted, as they do no work. The law holds for runs that were trained alike: "
+        "Embeddings are not counted, as they do no work. The law holds for runs that were trained alike: "
         "where the larger ones have seen less text, as in the same time, it shows what size is worth in that time.",
     ),
     Measure(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from nanochat.analysis.model import attention, depth, embedding, ngram_parts
+from nanochat.analysis.model import attention, depth, embedding
 from nanochat.analysis.model.attending import attend, look, look_evenly, looks
 from nanochat.analysis.model.lens import logits_by_depth, loss_by_depth
 from nanochat.analysis.model.subject import token_losses
 from nanochat.model import GPT
-from nanochat.model.counted import CountedNgrams
 from nanochat.model.layers import Attention
 from tests.analysis.model.models import subject_of, texts
 from tests.evaluation.models import random_model
@@ -75,9 +73,8 @@ def test_where_a_known_head_looks() -> None:
     assert (found.first.item(), found.itself.item()) == (0.5, 0.0)
 
 
-@pytest.mark.parametrize("ngrams", [1, 3])
-def test_the_lens_ends_with_the_models_own_answer(ngrams: int) -> None:
-    gpt = random_model(0, ngrams=ngrams)
+def test_the_lens_ends_with_the_models_own_answer() -> None:
+    gpt = random_model(0)
     ids = torch.randint(0, 250, (2, 9))
     found = logits_by_depth(gpt, ids)
     assert found.shape == (3, 2, 9, 265)
@@ -95,41 +92,6 @@ def test_a_model_whose_blocks_do_nothing_is_done_from_the_start() -> None:
     assert found.tolist() == pytest.approx([token_losses(gpt, rows, BOS).nats.mean()] * 3, abs=1e-5)
 
 
-def test_what_was_counted_is_taken_out_and_is_there_after_every_layer() -> None:
-    gpt, rows = random_model(0), texts(*["the cat and the hat"] * 3)
-    gpt.counted = CountedNgrams(2, gpt.vocab_size)
-    without = token_losses(gpt, rows, BOS).nats.mean()
-    gpt.counted.count(np.random.default_rng(0).integers(97, 123, 2000))
-    whole = token_losses(gpt, rows, BOS).nats.mean()
-    by_depth, _ = loss_by_depth(gpt, rows, BOS)
-    assert float(by_depth[-1]) == pytest.approx(whole, abs=1e-5)
-    ids = torch.tensor([[BOS, 104, 105]])
-    torch.testing.assert_close(logits_by_depth(gpt, ids)[-1], gpt(ids))
-    assert ngram_parts.loss_without_counts(gpt, rows, BOS) != pytest.approx(whole, abs=1e-3)
-    gpt.counted.gains.zero_()
-    gpt.counted.rows.zero_()
-    assert ngram_parts.loss_without_counts(gpt, rows, BOS) == pytest.approx(token_losses(gpt, rows, BOS).nats.mean())
-    assert without != pytest.approx(whole, abs=1e-3)
-
-
-def test_n_grams_are_taken_out_one_kind_at_a_time() -> None:
-    gpt, rows = random_model(0, ngrams=3), texts(*["the cat and the hat"] * 3)
-    assert gpt.ngrams is not None
-    names = ngram_parts.parts(gpt.ngrams)
-    assert names[:2] == ["pairs", "triples"]
-    assert len(names) == gpt.ngrams.rows_per_token
-    whole = token_losses(gpt, rows, BOS).nats.mean()
-    assert ngram_parts.loss_without(gpt, rows, BOS, []) == pytest.approx(whole, abs=1e-5)
-    without = ngram_parts.loss_without(gpt, rows, BOS, range(len(names)))
-    pairs = ngram_parts.loss_without(gpt, rows, BOS, [0])
-    with torch.no_grad():
-        gpt.ngrams.table[: gpt.ngrams.slots] = 0
-        assert pairs == pytest.approx(token_losses(gpt, rows, BOS).nats.mean(), abs=1e-5)
-        gpt.ngrams.table.zero_()
-    assert without == pytest.approx(token_losses(gpt, rows, BOS).nats.mean(), abs=1e-5)
-    assert without != pytest.approx(whole, abs=1e-3)
-
-
 def test_the_principal_plane_of_known_points() -> None:
     points = torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 0, 1], [0, 0, -1]]) + 5
     plane = embedding.principal_plane(points)
@@ -145,20 +107,15 @@ def test_neighbours_by_the_angle_whatever_the_length() -> None:
     assert cosines[0].tolist() == pytest.approx([9 / 82**0.5, 0.0], abs=1e-6)
 
 
-@pytest.mark.parametrize("ngrams", [1, 3])
-def test_all_pictures_are_drawn(ngrams: int) -> None:
-    subject = subject_of(random_model(0, ngrams=ngrams), texts(*[f"pkg.x{n}\n\n{SENTENCE * 2}\n" for n in range(9)]))
-    made = [attention.maps, attention.averages, depth.lens, depth.by_depth, embedding.figure]
-    for make in [*made, *([ngram_parts.figure] if ngrams > 1 else [])]:
+def test_all_pictures_are_drawn() -> None:
+    subject = subject_of(random_model(0), texts(*[f"pkg.x{n}\n\n{SENTENCE * 2}\n" for n in range(9)]))
+    for make in (attention.maps, attention.averages, depth.lens, depth.by_depth, embedding.figure):
         figure = make(subject)
         assert figure.draw is not None
         figure.draw()
     lens = depth.lens(subject)
     assert lens.table is not None
     assert [row[1] for row in lens.table.rows[:: subject.gpt.shape.depth + 1]][:4] == ["<|bos|>", "R", "e", "t"]
-    if ngrams == 1:
-        with pytest.raises(ValueError, match="no n-grams"):
-            ngram_parts.figure(subject)
 
 
 def test_evenly_spread_layers() -> None:
