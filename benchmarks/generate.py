@@ -15,7 +15,6 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import cache
-from inspect import signature
 from typing import Any
 
 from report import ROOT, report
@@ -98,17 +97,15 @@ def random_gpt(tier: str) -> Any:
     import torch
     import yaml
 
-    from nanochat.model import GPT
+    from nanochat.model import GPT, GPTConfig
 
     config = yaml.safe_load((ROOT / "configs" / f"{tier}.yaml").read_text())
-    vocab_size, context = config["data"]["vocab_size"], config["data"]["context"]
-    sizes = {name: config["model"][name] for name in signature(GPT).parameters if name in config["model"]}
-    gpt = GPT(**sizes, vocab_size=vocab_size, context=context)
+    gpt = GPT(GPTConfig.from_hyperparameters({**config["data"], **config["model"]}))
     with torch.no_grad():
         for block in gpt.blocks:
             for p in block.parameters():
                 p.normal_(std=p.size(-1) ** -0.5)
-        gpt.head.weight.normal_(std=gpt.shape.width**-0.5)
+        gpt.lm_head.weight.normal_(std=gpt.config.n_embd**-0.5)
     return gpt
 
 

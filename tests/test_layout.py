@@ -95,7 +95,7 @@ def test_every_tier_has_its_shape_and_leaves_the_width_to_the_dial(tier: str) ->
     import yaml
 
     from nanochat.data.text import TextDataModule
-    from nanochat.model import resolve_shape
+    from nanochat.model import GPTConfig
 
     depth, width, vocab_size, context = {
         "tiny": (4, 256, 512, 512),
@@ -109,7 +109,7 @@ def test_every_tier_has_its_shape_and_leaves_the_width_to_the_dial(tier: str) ->
     assert config["model"].pop("depth") == depth
     tried_elsewhere = {"matrix_lr", "muon_band"} if tier == "full" else set()  # by nanochat, at this size
     assert set(config["model"]) <= tried_elsewhere  # the rest follows from the depth
-    assert resolve_shape(depth).width == width
+    assert GPTConfig.from_options(depth, vocab_size, context).n_embd == width
     data = TextDataModule(**config["data"])
     assert (data.vocab_size, data.context) == (vocab_size, context)
     assert data.micro_steps(1) >= 1

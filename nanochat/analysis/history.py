@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 AXES = ("step", "tokens", "seconds", "flops")  # what a curve can be drawn against
 PLACES = ("step", "tokens", "seconds")  # the columns of metrics.csv that are no curves
-# in the model's configuration
-SIZES = ("depth", "width", "heads", "kv_heads")
 
 
 class Curve(NamedTuple):
@@ -69,14 +67,15 @@ class History:
         """A model of the run's sizes, without weights (on the meta device); None if they are not known."""
         import torch
 
-        from nanochat.model import GPT
+        from nanochat.model import GPT, GPTConfig
 
-        sizes = {name: value for name in SIZES if (value := self.setting("model", name)) is not None}
-        vocab_size, context = self.setting("data", "vocab_size"), self.setting("data", "context")
+        model, data = self.run.config.get("model"), self.run.config.get("data")
+        if not isinstance(model, dict) or not isinstance(data, dict):
+            return None
         try:
             with torch.device("meta"):
-                return GPT(vocab_size=vocab_size, context=context, **sizes)  # type: ignore[arg-type]
-        except (TypeError, ValueError, RuntimeError):
+                return GPT(GPTConfig.from_hyperparameters({**data, **model}))
+        except (KeyError, TypeError, ValueError, RuntimeError):
             return None
 
     def setting(self, *names: str) -> object:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from nanochat.cli.errors import UsageError
-from nanochat.cli.from_checkpoint import SHAPE, FromCheckpoint
+from nanochat.cli.from_checkpoint import FromCheckpoint
 from nanochat.cli.stages import REINFORCE
 from nanochat.data.module import resolve_row_length
-from nanochat.model import GPT, resolve_shape
+from nanochat.model import GPT, GPTConfig
 from nanochat.training import compiling
 from nanochat.training.hardware import default_accelerator, default_precision
 from nanochat.training.sharding import NAME as FSDP2
@@ -95,9 +95,8 @@ def check_gpu(option: str, kind: str) -> None:
 
 def default_steps(model: Any, data: Any) -> int:
     """As many steps as serve a model of this size best, if nobody minds the time (Chinchilla, arXiv 2203.15556)."""
-    shape = resolve_shape(*(model[name] for name in SHAPE[:4]))
     with torch.device("meta"):
-        gpt = GPT(shape.depth, data.vocab_size, data.context, shape.width, shape.heads, shape.kv_heads)
+        gpt = GPT(GPTConfig.from_hyperparameters({**model, "vocab_size": data.vocab_size, "context": data.context}))
     tokens_per_step = data.tokens_per_step or data.batch_size * resolve_row_length(data.row_length, data.context)
     return max(1, TOKENS_PER_PARAMETER * gpt.num_matmul_parameters // tokens_per_step)
 

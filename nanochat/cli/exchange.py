@@ -98,7 +98,7 @@ def import_model(folder: str, out: str, overwrite: bool = False) -> None:
     write_model(target, gpt, weights, tokenizer)
     paths = {"checkpoint": target, "config": config, "folder": folder}
     quoted = {key: shlex.quote(str(path)) for key, path in paths.items()}
-    sizes = {**gpt.shape._asdict(), "vocab_size": gpt.vocab_size, "context": gpt.context}
+    sizes = gpt.config.to_hyperparameters()
     text = CONFIG.format(program=program_name(), name=json.dumps(target.stem), **quoted, **sizes)
     config.write_text(text, encoding="utf-8")
     options = f"--config {quoted['config']} --ckpt_path={quoted['checkpoint']}"
@@ -109,8 +109,11 @@ def import_model(folder: str, out: str, overwrite: bool = False) -> None:
 
 
 def _sizes(gpt: GPT) -> str:
-    shape = gpt.shape
-    return f"{gpt.num_parameters:,} parameters, depth {shape.depth}, width {shape.width}, vocabulary {gpt.vocab_size:,}"
+    config = gpt.config
+    return (
+        f"{gpt.num_parameters:,} parameters, depth {config.n_layer}, width {config.n_embd}, "
+        f"vocabulary {config.vocab_size:,}"
+    )
 
 
 OVERWRITE = "Replace files of the same names, where there are any."

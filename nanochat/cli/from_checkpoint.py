@@ -9,7 +9,8 @@ from typing import Any
 from nanochat.cli.errors import UsageError
 from nanochat.cli.main import program_name
 from nanochat.cli.stages import PRETRAIN, REINFORCE, data_class, pretraining_files, run_name
-from nanochat.model import resolve_shape
+from nanochat.model import GPTConfig
+from nanochat.model.config import OPTIONS
 from nanochat.runs import CONFIG, RUNS
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import (
@@ -25,8 +26,6 @@ from nanochat.training.checkpoint_files import (
 )
 from nanochat.training.checkpoints import find_checkpoint, has_last_checkpoint
 
-SHAPE = ("depth", "width", "heads", "kv_heads", "vocab_size")
-SIZES = (*SHAPE, "context")  # all that a model takes along into the next stage
 LEARNED_FROM = {TEXT: "text", CHAT: "conversations", QUESTIONS: "questions"}
 
 
@@ -137,9 +136,9 @@ class FromCheckpoint:
         """The model is the checkpoint's, whatever the tier says; a size given on the command line must be its own."""
         saved = checkpoint.get("hyper_parameters", {})
         words = {word.split("=")[0] for word in self._command_line}
-        if any(f"--{part}.{size}" in words for size in SIZES for part in ("model", "data")):
+        if any(f"--{part}.{size}" in words for size in OPTIONS for part in ("model", "data")):
             self._check_shape(config.model, saved)
-        for size in SIZES:
+        for size in OPTIONS:
             if size in saved and size in config.model:
                 config.model[size] = saved[size]
         for size in ("vocab_size", "context"):
@@ -148,10 +147,12 @@ class FromCheckpoint:
 
     def _check_shape(self, wanted: Any, saved: dict[str, Any]) -> None:
         def shape(values: Any) -> dict[str, int]:
-            resolved = resolve_shape(*(values.get(name) for name in SHAPE[:4]))
-            return dict(zip(SHAPE, (*resolved, values.get("vocab_size")), strict=True))
+            """All sizes but the context, which may differ: a model can go on with longer or shorter rows."""
+            sizes = GPTConfig.from_hyperparameters(values).to_hyperparameters()
+            del sizes["context"]
+            return sizes
 
-        if not all(name in saved for name in SHAPE):
+        if not all(name in saved for name in OPTIONS):
             raise UsageError(f"{self._checkpoint} is not a checkpoint of this project: it does not say its shape")
         have, want = shape(saved), shape(wanted)
         different = [f"{name} {have[name]:,} instead of {want[name]:,}" for name in have if have[name] != want[name]]

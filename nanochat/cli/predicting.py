@@ -13,12 +13,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nanochat.cli.choices import choose_hardware
 from nanochat.cli.errors import UsageError, reporting
-from nanochat.cli.from_checkpoint import SHAPE, SIZES
 from nanochat.cli.parser import check_config_files
 from nanochat.cli.quiet import quieten
 from nanochat.cli.stages import PRETRAIN, rewritten
 from nanochat.cli.training import NanochatCLI, as_list
 from nanochat.data.prompts import PromptsDataModule
+from nanochat.model.config import OPTIONS
 from nanochat.runs import CHECKPOINTS, STAGES
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import BEST, LAST, TEXT, data_state, kind_of, load_whole_checkpoint
@@ -68,10 +68,10 @@ class PredictCLI(NanochatCLI):
         checkpoint = load_whole_checkpoint(found)
         saved = checkpoint.get("hyper_parameters", {})
         words = {word.split("=")[0] for word in self._command_line}
-        if not all(name in saved for name in SHAPE) or any(f"--model.{size}" in words for size in SIZES):
+        if not all(name in saved for name in OPTIONS) or any(f"--model.{size}" in words for size in OPTIONS):
             self._check_shape(config.model, saved)
         for size, value in saved.items():
-            if size in SIZES:
+            if size in OPTIONS:
                 config.model[size] = value
         try:
             self._tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])

@@ -20,7 +20,7 @@ from nanochat.evaluation.core_group import default_precision
 from nanochat.evaluation.exams import Exam, LetterExam, ProgramExam, gsm8k_exam, offline_exam, spelling_bee
 from nanochat.evaluation.finished import Finished, content_of, path_beside
 from nanochat.evaluation.groups import Asked, Report
-from nanochat.evaluation.letters import Letters
+from nanochat.evaluation.multiple_choice import MultipleChoice
 from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.sandbox.run import require
 from nanochat.evaluation.table import percents, wrapped
@@ -52,12 +52,12 @@ def evaluate(asked: Asked) -> Report:
     exams = opener.all_of(names)
     if not exams:
         raise ValueError("no task is left to score")
-    precision = asked.options.get("precision") or default_precision(asked.gpt.embedding.weight.device)
+    precision = asked.options.get("precision") or default_precision(asked.gpt.device)
     conditions = {
         "model": content_of(asked.checkpoint),
         "max_per_task": asked.max_per_task,
         "precision": precision,
-        "device": asked.gpt.embedding.weight.device.type,
+        "device": asked.gpt.device.type,
     }
     finished = Finished(path_beside(asked.checkpoint), "chat", conditions, {"checkpoint": asked.checkpoint.name})
     started = time.monotonic()
@@ -86,9 +86,9 @@ class Opener:
         return Engine(self.asked.gpt, self.asked.tokenizer, build=self.asked.options.get("build", True))
 
     @cached_property
-    def letters(self) -> Letters:
+    def letters(self) -> MultipleChoice:
         batch_tokens = self.asked.options.get("batch_tokens")
-        return Letters(self.asked.gpt, self.asked.tokenizer, batch_tokens)
+        return MultipleChoice(self.asked.gpt, self.asked.tokenizer, batch_tokens)
 
     def all_of(self, names: list[str]) -> list[Exam]:
         """The tasks of these names. Of a whole group, those that are not to be had are left out, which is said."""
@@ -176,7 +176,7 @@ def result_of(exam: Exam, asked: Asked, precision: str, on_done: Callable[[int],
     mine = range(rank(), len(exam.items), apart)
     # the engine has a precision of its own
     lower = precision == "bf16" and isinstance(exam, LetterExam)
-    device = asked.gpt.embedding.weight.device.type
+    device = asked.gpt.device.type
     with torch.autocast(device, torch.bfloat16) if lower else nullcontext():
         marks = exam.mark(mine, lambda done: on_done(done * apart))
     right = [0] * len(exam.items)

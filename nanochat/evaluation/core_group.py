@@ -35,19 +35,19 @@ def evaluate(asked: Asked) -> Report:
     at_least(1, max_per_task=asked.max_per_task, batch_tokens=asked.options.get("batch_tokens"))
     bundle = _bundle(asked)
     tasks = _chosen(bundle, asked.tasks)
-    precision = asked.options.get("precision") or default_precision(asked.gpt.embedding.weight.device)
+    precision = asked.options.get("precision") or default_precision(asked.gpt.device)
     if bundle.others:
         asked.say(f"{bundle.folder}: {', '.join(bundle.others)} is none of CORE's tasks, and left out")
     conditions = {
         "model": content_of(asked.checkpoint),
         "max_per_task": asked.max_per_task,
         "precision": precision,
-        "device": asked.gpt.embedding.weight.device.type,
+        "device": asked.gpt.device.type,
     }
     about = {"checkpoint": asked.checkpoint.name}
     finished = Finished(path_beside(asked.checkpoint), "core", conditions, about)
     judge = Judge(asked.gpt, asked.options.get("batch_tokens"))
-    device, started = asked.gpt.embedding.weight.device.type, time.monotonic()
+    device, started = asked.gpt.device.type, time.monotonic()
     with torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext():
         score = _score(judge, asked, bundle, tasks, finished)
     facts = as_facts(score)

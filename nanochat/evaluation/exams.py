@@ -12,7 +12,7 @@ from decimal import Decimal
 from itertools import islice
 
 from nanochat.evaluation.answers import AT_ONCE, answer_all
-from nanochat.evaluation.letters import Letters, Question
+from nanochat.evaluation.multiple_choice import MultipleChoice, Question
 from nanochat.evaluation.programs import try_program
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
@@ -78,7 +78,7 @@ class LetterExam(Exam):
     kind, chance = "letters", 0.25
 
     def __init__(
-        self, name: str, rows: Sequence[Record], most: int | None, letters: Letters, tokenizer: Tokenizer
+        self, name: str, rows: Sequence[Record], most: int | None, letters: MultipleChoice, tokenizer: Tokenizer
     ) -> None:
         self.name, self.letters, self.tokenizer = name, letters, tokenizer
         convert = records.mmlu if name == "mmlu" else records.arc

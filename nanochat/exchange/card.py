@@ -63,11 +63,11 @@ def to_card(title: str, gpt: GPT, tokenizer: Tokenizer, facts: Mapping[str, str]
         tokenizer: its tokenizer.
         facts: more that is known of it, such as how long it was trained.
     """
-    shape = gpt.shape
-    grouped = f" ({shape.kv_heads} key/value heads)" if shape.kv_heads != shape.heads else ""
+    shape = gpt.config
+    grouped = f" ({shape.n_kv_head} key/value heads)" if shape.n_kv_head != shape.n_head else ""
     rows = {
         "parameters": f"{gpt.num_parameters:,}",
-        "shape": f"depth {shape.depth}, width {shape.width}, {shape.heads} heads of {shape.head_dim}{grouped}",
+        "shape": f"depth {shape.n_layer}, width {shape.n_embd}, {shape.n_head} heads of {shape.head_dim}{grouped}",
         "context": f"{gpt.context:,} tokens",
         "vocabulary": f"{gpt.vocab_size:,} ids: {len(tokenizer.tokens):,} tokens of byte-level BPE, "
         f"{len(tokenizer.special_tokens)} special tokens",

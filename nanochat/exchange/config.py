@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.model.fused import EPS as NORM_EPS
 from nanochat.model.loss import SOFTCAP
 from nanochat.model.rotary import BASE as ROPE_BASE
@@ -42,17 +42,17 @@ DEFAULTS: dict[str, Any] = {
 
 def to_config(gpt: GPT, tokenizer: Tokenizer, dtype: torch.dtype) -> dict[str, Any]:
     """The content of ``config.json``; all is said, because some of transformers' defaults are another model's."""
-    shape = gpt.shape
+    ours = gpt.config
     return {
         "architectures": ["NanoChatForCausalLM"],
         "model_type": MODEL_TYPE,
-        "vocab_size": gpt.vocab_size,
-        "hidden_size": shape.width,
-        "intermediate_size": 4 * shape.width,
-        "num_hidden_layers": shape.depth,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "max_position_embeddings": gpt.context,
+        "vocab_size": ours.vocab_size,
+        "hidden_size": ours.n_embd,
+        "intermediate_size": 4 * ours.n_embd,
+        "num_hidden_layers": ours.n_layer,
+        "num_attention_heads": ours.n_head,
+        "num_key_value_heads": ours.n_kv_head,
+        "max_position_embeddings": ours.sequence_len,
         **FIXED,
         "rms_norm_eps": NORM_EPS,
         "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_BASE},
@@ -105,8 +105,16 @@ def from_config(data: dict[str, Any]) -> GPT:
         raise _refusal("intermediate_size", said["intermediate_size"], 4 * width)
     if said.get("head_dim") is not None and _size(said, "head_dim") * heads != width:
         raise _refusal("head_dim", said["head_dim"], width // heads)
+    ours = GPTConfig(
+        sequence_len=_size(said, "max_position_embeddings"),
+        vocab_size=_size(said, "vocab_size"),
+        n_layer=depth,
+        n_head=heads,
+        n_kv_head=kv_heads,
+        n_embd=width,
+    )
     with torch.device("meta"):
-        return GPT(depth, _size(said, "vocab_size"), _size(said, "max_position_embeddings"), width, heads, kv_heads)
+        return GPT(ours)
 
 
 def _check_rope(said: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ def write_folder(
         raise ValueError(f"{target} is a file, not a folder")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise ValueError(f"the folder {target} is not empty: give another one, or --overwrite to replace its files")
-    dtype = parameters["embedding.weight"].dtype
+    dtype = parameters["transformer.wte.weight"].dtype
     with _whole_folder(target) as work:
         weights.write_weights(work, gpt, parameters)
         _write_json(work / config.NAME, config.to_config(gpt, tokenizer, dtype))

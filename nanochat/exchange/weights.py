@@ -16,22 +16,22 @@ from nanochat.model import GPT
 NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"  # of weights that are divided among several files
 IN_A_BLOCK = {
-    "attention.query": "self_attn.q_proj",
-    "attention.key": "self_attn.k_proj",
-    "attention.value": "self_attn.v_proj",
-    "attention.output": "self_attn.o_proj",
-    "mlp.expand": "mlp.fc1",
-    "mlp.contract": "mlp.fc2",
+    "attn.c_q": "self_attn.q_proj",
+    "attn.c_k": "self_attn.k_proj",
+    "attn.c_v": "self_attn.v_proj",
+    "attn.c_proj": "self_attn.o_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
 }
 
 
 def their_names(gpt: GPT) -> dict[str, str]:
     """The name there of each of our parameters. None is turned or cut: the names are all that differs."""
-    names = {"embedding.weight": "model.embed_tokens.weight"}
-    for layer in range(gpt.shape.depth):
+    names = {"transformer.wte.weight": "model.embed_tokens.weight"}
+    for layer in range(gpt.config.n_layer):
         for ours, theirs in IN_A_BLOCK.items():
-            names[f"blocks.{layer}.{ours}.weight"] = f"model.layers.{layer}.{theirs}.weight"
-    return {**names, "head.weight": "lm_head.weight"}
+            names[f"transformer.h.{layer}.{ours}.weight"] = f"model.layers.{layer}.{theirs}.weight"
+    return {**names, "lm_head.weight": "lm_head.weight"}
 
 
 def write_weights(folder: Path, gpt: GPT, weights: Mapping[str, Tensor]) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nanochat.inference.native import NativeForward, load
 from nanochat.inference.stream import Stream
 from nanochat.model import GPT
-from nanochat.model.layers import Block, norm, rotate_and_norm
-from nanochat.model.loss import softcap
+from nanochat.model.layers import causal_attention
 
 
 class Decoder:
@@ -84,47 +82,47 @@ def is_sharded(gpt: GPT) -> bool:
 
 
 class TorchForward:
-    """The same in torch, for any device: all rows go through the matrices together, attention goes by streams."""
+    """Reads with the model's own blocks, on any device: matrices see all rows at once, attention goes by streams."""
 
     def __init__(self, gpt: GPT) -> None:
         self.gpt = gpt
 
     def read(self, streams: list[Stream], counts: list[int]) -> Tensor:
         """As :meth:`NativeForward.read`."""
-        gpt, device = self.gpt, self.gpt.embedding.weight.device
-        spans = [range(s.position - n, s.position) for s, n in zip(streams, counts, strict=True)]
-        new = [stream.ids[span.start :] for stream, span in zip(streams, spans, strict=True)]
-        x = gpt.embedding(torch.tensor([i for row in new for i in row], device=device))
-        x = norm(x.to(gpt.activation_dtype))
-        positions = torch.tensor([place for span in spans for place in span], device=device)
-        cos, sin = gpt.cos[positions].to(x.dtype), gpt.sin[positions].to(x.dtype)
-        for layer, block in enumerate(gpt.blocks):
-            assert isinstance(block, Block)
-            x = x + self._attention(block, layer, norm(x), cos, sin, streams, spans)
-            x = x + block.mlp(norm(x))
-        last = norm(x[torch.tensor(counts).cumsum(0).sub(1).to(device)])
-        return softcap(F.linear(last, gpt.head.weight)).cpu()
+        gpt, cache = self.gpt, _StreamCaches(streams, counts)
+        new = [token for stream, span in cache.spans for token in stream.ids[span.start :]]
+        positions = torch.tensor([position for _, span in cache.spans for position in span], device=gpt.device)
+        x = gpt.trunk(gpt.embed(torch.tensor([new], device=gpt.device)), positions, cache=cache)[0]
+        last = torch.tensor(counts, device=gpt.device).cumsum(0) - 1
+        return gpt.unembed(x[last]).cpu()
 
-    @staticmethod
-    def _attention(
-        block: Block, layer: int, x: Tensor, cos: Tensor, sin: Tensor, streams: list[Stream], spans: list[range]
-    ) -> Tensor:
-        attention, found = block.attention, []
-        # (1, rows, heads, head_dim) to (heads, rows, head_dim)
-        query, key, value = (m(x).view(1, x.size(0), -1, attention.head_dim) for m in block.attention.projections)
-        query, key = (rotate_and_norm(vectors, cos, sin)[0] for vectors in (query, key))
-        value, begin = value[0].transpose(0, 1), 0
-        for stream, span in zip(streams, spans, strict=True):
-            mine = slice(begin, begin + len(span))
-            begin += len(span)
-            cache = stream.cache[layer]  # (kv_heads, 2, length, head_dim)
-            cache[:, 0, span.start : span.stop] = key[:, mine]
-            cache[:, 1, span.start : span.stop] = value[:, mine]
-            mask = None
-            if len(span) > 1:  # each of several new tokens sees all older ones and its own past
-                mask = torch.ones(len(span), span.stop, dtype=torch.bool, device=x.device).tril(span.start)
-            grouped = attention.heads != attention.kv_heads
-            seen = (query[None, :, mine], cache[None, :, 0, : span.stop], cache[None, :, 1, : span.stop])
-            y = F.scaled_dot_product_attention(*seen, attn_mask=mask, enable_gqa=grouped)
-            found.append(y[0].transpose(0, 1))
-        return block.attention.output(torch.cat(found).flatten(1))
+
+class _StreamCaches:
+    """The caches of several streams whose new tokens lie end to end in one row, for the model's blocks.
+
+    Args:
+        streams: with their new tokens.
+        counts: number of new tokens of each.
+
+    Attributes:
+        spans: each stream with the positions of its new tokens.
+    """
+
+    position = 0  # the streams have positions of their own, which are given to the model
+
+    def __init__(self, streams: Sequence[Stream], counts: Sequence[int]) -> None:
+        self.spans = [(s, range(s.position - count, s.position)) for s, count in zip(streams, counts, strict=True)]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Each stream's new tokens attend to that stream; tensors are (1, heads, new tokens of all, head_dim)."""
+        assert mask is None
+        found, begin = [], 0
+        for stream, span in self.spans:
+            new = slice(begin, begin + len(span))
+            begin = new.stop
+            keys, values = stream.cache[layer].unbind(1)  # (n_kv_head, length, head_dim) each
+            keys[:, span.start : span.stop] = key[0, :, new]
+            values[:, span.start : span.stop] = value[0, :, new]
+            seen = keys[None, :, : span.stop], values[None, :, : span.stop]
+            found.append(causal_attention(query[:, :, new], *seen))
+        return torch.cat(found, 2)

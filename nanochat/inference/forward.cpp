@@ -1,12 +1,12 @@
-// The GPT's forward pass for a few tokens at a time on a CPU, in float32: nanochat/model/gpt.py once more.
+// The forward pass of nanochat/model/gpt.py in C++, for a few tokens at a time on a CPU, in float32.
 //
-// A step of a small model is a few hundred thousand multiplications in a hundred operations. Called one by one from
-// Python each of them costs more than it computes. Here all of them are one call, and the time goes by in reading the
-// weights, each once for all rows. native.py beside this file compiles it and gives it what it reads.
+// A step of a small model is a few hundred thousand multiplications in about a hundred operations. Called one by one
+// from Python, each operation costs more in overhead than in arithmetic. Here all of them are one call, and the time is
+// that of reading the weights, each once for all rows. native.py compiles this file and passes the data.
 //
-// A row is a token at its place in a stream. The sums for a row are taken in the same order whatever rows come with
-// it, so that a text does not depend on which others are written at the same time: no -ffast-math, which would allow
-// the compiler to reorder them.
+// A row is a token at its position in a stream. The sums of a row are taken in the same order whichever rows are in the
+// batch, so that a text does not depend on the texts that are generated with it. Hence no -ffast-math, which would
+// allow the compiler to reorder sums.
 
 #include <algorithm>
 #include <cmath>
@@ -20,14 +20,14 @@
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int LANES = 16, MOST_ROWS = 6;
+constexpr int LANES = 16, MAX_ROWS = 6;
 #elif defined(__AVX__)
-constexpr int LANES = 8, MOST_ROWS = 3;
+constexpr int LANES = 8, MAX_ROWS = 3;
 #else
-constexpr int LANES = 4, MOST_ROWS = 4;  // SSE, NEON
+constexpr int LANES = 4, MAX_ROWS = 4;  // SSE, NEON
 #endif
 typedef float Vector __attribute__((vector_size(LANES * 4)));  // GCC's and Clang's own vectors: no intrinsics needed
-constexpr int VECTORS = 4;                // of sums for each row; for MOST_ROWS rows as many as there are registers
+constexpr int VECTORS = 4;                // of sums for each row; for MAX_ROWS rows as many as there are registers
 constexpr int BLOCK = VECTORS * LANES;    // outputs of a matrix that lie together in memory
 
 constexpr float EPS = 1.1920929e-07f;  // float32's, as torch's rms_norm adds it
@@ -96,9 +96,9 @@ void multiply_rows(int rows, const float* block, const float* in, float* out, in
 void multiply(const float* matrix, const float* in, float* out, int rows, int inputs, int outputs, int thread, int team) {
     int blocks = (outputs + BLOCK - 1) / BLOCK;
     for (int n = blocks * thread / team; n < blocks * (thread + 1) / team; n++)
-        for (int r = 0; r < rows; r += MOST_ROWS)
-            multiply_rows<MOST_ROWS>(
-                std::min(MOST_ROWS, rows - r), matrix + int64_t(n) * inputs * BLOCK, in + int64_t(r) * inputs,
+        for (int r = 0; r < rows; r += MAX_ROWS)
+            multiply_rows<MAX_ROWS>(
+                std::min(MAX_ROWS, rows - r), matrix + int64_t(n) * inputs * BLOCK, in + int64_t(r) * inputs,
                 out + int64_t(r) * outputs + n * BLOCK, inputs, inputs, outputs, std::min(BLOCK, outputs - n * BLOCK));
 }
 
@@ -139,43 +139,43 @@ extern "C" {
 
 // Matrices are as multiply() reads them.
 struct Layer {
-    const float *query_key_value, *output, *expand, *contract;
+    const float *c_qkv, *c_proj, *mlp_c_fc, *mlp_c_proj;
 };
 
 struct Model {
-    int32_t depth, width, heads, kv_heads, head_dim, vocab_size;
-    const float *embedding, *head, *cos, *sin;
+    int32_t n_layer, n_embd, n_head, n_kv_head, head_dim, vocab_size;
+    const float *wte, *lm_head, *cos, *sin;
     const Layer* layers;
 };
 
 struct Row {
     const int64_t* ids;  // of the stream's text, from its first token on
-    float* cache;        // of the stream: (depth, kv_heads, 2, length, head_dim), keys before values
+    float* cache;        // of the stream: (n_layer, n_kv_head, 2, length, head_dim), keys before values
     int32_t position;    // of the row's token in the stream
     int32_t length;      // of the cache
 };
 
 int32_t nanochat_block() { return BLOCK; }
 
-// Numbers of working memory that nanochat_read needs.
+// Size of the working memory that nanochat_read needs, in floats.
 int64_t nanochat_memory(const Model* m, int32_t rows, int32_t longest, int32_t threads) {
-    return int64_t(rows) * (9 * m->width + 2 * m->kv_heads * m->head_dim) + int64_t(threads) * longest;
+    return int64_t(rows) * (9 * m->n_embd + 2 * m->n_kv_head * m->head_dim) + int64_t(threads) * longest;
 }
 
-// Reads rows: their keys and values go into the caches, and the logits of `asked` of them, at the given indices, into
-// `logits`, (asked, vocab_size). Rows of one stream may come together, as long as all before them have been read or
-// come as well. `longest` is the largest position and 1.
+// Reads rows: writes their keys and values into the caches, and the logits of the `asked` rows at `indices` into
+// `logits`, (asked, vocab_size). Several rows of one stream may come in one call if every earlier row of that stream has
+// been read or is in the call. `longest` is the largest position plus 1.
 void nanochat_read(
     const Model* model, const Row* rows, int32_t count, const int32_t* indices, int32_t asked, float* logits, float* memory,
     int32_t longest, int32_t threads) {
     const Model m = *model;
-    const int width = m.width, dim = m.head_dim, inner = 4 * width, group = m.heads / m.kv_heads;
-    const int projected = (m.heads + 2 * m.kv_heads) * dim;
+    const int width = m.n_embd, dim = m.head_dim, inner = 4 * width, group = m.n_head / m.n_kv_head;
+    const int projected = (m.n_head + 2 * m.n_kv_head) * dim;
     float* const stream = memory;
     float* const normed = stream + int64_t(count) * width;
     float* const vectors = normed + int64_t(count) * width;  // queries, keys, values of each row
-    float* const found = vectors + int64_t(count) * projected;
-    float* const added = found + int64_t(count) * width;
+    float* const attended = vectors + int64_t(count) * projected;
+    float* const added = attended + int64_t(count) * width;
     float* const hidden = added + int64_t(count) * width;  // takes 4 * width; with what is above, 9 * width and the rest
     float* const scores = hidden + int64_t(count) * inner;
     const float root = 1 / std::sqrt(float(dim));
@@ -186,8 +186,8 @@ void nanochat_read(
 #ifdef _OPENMP
         thread = omp_get_thread_num(), team = omp_get_num_threads();
 #endif
-        float* const mine = scores + int64_t(thread) * longest;
-        auto add_and_norm = [&] {  // what a part of a block adds, into the stream; and the stream for the next part
+        float* const thread_scores = scores + int64_t(thread) * longest;
+        auto add_and_norm = [&] {  // adds the result of attention or MLP to the stream, and norms the stream for the next one
 #pragma omp for
             for (int r = 0; r < count; r++) {
                 float* x = stream + int64_t(r) * width;
@@ -199,55 +199,55 @@ void nanochat_read(
 #pragma omp for
         for (int r = 0; r < count; r++) {  // the token's vector, normed
             float* x = stream + int64_t(r) * width;
-            norm(m.embedding + rows[r].ids[rows[r].position] * width, x, width);
+            norm(m.wte + rows[r].ids[rows[r].position] * width, x, width);
             norm(x, normed + int64_t(r) * width, width);
         }
-        for (int layer = 0; layer < m.depth; layer++) {
+        for (int layer = 0; layer < m.n_layer; layer++) {
             const Layer& w = m.layers[layer];
-            multiply(w.query_key_value, normed, vectors, count, width, projected, thread, team);
+            multiply(w.c_qkv, normed, vectors, count, width, projected, thread, team);
 #pragma omp barrier
 #pragma omp for
-            for (int n = 0; n < count * m.kv_heads; n++) {  // keys and values into the caches, before any row looks
-                const int r = n / m.kv_heads, h = n % m.kv_heads;
+            for (int n = 0; n < count * m.n_kv_head; n++) {  // keys and values go into the caches before any row attends
+                const int r = n / m.n_kv_head, h = n % m.n_kv_head;
                 const Row& row = rows[r];
-                float* of_row = vectors + int64_t(r) * projected;
-                float* slot = row.cache + ((int64_t(layer) * m.kv_heads + h) * 2 * row.length + row.position) * dim;
+                float* qkv = vectors + int64_t(r) * projected;
+                float* slot = row.cache + ((int64_t(layer) * m.n_kv_head + h) * 2 * row.length + row.position) * dim;
                 const float *cos = m.cos + int64_t(row.position) * (dim / 2), *sin = m.sin + int64_t(row.position) * (dim / 2);
-                rotate_and_norm(of_row + (m.heads + h) * dim, slot, cos, sin, dim);
-                std::memcpy(slot + int64_t(row.length) * dim, of_row + (m.heads + m.kv_heads + h) * dim, dim * sizeof(float));
-                for (int q = h * group; q < (h + 1) * group; q++) rotate_and_norm(of_row + q * dim, of_row + q * dim, cos, sin, dim);
+                rotate_and_norm(qkv + (m.n_head + h) * dim, slot, cos, sin, dim);
+                std::memcpy(slot + int64_t(row.length) * dim, qkv + (m.n_head + m.n_kv_head + h) * dim, dim * sizeof(float));
+                for (int q = h * group; q < (h + 1) * group; q++) rotate_and_norm(qkv + q * dim, qkv + q * dim, cos, sin, dim);
             }
 #pragma omp for schedule(dynamic)
-            for (int n = 0; n < count * m.heads; n++) {  // attention of one head of one row
-                const int r = n / m.heads, h = n % m.heads;
+            for (int n = 0; n < count * m.n_head; n++) {  // attention of one head of one row
+                const int r = n / m.n_head, h = n % m.n_head;
                 const Row& row = rows[r];
                 const float* query = vectors + int64_t(r) * projected + h * dim;
-                const float* keys = row.cache + (int64_t(layer) * m.kv_heads + h / group) * 2 * row.length * dim;
+                const float* keys = row.cache + (int64_t(layer) * m.n_kv_head + h / group) * 2 * row.length * dim;
                 const int seen = row.position + 1;
-                float most = -INFINITY, total = 0;
+                float highest = -INFINITY, total = 0;
                 for (int t = 0; t < seen; t++) {
-                    mine[t] = dot(query, keys + int64_t(t) * dim, dim) * root;
-                    most = std::max(most, mine[t]);
+                    thread_scores[t] = dot(query, keys + int64_t(t) * dim, dim) * root;
+                    highest = std::max(highest, thread_scores[t]);
                 }
-                for (int t = 0; t < seen; t++) mine[t] = exponential(mine[t] - most);
-                for (int t = 0; t < seen; t++) total += mine[t];
-                average(mine, keys + int64_t(row.length) * dim, found + int64_t(r) * width + h * dim, seen, dim, total);
+                for (int t = 0; t < seen; t++) thread_scores[t] = exponential(thread_scores[t] - highest);
+                for (int t = 0; t < seen; t++) total += thread_scores[t];
+                average(thread_scores, keys + int64_t(row.length) * dim, attended + int64_t(r) * width + h * dim, seen, dim, total);
             }
-            multiply(w.output, found, added, count, width, width, thread, team);
+            multiply(w.c_proj, attended, added, count, width, width, thread, team);
 #pragma omp barrier
             add_and_norm();
-            multiply(w.expand, normed, hidden, count, width, inner, thread, team);
+            multiply(w.mlp_c_fc, normed, hidden, count, width, inner, thread, team);
 #pragma omp barrier
 #pragma omp for
             for (int64_t i = 0; i < int64_t(count) * inner; i++) hidden[i] = hidden[i] > 0 ? hidden[i] * hidden[i] : 0;
-            multiply(w.contract, hidden, added, count, inner, width, thread, team);
+            multiply(w.mlp_c_proj, hidden, added, count, inner, width, thread, team);
 #pragma omp barrier
             add_and_norm();
         }
 #pragma omp for
         for (int a = 0; a < asked; a++)
-            std::memcpy(found + int64_t(a) * width, normed + int64_t(indices[a]) * width, width * sizeof(float));
-        multiply(m.head, found, logits, asked, width, m.vocab_size, thread, team);
+            std::memcpy(attended + int64_t(a) * width, normed + int64_t(indices[a]) * width, width * sizeof(float));
+        multiply(m.lm_head, attended, logits, asked, width, m.vocab_size, thread, team);
 #pragma omp barrier
 #pragma omp for
         for (int64_t i = 0; i < int64_t(asked) * m.vocab_size; i++) {

@@ -104,7 +104,7 @@ def _begin_with_decoder(gpt: GPT, prompt: list[int], samples: int, length: int, 
 
 def _begin_with_model(gpt: GPT, prompt: list[int], samples: int, length: int, _: bool) -> tuple[Tensor, Step]:
     """The same through the model's own forward pass: only that gathers the weights of a model that is dealt out."""
-    cache, device = gpt.new_cache(samples, length), gpt.embedding.weight.device
+    cache, device = gpt.new_cache(samples, length), gpt.device
 
     def read(ids: Tensor) -> Tensor:
         return gpt(ids.to(device), cache)[:, -1].float().cpu()

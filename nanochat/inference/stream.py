@@ -27,9 +27,9 @@ class Stream:
     """
 
     def __init__(self, gpt: GPT, length: int, dtype: torch.dtype = torch.float32) -> None:
-        shape = gpt.shape
-        size = (shape.depth, shape.kv_heads, 2, length, shape.head_dim)
-        self._take(np.zeros(length, np.int64), torch.empty(size, dtype=dtype, device=gpt.embedding.weight.device), 0)
+        config = gpt.config
+        size = (config.n_layer, config.n_kv_head, 2, length, config.head_dim)
+        self._take(np.zeros(length, np.int64), torch.empty(size, dtype=dtype, device=gpt.device), 0)
 
     def _take(self, ids: np.ndarray, cache: torch.Tensor, position: int) -> None:
         self._ids, self.cache, self.position = ids, cache, position

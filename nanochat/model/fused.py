@@ -93,7 +93,7 @@ class _RotateNorm(Function):
 
 def _turn(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, direction: float) -> None:
     """Rotary positions, as in :func:`nanochat.model.rotary.rotate`: (batch, time, heads, head_dim) into ``out``."""
-    cos, sin = cos[:, None, :], sin[:, None, :]
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
     (x1, x2), (y1, y2) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
     torch.mul(x1, cos, out=y1).addcmul_(x2, sin, value=direction)
     torch.mul(x2, cos, out=y2).addcmul_(x1, sin, value=-direction)
@@ -104,7 +104,7 @@ def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Args:
         x: (batch, time, heads, head_dim); any strides.
-        cos: (time, head_dim / 2), in the dtype of ``x``.
+        cos: (time, head_dim / 2) or (batch, time, head_dim / 2), in the dtype of ``x``.
         sin: the same shape.
 
     Returns:

@@ -37,12 +37,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Args:
         x: (batch, time, heads, head_dim).
-        cos: (time, head_dim / 2), in the dtype of ``x``.
+        cos: (time, head_dim / 2) or (batch, time, head_dim / 2), in the dtype of ``x``.
         sin: the same shape.
 
     Returns:
         A tensor like ``x``.
     """
-    cos, sin = cos[:, None, :], sin[:, None, :]  # the same turn for each head
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # the same rotation for each head
     x1, x2 = x.chunk(2, dim=-1)
     return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin), dim=-1)

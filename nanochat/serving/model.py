@@ -177,5 +177,5 @@ def load(
     learned = {name for name, _ in gpt.named_parameters()}
     weights = {name: w.float().clone() if name in learned else w.clone() for name, w in saved.weights.items()}
     gpt.load_state_dict(weights, assign=True)
-    gpt.cos, gpt.sin = rotation_table(gpt.context, gpt.shape.head_dim)  # no part of a checkpoint
+    gpt.cos, gpt.sin = rotation_table(gpt.context, gpt.config.head_dim)  # no part of a checkpoint
     return Model(gpt.to(place).eval().requires_grad_(False), saved.tokenizer, path, is_chat(path))

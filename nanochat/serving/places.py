@@ -12,6 +12,6 @@ SHARE = 0.5  # of the free memory
 
 def fitting_places(gpt: GPT) -> int:
     """Texts whose keys and values, each as long as the context, fit into half of the memory that is free."""
-    shape = gpt.shape
-    each = 4 * shape.depth * shape.kv_heads * 2 * gpt.context * shape.head_dim
+    config = gpt.config
+    each = 4 * config.n_layer * config.n_kv_head * 2 * config.sequence_len * config.head_dim
     return max(1, min(MOST, int(SHARE * psutil.virtual_memory().available / each)))

@@ -28,7 +28,6 @@ def block_steps(model: GPT, recording: Recording, layer: int, tokens: list[str])
         tokens: as a person can read them.
     """
     record, block = recording.blocks[layer], model.blocks[layer]
-    assert isinstance(block, Block)
     time = len(tokens)
     cos, sin = model.cos[:time].to(record.query.dtype), model.sin[:time].to(record.query.dtype)
     return [
@@ -42,14 +41,14 @@ def block_steps(model: GPT, recording: Recording, layer: int, tokens: list[str])
 
 
 def _projections(model: GPT, record: BlockRecord, tokens: list[str]) -> Step:
-    shape = model.shape
-    shared = f" ({shape.kv_heads} for keys and values, each shared)" if shape.kv_heads != shape.heads else ""
+    shape = model.config
+    shared = f" ({shape.n_kv_head} for keys and values, each shared)" if shape.n_kv_head != shape.n_head else ""
     return Step(
         "Queries, keys and values",
         "The stream is normed, and three matrices make three vectors of each token: what it looks for (query), what "
-        f"it can be found by (key), and what it has to give (value). They are cut into {shape.heads} heads of "
+        f"it can be found by (key), and what it has to give (value). They are cut into {shape.n_head} heads of "
         f"{shape.head_dim} numbers{shared}, each of which looks by itself.",
-        [source_of(Block.forward, "self.attention(norm(x)"), source_of(Attention.forward, "project(x)")],
+        [source_of(Block.forward, "self.attn(norm(x)"), source_of(Attention.forward, "c(x)")],
         [
             ("x", (1, *record.attention_in.shape)),
             ("query", (1, *record.query.shape)),
@@ -66,7 +65,7 @@ def _projections(model: GPT, record: BlockRecord, tokens: list[str]) -> Step:
 def _rotation(model: GPT, recording: Recording, record: BlockRecord, cos: Tensor, sin: Tensor) -> Step:
     rotated, _ = record.rotated(cos, sin)
     before, after = record.query[-1, 0].float(), rotated[-1, 0].float()
-    half, place = model.shape.head_dim // 2, len(record.query) - 1
+    half, place = model.config.head_dim // 2, len(record.query) - 1
     angles = torch.atan2(sin[-1].float(), cos[-1].float()) * 180 / math.pi % 360
     rows = [
         (
@@ -83,7 +82,7 @@ def _rotation(model: GPT, recording: Recording, record: BlockRecord, cos: Tensor
         "So far nothing says where a token stands. Each pair of numbers in a query or key is turned by an angle that "
         "grows with the token's place, fast for the first pair and slowly for the last: what two tokens make of each "
         f"other then depends on how far apart they are. Then both are normed, to the length "
-        f"sqrt({model.shape.head_dim}) = {math.sqrt(model.shape.head_dim):.1f}, which keeps the scores in bounds.",
+        f"sqrt({model.config.head_dim}) = {math.sqrt(model.config.head_dim):.1f}, which keeps the scores in bounds.",
         [
             source_of(rotary.rotation_table, "angle.cos()"),
             source_of(rotary.rotate, "torch.cat"),
@@ -113,7 +112,7 @@ def _attention(recording: Recording, record: BlockRecord, tokens: list[str]) -> 
         rows.append((str(head + 1), "  ".join(looked)))
     by_torch = record.attention_by is F.scaled_dot_product_attention
     source = (
-        source_of(Attention.forward, "F.scaled_dot_product_attention")
+        source_of(layers.causal_attention, "F.scaled_dot_product_attention")
         if by_torch
         else source_of(fused._Attention.forward, "torch.softmax(scores")
     )
@@ -142,9 +141,9 @@ def _gathered(record: BlockRecord, block: Block) -> Step:
         [
             source_of(fused._Attention.forward, "torch.bmm(shares, value)")
             if record.attention_by is not F.scaled_dot_product_attention
-            else source_of(Attention.forward, "F.scaled_dot_product_attention"),
-            source_of(Attention.forward, "self.output("),
-            source_of(Block.forward, "x + self.attention"),
+            else source_of(layers.causal_attention, "F.scaled_dot_product_attention"),
+            source_of(Attention.forward, "self.c_proj("),
+            source_of(Block.forward, "x + self.attn"),
         ],
         [("gathered", (1, *record.attended.shape)), ("added", (1, *record.attention_out.shape))],
         [
@@ -176,7 +175,7 @@ def _mlp(recording: Recording, record: BlockRecord, block: Block) -> Step:
 @torch.no_grad()
 def neurons(block: Block, x: Tensor) -> Tensor:
     """What is between the two matrices of the MLP: (time, width) to (time, 4 x width)."""
-    return F.relu(block.mlp.expand(x)).square()
+    return F.relu(block.mlp.c_fc(x)).square()
 
 
 def _stream(record: BlockRecord) -> Step:

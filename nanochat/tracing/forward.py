@@ -37,7 +37,7 @@ def forward_parts(
     """
     tokens = [token_text(tokenizer, token) for token in recording.ids.tolist()]
     read = [_tokens(tokenizer, recording, tokens, is_chat), _embedding(recording, tokens), _norm(recording)]
-    depth = model.shape.depth
+    depth = model.config.n_layer
     inside = Part(
         f"Block {layer + 1} of {depth}",
         "Attention carries something from earlier tokens to later ones, then the MLP works on each token alone. Both "
@@ -78,7 +78,7 @@ def _embedding(recording: Recording, tokens: list[str]) -> Step:
         "Embedding",
         f"Each token has a vector of {width} numbers of its own, a row of a table that training has filled. All that "
         "the model knows of a token before it looks at the others is in there.",
-        [source_of(GPT.hidden, "self.embedding(ids)")],
+        [source_of(GPT.embed, "self.wte(ids)")],
         [("x", (1, *recording.embedding.shape))],
         [numbers(f"the last token, {tokens[-1]}", recording.embedding[-1])],
     )
@@ -90,7 +90,7 @@ def _norm(recording: Recording) -> Step:
         "Norm",
         f"Each vector is scaled to the length sqrt({size}) = {math.sqrt(size):.1f} (RMSNorm), so that what follows "
         "meets numbers of one size. This begins the residual stream, which every block reads and adds to.",
-        [source_of(GPT.hidden, "norm(self.embedding"), source_of(layers.norm, "F.rms_norm")],
+        [source_of(GPT.embed, "norm(self.wte"), source_of(layers.norm, "F.rms_norm")],
         [("x", (1, *recording.start.shape))],
         [numbers("before", recording.embedding[-1]), numbers("after", recording.start[-1])],
         ran(recording, fused.norm),
@@ -118,7 +118,7 @@ def _blocks(model: GPT, tokenizer: Tokenizer, recording: Recording, tokens: list
                 number(float(block.mlp_out[-1].norm())),
                 number(float(block.after[-1].norm())),
                 f"{tokens[most]} {percent(float(shares[most]))}" if len(tokens) > 1 else "",
-                token_text(tokenizer, int(said(model, block.after[-1]).argmax())),
+                token_text(tokenizer, int(model.unembed(block.after[-1]).argmax())),
             )
         )
     columns = ("block", "attention adds", "MLP adds", "stream", "looks back at", "would say")
@@ -127,16 +127,10 @@ def _blocks(model: GPT, tokenizer: Tokenizer, recording: Recording, tokens: list
         "For the last token: how long the vectors are that each block adds to the stream, which earlier token its "
         "heads look at most, and what the model would answer if it ended there ('logit lens': the last norm and the "
         "head, put behind that block).",
-        [source_of(GPT.trunk, "x = block("), source_of(Block.forward, "return x + self.mlp")],
+        [source_of(GPT.trunk, "x = run(block"), source_of(Block.forward, "return x + self.mlp")],
         [("x", (1, *recording.blocks[-1].after.shape))],
         [Table(columns, rows)],
     )
-
-
-@torch.no_grad()
-def said(model: GPT, stream: Tensor) -> Tensor:
-    """The logits that the last norm and the head make of a residual stream: (..., width) to (..., vocab_size)."""
-    return loss.softcap(layers.norm(stream) @ model.head.weight.to(stream.dtype).T)
 
 
 def _logits(model: GPT, tokenizer: Tokenizer, recording: Recording) -> Step:
@@ -150,8 +144,7 @@ def _logits(model: GPT, tokenizer: Tokenizer, recording: Recording) -> Step:
         f"{tokenizer.vocab_size:,} tokens of the vocabulary. The results are bent to stay between -{cap:g} and "
         f"{cap:g}, which keeps a single over-confident one from spoiling training.",
         [
-            source_of(GPT.trunk, "return norm(x)"),
-            source_of(GPT.forward, "softcap(F.linear"),
+            source_of(GPT.unembed, "softcap(F.linear(norm(x)"),
             source_of(loss.softcap, "torch.tanh"),
         ],
         [("hidden", (1, *recording.hidden.shape)), ("logits", (1, *recording.logits.shape))],

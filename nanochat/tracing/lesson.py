@@ -67,15 +67,15 @@ def gradients_step(gpt: GPT, watch: Watch) -> Step:
 def _layers(gpt: GPT) -> dict[str, list[str]]:
     """The names of the parameters, in the order of the way of the data."""
     names = [name for name, _ in gpt.named_parameters()]
-    layers = {"embedding": ["embedding.weight"]}
-    for i in range(gpt.shape.depth):
-        layers[f"block {i + 1}"] = [name for name in names if name.startswith(f"blocks.{i}.")]
-    return {**layers, "head": ["head.weight"]}
+    layers = {"embedding": ["transformer.wte.weight"]}
+    for i in range(gpt.config.n_layer):
+        layers[f"block {i + 1}"] = [name for name in names if name.startswith(f"transformer.h.{i}.")]
+    return {**layers, "head": ["lm_head.weight"]}
 
 
 def _short(name: str) -> str:
-    """attention.query of blocks.0.attention.query.weight"""
-    return ".".join(name.split(".")[2:-1])
+    """attn.c_q of transformer.h.0.attn.c_q.weight"""
+    return ".".join(name.split(".")[3:-1])
 
 
 def changes_step(gpt: GPT, watch: Watch) -> Step:
@@ -98,8 +98,7 @@ def changes_step(gpt: GPT, watch: Watch) -> Step:
     return Step(
         "What the optimizer changes",
         "Each kind of weight has its own algorithm. Muon gives every direction of a block's matrices the same say, "
-        "AdamW scales each number of the tables by how large its gradients have been, and of the pairs and triples "
-        "only the rows that were looked up move.",
+        "AdamW scales each number of embedding and head by how large its gradients have been.",
         [source_of(MuonAdamW._update), source_of(orthogonalize)],
         [],
         [Table(("weights", "algorithm", "length", "change", "share"), rows)],
@@ -108,11 +107,12 @@ def changes_step(gpt: GPT, watch: Watch) -> Step:
 
 
 def _members(names: dict[int, str], parameters: Sequence[nn.Parameter]) -> dict[str, list[nn.Parameter]]:
-    """The parameters of a group; those of the blocks by what they do, over all blocks."""
+    """The parameters of an optimizer's group by kind; those of the blocks by their role, over all blocks."""
     members: dict[str, list[nn.Parameter]] = {}
     for parameter in parameters:
         name = names[id(parameter)]
-        members.setdefault(_short(name) if name.startswith("blocks.") else name.split(".")[0], []).append(parameter)
+        kind = _short(name) if name.startswith("transformer.h.") else "head" if "lm_head" in name else "embedding"
+        members.setdefault(kind, []).append(parameter)
     return members
 
 

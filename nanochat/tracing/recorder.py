@@ -121,11 +121,11 @@ def _listen_to_modules(model: GPT, recording: Recording, stack: ExitStack) -> No
     def on(module: nn.Module, take: Callable[[Tensor], None]) -> None:
         stack.enter_context(_removed(module.register_forward_hook(lambda _, inputs, output: take(output[0]))))
 
-    on(model.embedding, lambda x: setattr(recording, "embedding", x))
+    on(model.wte, lambda x: setattr(recording, "embedding", x))
     recording.blocks = [BlockRecord()]  # the one that comes next
     for block in model.blocks:
         assert isinstance(block, Block)
-        head_dim = block.attention.head_dim
+        head_dim = block.attn.head_dim
 
         def into(name: str, heads_of: int | None = None) -> Callable[[Tensor], None]:
             def take(x: Tensor) -> None:
@@ -134,9 +134,9 @@ def _listen_to_modules(model: GPT, recording: Recording, stack: ExitStack) -> No
 
             return take
 
-        for name in ("query", "key", "value"):
-            on(getattr(block.attention, name), into(name, head_dim))
-        on(block.attention, into("attention_out"))
+        for name, projection in (("query", block.attn.c_q), ("key", block.attn.c_k), ("value", block.attn.c_v)):
+            on(projection, into(name, head_dim))
+        on(block.attn, into("attention_out"))
         on(block.mlp, into("mlp_out"))
 
         def at_end(x: Tensor) -> None:

@@ -40,7 +40,7 @@ def trace_model(model: Model, asked: Asked) -> list[Part]:
     Raises:
         ValueError: if there is no such block, or the text is longer than the model's context.
     """
-    depth = model.gpt.shape.depth
+    depth = model.gpt.config.n_layer
     if not 1 <= asked.layer <= depth:
         raise ValueError(f"--layer={asked.layer}: this model has the blocks 1 to {depth}")
     settings = Sampling(model.temperature(asked.temperature))
@@ -59,12 +59,12 @@ def trace_model(model: Model, asked: Asked) -> list[Part]:
 
 def title(model: Model, asked: Asked) -> list[str]:
     """What is traced: a heading, and lines below it."""
-    gpt, shape = model.gpt, model.gpt.shape
+    gpt, shape = model.gpt, model.gpt.config
     kind = "a chat model" if model.is_chat else "a base model"
     return [
         f"How {model.name} reads {asked.prompt!r}",
-        f"{kind}, {gpt.num_parameters:,} parameters: depth {shape.depth}, width {shape.width}, {shape.heads} heads, "
-        f"vocabulary {gpt.vocab_size:,}",
+        f"{kind}, {gpt.num_parameters:,} parameters: depth {shape.n_layer}, width {shape.n_embd}, "
+        f"{shape.n_head} heads, vocabulary {shape.vocab_size:,}",
         f"{model.path}",
         "What runs here is the model itself, in torch and float32. To write whole texts, chat takes a decoder that "
         "computes the same: nanochat/inference/decoder.py",

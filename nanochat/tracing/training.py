@@ -77,7 +77,7 @@ def _own_answer(model: Model, prompt: str) -> list[dict[str, str]]:
 
 def _copy_of(model: Model) -> LanguageModel:
     """A LanguageModel with the weights of this one, which is left alone."""
-    module = LanguageModel(**model.gpt.sizes, compile=False)
+    module = LanguageModel(**model.gpt.config.to_hyperparameters(), compile=False)
     module.gpt.load_state_dict({name: weight.clone() for name, weight in model.gpt.state_dict().items()})
     return module
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from nanochat.training.checkpoint_versions import check_supported
+from nanochat.training.checkpoint_versions import upgrade
 
 LAST = "last"
 BEST = "best"
@@ -37,7 +37,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(_damaged(path)) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of this project: it has no weights")
-    check_supported(checkpoint, path)
+    upgrade(checkpoint, path)
     return checkpoint
 
 

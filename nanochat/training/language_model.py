@@ -19,7 +19,7 @@ from nanochat.data.prompts import Prompt
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling
-from nanochat.model import GPT, IGNORE
+from nanochat.model import GPT, IGNORE, GPTConfig
 from nanochat.optim import MuonAdamW
 from nanochat.optim.learning_rates import LearningRates, default_learning_rates, default_muon_every
 from nanochat.optim.schedule import learning_rate_factor
@@ -92,7 +92,7 @@ class LanguageModel(LightningModule):
         self.weight_decay, self.muon_every, self.muon_band = weight_decay, muon_every, muon_band
         self.warmup_steps, self.warmdown, self.final_lr = warmup_steps, warmdown, final_lr
         self.compile_model = bool(compile)  # the command line decides what null stands for
-        self.gpt = GPT(depth, vocab_size, context, width, heads, kv_heads)
+        self.gpt = GPT(GPTConfig.from_options(depth, vocab_size, context, width, heads, kv_heads))
         self._writing: tuple[Engine, Sampling, int | None, int]  # there after write_as
         self.val_bpb: BitsPerByte | None = None  # made in setup, when the tokenizer is known
         self.train_bpb: BitsPerByte | None = None
@@ -233,7 +233,11 @@ class LanguageModel(LightningModule):
         on_bf16 = self.trainer.precision in ("bf16-mixed", "bf16-true")
         # In the order of the model's parameters: a checkpoint numbers the optimizer's states in the order of these
         # groups, and Lightning's ModelParallelStrategy takes the numbers for places in the model.
-        embedding, head, matrices = [self.gpt.embedding.weight], [self.gpt.head.weight], [*self.gpt.blocks.parameters()]
+        embedding, head, matrices = (
+            [self.gpt.wte.weight],
+            [self.gpt.lm_head.weight],
+            list(self.gpt.transformer["h"].parameters()),
+        )
         decay = self.weight_decay
         optimizer = MuonAdamW(
             [
@@ -256,7 +260,7 @@ class LanguageModel(LightningModule):
 
     def _learning_rates(self) -> LearningRates:
         """What the user has set, and what the rule says for a run of so many steps."""
-        width, every = self.gpt.shape.width, self._muon_every()
+        width, every = self.gpt.config.n_embd, self._muon_every()
         rule = default_learning_rates(width, self._tokens_per_step(), self.total_steps, every)
         return self.learning_rates.or_else(rule)
 

@@ -54,14 +54,14 @@ def training_memory(
 
 def state_memory(gpt: GPT, activation_bytes: int, shards: int = 1) -> int:
     """Bytes of weights, gradients and optimizer state; arguments as above."""
-    shape = gpt.shape
-    blocks = sum(p.numel() for p in gpt.blocks.parameters())
+    config = gpt.config
+    blocks = gpt.num_block_parameters
     tables = gpt.num_parameters - blocks
     parameters = (
         blocks * 4 * 3 + tables * 4 * 4
     )  # float32 weight, gradient and Muon's momentum; AdamW keeps two averages
     if shards > 1:  # and gathered, with a gradient each: embedding and head, and the block that works with the next one
-        gathered = 2 * (tables + 2 * blocks // shape.depth) * activation_bytes
+        gathered = 2 * (tables + 2 * blocks // config.n_layer) * activation_bytes
         parameters = parameters // shards + gathered
     return parameters
 
@@ -72,13 +72,13 @@ def muon_memory(gpt: GPT, shards: int = 1) -> int:
     One stack of matrices of one shape at a time: momentum look-ahead, its copy and three products of the MLP's size, of
     all blocks.
     """
-    return 4 * 4 * gpt.shape.depth * 4 * gpt.shape.width**2 // shards
+    return 4 * 4 * gpt.config.n_layer * 4 * gpt.config.n_embd**2 // shards
 
 
 def step_memory(gpt: GPT, rows: int, row_length: int, activation_bytes: int, on_gpu: bool = False) -> int:
     """Bytes of the activations of one micro-step; arguments as above."""
-    shape = gpt.shape
-    per_token = shape.depth * (KEPT_ON_GPU if on_gpu else KEPT) * shape.width * activation_bytes
+    config = gpt.config
+    per_token = config.n_layer * (KEPT_ON_GPU if on_gpu else KEPT) * config.n_embd * activation_bytes
     chunk = GPU_CHUNK_ELEMENTS if on_gpu else CHUNK_ELEMENTS
     logits = min(rows * row_length * gpt.vocab_size, chunk) * 4 * 4  # the capped logits, their gradients and copies
     return int(rows * row_length * per_token + logits)
@@ -92,9 +92,9 @@ def scoring_memory(gpt: GPT, row_length: int, activation_bytes: int) -> int:
         row_length: tokens in a row at most.
         activation_bytes: 4 in float32, 2 in bfloat16.
     """
-    shape = gpt.shape
-    scores = 2 * shape.heads * row_length  # of attention, before and after the softmax, for each token
-    at_most = VAL_BATCH_TOKENS * (SCORED * shape.width + scores) * activation_bytes
+    config = gpt.config
+    scores = 2 * config.n_head * row_length  # of attention, before and after the softmax, for each token
+    at_most = VAL_BATCH_TOKENS * (SCORED * config.n_embd + scores) * activation_bytes
     logits = min(VAL_BATCH_TOKENS * gpt.vocab_size, CHUNK_ELEMENTS) * (activation_bytes + 4 + 4)  # capped, in float32
     return max(at_most, logits)
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import TEXT, data_state, load_whole_checkpoint
 
-SIZES = ("depth", "vocab_size", "context", "width", "heads", "kv_heads")  # as GPT's arguments are named
 PREFIX = "gpt."  # of the model's parameters within the LightningModule's
 
 
@@ -55,9 +54,9 @@ def read_model(path: str | Path) -> SavedModel:
     """
     checkpoint = load_whole_checkpoint(path)
     try:
-        saved = checkpoint["hyper_parameters"]
+        config = GPTConfig.from_hyperparameters(checkpoint["hyper_parameters"])
         with torch.device("meta"), _NoInitialization():
-            gpt = GPT(**{name: saved[name] for name in SIZES})
+            gpt = GPT(config)
         weights = {name.removeprefix(PREFIX): tensor for name, tensor in checkpoint["state_dict"].items()}
         tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
         step = int(checkpoint["global_step"])
@@ -90,7 +89,7 @@ def write_model(path: Path, gpt: GPT, weights: Mapping[str, Tensor], tokenizer: 
         "epoch": 0,
         "global_step": 0,
         "state_dict": {PREFIX + name: tensor for name, tensor in weights.items()},
-        "hyper_parameters": gpt.sizes,
+        "hyper_parameters": gpt.config.to_hyperparameters(),
         TEXT: {"tokenizer": tokenizer.to_dict()},
     }
     SafeCheckpointIO().save_checkpoint(checkpoint, path)

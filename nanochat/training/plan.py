@@ -193,10 +193,10 @@ class Plan(Callback):
         )
 
     def _describe(self, trainer: Trainer, module: LanguageModel, data: RowsDataModule) -> dict[str, str]:
-        gpt, shape = module.gpt, module.gpt.shape
+        gpt, shape = module.gpt, module.gpt.config
         rows = {
-            "model": f"{gpt.num_parameters:,} parameters: depth {shape.depth}, width {shape.width}, "
-            f"{shape.heads} heads, vocabulary {gpt.vocab_size:,}",
+            "model": f"{gpt.num_parameters:,} parameters: depth {shape.n_layer}, width {shape.n_embd}, "
+            f"{shape.n_head} heads, vocabulary {shape.vocab_size:,}",
             **self._describe_work(trainer, module, data),
         }
         rates = [f"{group['name']} {group['initial_lr']:.2g}" for group in trainer.optimizers[0].param_groups]

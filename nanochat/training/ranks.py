@@ -13,12 +13,12 @@ from nanochat.training.language_model import LanguageModel
 
 PREFIX = "rank/"  # of the curves' names
 KINDS = {  # of matrices in a block, by their names in the model
-    "query": "attention.query",
-    "key": "attention.key",
-    "value": "attention.value",
-    "output": "attention.output",
-    "MLP, in": "mlp.expand",
-    "MLP, out": "mlp.contract",
+    "query": "attn.c_q",
+    "key": "attn.c_k",
+    "value": "attn.c_v",
+    "output": "attn.c_proj",
+    "MLP, in": "mlp.c_fc",
+    "MLP, out": "mlp.c_proj",
 }
 
 

@@ -182,6 +182,6 @@ class Reinforce(LanguageModel):
         return self.muon_every or 1
 
     def _learning_rates(self) -> LearningRates:
-        by_width = (self.gpt.shape.width / WIDTH) ** WIDTH_EXPONENT
+        by_width = (self.gpt.config.n_embd / WIDTH) ** WIDTH_EXPONENT
         rule = LearningRates(MATRIX, EMBEDDING * by_width, HEAD * by_width)
         return self.learning_rates.or_else(rule)

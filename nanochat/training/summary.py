@@ -194,7 +194,7 @@ class Summary(Callback):
         if "tasks" in facts:
             following.append(f"  {command} chat")
         else:
-            deeper = trainer.lightning_module.gpt.shape.depth + 2  # type: ignore
+            deeper = trainer.lightning_module.gpt.config.n_layer + 2  # type: ignore
             following.append(f"  {command} fit {config}--model.depth={deeper}")
         return "\n" + "\n".join([table(f"Done in {duration(facts['seconds'])}", rows), *following])
 
@@ -216,10 +216,10 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
     module, data = trainer.lightning_module, data_of(trainer)
     assert isinstance(module, LanguageModel)
     return {
-        **module.gpt.shape._asdict(),
+        **module.gpt.config.to_hyperparameters(),
         **{f"{group['name']}_lr": group["initial_lr"] for group in trainer.optimizers[0].param_groups},
         **{name: module.hparams[name] for name in RECIPE},
-        **{name: data.hparams[name] for name in ("vocab_size", "context", "batch_size", "seed")},
+        **{name: data.hparams[name] for name in ("batch_size", "seed")},
         "corpus": data.source,
         "row_length": data.row_length,
         "tokens_per_step": data.tokens_per_step(trainer.world_size),

@@ -43,7 +43,7 @@ def imported(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_export_says_what_the_checkpoint_says(run: Path, exported: Path) -> None:
     saved = read_model(run / "checkpoints" / "last.ckpt")
     model = AutoModelForCausalLM.from_pretrained(exported)
-    assert torch.equal(model.model.layers[0].mlp.fc2.weight, saved.weights["blocks.0.mlp.contract.weight"])
+    assert torch.equal(model.model.layers[0].mlp.fc2.weight, saved.weights["transformer.h.0.mlp.c_proj.weight"])
     text = "the model reads 12 texts\n\n"
     assert AutoTokenizer.from_pretrained(exported)(text).input_ids == saved.tokenizer.encode(text)
     card = (exported / "README.md").read_text()
@@ -56,7 +56,7 @@ def test_there_and_back_the_weights_are_the_same_bits(run: Path, imported: Path)
     before, after = read_model(run / "checkpoints" / "last.ckpt"), read_model(imported)
     assert all(torch.equal(after.weights[name], tensor) for name, tensor in before.weights.items())
     assert after.tokenizer.to_dict() == before.tokenizer.to_dict()
-    assert after.gpt.shape == before.gpt.shape
+    assert after.gpt.config == before.gpt.config
     assert after.gpt.context == before.gpt.context
     assert (before.step, after.step) == (4, 0)
 
@@ -163,7 +163,7 @@ def test_mistakes_of_an_export(run: Path, exported: Path, tmp_path: Path, capsys
     (tmp_path / "half.ckpt").write_bytes(content[: len(content) // 2])
     assert "half.ckpt is not a whole checkpoint" in said(f"--ckpt_path={tmp_path / 'half.ckpt'}", out)
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    del checkpoint["state_dict"]["gpt.head.weight"]
+    del checkpoint["state_dict"]["gpt.lm_head.weight"]
     torch.save(checkpoint, tmp_path / "part.ckpt")
     assert "its weights are not those of its sizes" in said(f"--ckpt_path={tmp_path / 'part.ckpt'}", out)
     assert not (tmp_path / "model").exists()
@@ -202,7 +202,7 @@ def test_training_on_with_other_sizes(imported: Path, corpus_folder: Path, tmp_p
 
 def test_weights_that_are_not_the_models(imported: Path, corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     checkpoint = torch.load(imported, weights_only=True)
-    checkpoint["state_dict"]["gpt.blocks.0.more"] = torch.ones(1)
+    checkpoint["state_dict"]["gpt.transformer.h.0.more"] = torch.ones(1)
     torch.save(checkpoint, tmp_path / "more.ckpt")
     imported.with_suffix(".yaml").rename(tmp_path / "more.yaml")
     message = error_of(["fit", *sizes_and_corpus(tmp_path / "more.ckpt", corpus_folder)], capsys)

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 import nanochat
 from nanochat.data.batches import Batch
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.training.language_model import LanguageModel
 from tests.cli.tools import command, metrics, newest, tiny_options, train
 
@@ -102,8 +102,8 @@ def test_texts_are_those_of_a_cpu(corpus_folder: Path, tmp_path: Path) -> None:
 def test_a_loss_of_many_words_is_right_in_bfloat16() -> None:
     """As at the full tier: a large vocabulary, the logits in several parts, compiled."""
     torch.manual_seed(0)
-    gpt = GPT(2, 65536, 256, width=256, heads=2).cuda()
-    torch.nn.init.normal_(gpt.head.weight, std=0.02)
+    gpt = GPT(GPTConfig.from_options(2, 65536, 256, width=256, heads=2)).cuda()
+    torch.nn.init.normal_(gpt.lm_head.weight, std=0.02)
     ids, targets = torch.randint(65536, (2, 40, 256), device="cuda")
     weights = torch.full((40, 256), 1 / 10240, device="cuda")
     exact, _ = gpt.loss(ids, targets, weights)

@@ -14,7 +14,7 @@ from nanochat.cli import main
 from nanochat.cli.main import COMMANDS
 from nanochat.cli.parser import OneLineErrors
 from nanochat.cli.stages import data_class
-from nanochat.model import resolve_shape
+from nanochat.model import GPTConfig
 from nanochat.runs import STAGES
 from tests.docs.pages import ROOT, Line, commands, inline_code, lines, our_commands, pages, text_of
 
@@ -83,7 +83,7 @@ def check_sizes(settings: Any) -> None:
     """What a parser does not see: sizes that do not fit each other."""
     model, data = settings.model, dict(settings.data)
     if "depth" in model:
-        resolve_shape(model.depth, model.width, model.heads, model.kv_heads)
+        GPTConfig.from_hyperparameters({"vocab_size": 512, "context": 512, **model})
     if "tokens_per_step" in data:
         if "your-text" in str(data.get("corpus")):
             data["corpus"] = "embedded"

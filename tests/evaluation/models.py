@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nanochat.evaluation.bundle import CORE_TASKS
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.tokenizer import Tokenizer
 
 SHARED = Path(os.environ.get("NANOCHAT_SHARED") or Path(__file__).parents[3] / "shared")
@@ -34,13 +34,15 @@ def bigrams(likes: Mapping[str, str], strength: float = 8.0) -> GPT:
     Where nothing is given, all tokens are equally likely. The blocks do nothing, and each token has a direction of the
     stream of its own, by which the head knows it.
     """
-    gpt = GPT(depth=1, vocab_size=265, context=256, width=320)
+    gpt = GPT(GPTConfig.from_options(depth=1, vocab_size=265, context=256, width=320))
     with torch.no_grad():
-        gpt.embedding.weight.copy_(torch.eye(265, 320))
-        gpt.head.weight.zero_()
+        gpt.wte.weight.copy_(torch.eye(265, 320))
+        gpt.lm_head.weight.zero_()
         for letter, followers in likes.items():
             for follower in followers:
-                gpt.head.weight[ord(follower), ord(letter)] = strength / 320**0.5  # the norm makes the 1 a root of 320
+                gpt.lm_head.weight[ord(follower), ord(letter)] = (
+                    strength / 320**0.5
+                )  # the norm makes the 1 a root of 320
     return gpt.eval()
 
 
@@ -53,12 +55,12 @@ def random_model(
 ) -> GPT:
     """A model all of whose weights are random: those that begin at zero would make every choice a tie."""
     torch.manual_seed(seed)
-    gpt = GPT(depth, vocab_size, context, width=128, kv_heads=kv_heads)
+    gpt = GPT(GPTConfig.from_options(depth, vocab_size, context, width=128, kv_heads=kv_heads))
     with torch.no_grad():
         for parameter in gpt.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.1)
-        gpt.head.weight.normal_(std=0.3)
+        gpt.lm_head.weight.normal_(std=0.3)
     return gpt.eval()
 
 

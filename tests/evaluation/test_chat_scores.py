@@ -20,11 +20,11 @@ from nanochat.evaluation.chat_group import as_table, evaluate
 from nanochat.evaluation.exams import AnswerExam, LetterExam, ProgramExam, gsm8k_exam, in_order, spelling_bee
 from nanochat.evaluation.groups import Asked, choose
 from nanochat.evaluation.intervals import of_accuracy
-from nanochat.evaluation.letters import Letters, Question
+from nanochat.evaluation.multiple_choice import MultipleChoice, Question
 from nanochat.evaluation.programs import pass_at_k, program_of, try_program
 from nanochat.evaluation.sandbox.run import why_not
 from nanochat.inference.engine import Engine
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.tasks import records
 from nanochat.tasks.spelling import Spelling
 from nanochat.tasks.task import Item
@@ -64,18 +64,18 @@ def liking(*letters: str) -> tuple[GPT, Tokenizer]:
     """A model whose next token after ``<|assistant_start|>`` is the first of these letters, or else the second, ..."""
     tokenizer = byte_tokenizer()
     torch.manual_seed(0)
-    gpt = GPT(depth=1, vocab_size=tokenizer.vocab_size, context=400, width=64, heads=1)
+    gpt = GPT(GPTConfig.from_options(depth=1, vocab_size=tokenizer.vocab_size, context=400, width=64, heads=1))
     for p in gpt.parameters():
         torch.nn.init.normal_(p, std=0.01)
     for block in gpt.blocks:  # add nothing: what comes out depends on the last token alone
-        torch.nn.init.zeros_(block.attention.output.weight)
-        torch.nn.init.zeros_(block.mlp.contract.weight)
+        torch.nn.init.zeros_(block.attn.c_proj.weight)
+        torch.nn.init.zeros_(block.mlp.c_proj.weight)
     with torch.no_grad():
-        last = gpt.embedding.weight[tokenizer.special_tokens["<|assistant_start|>"]]
+        last = gpt.wte.weight[tokenizer.special_tokens["<|assistant_start|>"]]
         direction = torch.nn.functional.normalize(last, dim=0)
         for place, letter in enumerate(letters):
-            gpt.head.weight[ord(letter)] = direction * (10 - place) / 10
-        gpt.head.weight[ord("x")] = direction * 5  # likelier than all letters, but not offered
+            gpt.lm_head.weight[ord(letter)] = direction * (10 - place) / 10
+        gpt.lm_head.weight[ord("x")] = direction * 5  # likelier than all letters, but not offered
     return gpt.requires_grad_(False), tokenizer
 
 
@@ -95,7 +95,7 @@ def arc(key: str, labels: str, n: int = 0) -> dict[str, Any]:
 
 def test_mmlu_by_a_model_that_likes_c_best() -> None:
     gpt, tokenizer = liking("C", "A", "D", "B")
-    exam = LetterExam("mmlu", MMLU, None, Letters(gpt, tokenizer), tokenizer)
+    exam = LetterExam("mmlu", MMLU, None, MultipleChoice(gpt, tokenizer), tokenizer)
     wanted = [int(item.answer == "C") for item in exam.items]
     assert exam.mark(range(5), ignore) == wanted
     assert sum(wanted) == 2
@@ -104,7 +104,7 @@ def test_mmlu_by_a_model_that_likes_c_best() -> None:
 
 def test_only_offered_letters_are_answers() -> None:
     gpt, tokenizer = liking("E", "C", "B", "A", "D")
-    letters = Letters(gpt, tokenizer)
+    letters = MultipleChoice(gpt, tokenizer)
     prompt = render_prompt(tokenizer, [{"role": "user", "content": "Which?"}])
     asked = [Question(prompt, offered) for offered in (2, 3, 4, 5, 10, 1)]
     assert letters.answers(asked) == [1, 2, 2, 4, 4, 0]
@@ -113,7 +113,7 @@ def test_only_offered_letters_are_answers() -> None:
 def test_arc_with_letters_with_digits_and_with_fewer_choices() -> None:
     gpt, tokenizer = liking("C", "B", "A", "D", "E")
     rows = [arc("C", "ABCD", 0), arc("3", "1234", 1), arc("4", "1234", 2), arc("B", "AB", 3), arc("E", "ABCDE", 4)]
-    exam = LetterExam("arc-easy", rows, None, Letters(gpt, tokenizer), tokenizer)
+    exam = LetterExam("arc-easy", rows, None, MultipleChoice(gpt, tokenizer), tokenizer)
     right = {
         row["question"]: row["answerKey"] in ("C", "3") or len(row["choices"]["label"]) == 2 for row in rows
     }  # C, the third, and of two choices B
@@ -131,8 +131,8 @@ def test_many_letters_at_once_are_as_one_alone() -> None:
     lengths = torch.randint(1, 100, (40,), generator=generator).tolist()  # some longer than the context
     asked = [Question(torch.randint(0, 256, (n,), generator=generator).tolist(), 4) for n in lengths]
     done: list[int] = []
-    alone = [Letters(gpt, tokenizer).answers([question])[0] for question in asked]
-    assert Letters(gpt, tokenizer, batch_tokens=300).answers(asked, done.append) == alone
+    alone = [MultipleChoice(gpt, tokenizer).answers([question])[0] for question in asked]
+    assert MultipleChoice(gpt, tokenizer, batch_tokens=300).answers(asked, done.append) == alone
     assert sum(done) == 40
     for question, answer in zip(asked, alone, strict=True):
         logits = gpt(torch.tensor([question.ids[-64:]]))[0, -1]
@@ -146,7 +146,7 @@ def test_random_weights_are_right_as_often_as_chance() -> None:
     rng = torch.Generator().manual_seed(0)
     golds = torch.randint(0, 4, (400,), generator=rng).tolist()
     rows = [{"question": f"{n}", "choices": list("abcd"), "answer": gold} for n, gold in enumerate(golds)]
-    marks = LetterExam("mmlu", rows, None, Letters(gpt, tokenizer), tokenizer).mark(range(400), ignore)
+    marks = LetterExam("mmlu", rows, None, MultipleChoice(gpt, tokenizer), tokenizer).mark(range(400), ignore)
     low, high = of_accuracy(sum(marks), 400)
     assert low < 0.25 < high
 
@@ -404,7 +404,7 @@ def test_a_record_of_another_form_is_shown() -> None:
         gsm8k_exam([{"question": "q", "answer": "no number"}], None, None, 5)  # type: ignore[arg-type]
     gpt, tokenizer = liking("A")
     with pytest.raises(ValueError, match="arc-easy has a record"):
-        LetterExam("arc-easy", [arc("Z", "ABCD")], None, Letters(gpt, tokenizer), tokenizer)
+        LetterExam("arc-easy", [arc("Z", "ABCD")], None, MultipleChoice(gpt, tokenizer), tokenizer)
 
 
 def test_a_few_items_are_always_the_same_ones() -> None:

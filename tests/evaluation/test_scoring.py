@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanochat.evaluation.branches import Tree, hidden, pays
 from nanochat.evaluation.bundle import CHOICE, LANGUAGE, SCHEMA, open_bundle
 from nanochat.evaluation.core import score_core, score_task
+from nanochat.evaluation.prefix_tree import Tree, hidden, pays
 from nanochat.evaluation.prompts import Candidate, Question, question, questions
 from nanochat.evaluation.scoring import CLOSE, Judge, is_close, is_right
 from nanochat.model import GPT
@@ -137,7 +137,7 @@ def test_what_is_shared_comes_out_as_the_model_says_it() -> None:
             found = hidden(gpt, trees)
             for row, tree in enumerate(trees):
                 for number, text in enumerate(tree.texts):
-                    places = [tree.place(number, position) for position in range(len(text))]
+                    places = [tree.row_index(number, position) for position in range(len(text))]
                     expected = gpt.hidden(torch.tensor([text]))[0]
                     torch.testing.assert_close(found[row, places], expected, rtol=1e-4, atol=1e-5)
 
@@ -157,7 +157,7 @@ def test_close_decisions_are_made_alone() -> None:
     """Two choices that differ by less than rounding might: the model's own pass, with nothing beside it, decides."""
     gpt = bigrams({"a": "b"})
     with torch.no_grad():
-        gpt.head.weight[ord("c"), ord("a")] = gpt.head.weight[ord("b"), ord("a")] * (1 - 1e-6)
+        gpt.lm_head.weight[ord("c"), ord("a")] = gpt.lm_head.weight[ord("b"), ord("a")] * (1 - 1e-6)
     asked = question(CHOICE, ["xac", "xab"], 1, letters(), 100)
     judge = Judge(gpt)
     verdicts = judge.judge(asked.candidates)

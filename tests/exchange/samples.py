@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.tokenizer import Tokenizer
 from tests.conftest import sentences
 
@@ -81,7 +81,7 @@ def random_texts(count: int, seed: int = 0) -> list[str]:
 def random_model(vocab_size: int = 400, seed: int = 0, **sizes: int) -> GPT:
     """A model whose weights are all far from zero: in a fresh one, half of the matrices do nothing yet."""
     torch.manual_seed(seed)
-    gpt = GPT(vocab_size=vocab_size, **{"depth": 2, "width": 128, "context": 96, **sizes})
+    gpt = GPT(GPTConfig.from_options(vocab_size=vocab_size, **{"depth": 2, "width": 128, "context": 96, **sizes}))
     for parameter in gpt.parameters():
         torch.nn.init.normal_(parameter, std=1.5 * parameter.size(-1) ** -0.5)
     return gpt

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from nanochat.exchange import read_folder, write_folder
 from nanochat.exchange.config import from_config, to_config
+from nanochat.model import GPTConfig
 from nanochat.tokenizer import Tokenizer
 from tests.conftest import sentences
 from tests.exchange.samples import random_model
@@ -37,7 +38,7 @@ def test_all_comes_back(sizes: dict[str, int], tmp_path: Path) -> None:
     gpt = random_model(**sizes)
     write_folder(tmp_path / "model", gpt, gpt.state_dict(), TOKENIZER)
     back = read_folder(tmp_path / "model")
-    assert (back.gpt.shape, back.gpt.vocab_size, back.gpt.context) == (gpt.shape, 400, 96)
+    assert (back.gpt.config, back.gpt.vocab_size, back.gpt.context) == (gpt.config, 400, 96)
     assert back.tokenizer.to_dict() == TOKENIZER.to_dict()
     ours = gpt.state_dict()
     assert set(back.weights) == set(ours)
@@ -49,7 +50,7 @@ def test_half_precision_comes_in_as_float32(tmp_path: Path) -> None:
     write_folder(tmp_path / "model", gpt, gpt.state_dict(), TOKENIZER)
     weights = read_folder(tmp_path / "model").weights
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
-    assert torch.equal(weights["head.weight"], gpt.head.weight.float())
+    assert torch.equal(weights["lm_head.weight"], gpt.lm_head.weight.float())
 
 
 def test_the_folder_holds_what_it_should(folder: Path) -> None:
@@ -92,9 +93,9 @@ def test_a_folder_with_files_is_left_alone_unless_told(tmp_path: Path) -> None:
     other = random_model(seed=1)
     with pytest.raises(ValueError, match="model is not empty: give another one, or --overwrite"):
         write_folder(target, other, other.state_dict(), TOKENIZER)
-    assert torch.equal(read_folder(target).weights["head.weight"], gpt.head.weight)
+    assert torch.equal(read_folder(target).weights["lm_head.weight"], gpt.lm_head.weight)
     write_folder(target, other, other.state_dict(), TOKENIZER, overwrite=True)
-    assert torch.equal(read_folder(target).weights["head.weight"], other.head.weight)
+    assert torch.equal(read_folder(target).weights["lm_head.weight"], other.lm_head.weight)
     assert (target / "notes.txt").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -114,7 +115,7 @@ def test_a_failure_leaves_all_as_it_was(before: bool, broken: str, tmp_path: Pat
         write_folder(tmp_path / "model", other, other.state_dict(), TOKENIZER, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == (["model"] if before else [])
     if before:
-        assert torch.equal(read_folder(tmp_path / "model").weights["head.weight"], gpt.head.weight)
+        assert torch.equal(read_folder(tmp_path / "model").weights["lm_head.weight"], gpt.lm_head.weight)
 
 
 # ---------------------------------------------------------------------------------------------------- refusals
@@ -161,14 +162,14 @@ def test_a_setting_that_is_not_ours_is_named(setting: str, value: Any, folder: P
 )
 def test_other_positions_and_impossible_sizes(said: str, more: dict[str, Any]) -> None:
     config = to_config(random_model(width=64), TOKENIZER, torch.float32)
-    assert from_config(config).shape.width == 64
+    assert from_config(config).config.n_embd == 64
     with pytest.raises(ValueError, match=said):
         from_config({**config, **more})
 
 
 def test_what_config_json_leaves_out_is_transformers_default() -> None:
     gpt = from_config({"model_type": "nanochat", "intermediate_size": 3072})
-    assert (gpt.shape, gpt.vocab_size, gpt.context) == ((12, 768, 6, 6), 50_304, 2048)
+    assert gpt.config == GPTConfig(sequence_len=2048, vocab_size=50_304, n_layer=12, n_head=6, n_kv_head=6, n_embd=768)
 
 
 def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:

@@ -58,7 +58,7 @@ def test_bfloat16_stays_bfloat16(tmp_path: Path) -> None:
     gpt = random_model().bfloat16()
     model = AutoModelForCausalLM.from_pretrained(export(tmp_path / "model", gpt))
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    assert torch.equal(model.lm_head.weight, gpt.head.weight)
+    assert torch.equal(model.lm_head.weight, gpt.lm_head.weight)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -171,7 +171,7 @@ def test_what_transformers_saves_comes_back(folder: Path, theirs: Any, tmp_path:
     theirs.save_pretrained(tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     back = read_folder(tmp_path)
-    assert back.gpt.shape == gpt.shape
+    assert back.gpt.config == gpt.config
     assert all(torch.equal(back.weights[name], tensor) for name, tensor in gpt.state_dict().items())
     assert back.tokenizer.fingerprint == TOKENIZERS["english"].fingerprint
 
@@ -190,8 +190,8 @@ def test_transformers_own_model_comes_in(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(export(tmp_path / "other", random_model()))
     tokenizer.save_pretrained(tmp_path)
     back = read_folder(tmp_path)
-    shape = back.gpt.shape
-    gpt = GPT(shape.depth, 400, back.gpt.context, shape.width, shape.heads, shape.kv_heads)
+    assert back.gpt.vocab_size == 400
+    gpt = GPT(back.gpt.config)
     gpt.load_state_dict(back.weights)
     ids = torch.randint(0, 400, (2, 64))
     with torch.inference_mode():

@@ -7,7 +7,7 @@ import torch
 
 from nanochat.inference.decoder import Decoder, TorchForward
 from nanochat.inference.native import load
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.tokenizer import Tokenizer
 
 needs_compiler = pytest.mark.skipif(load() is None, reason="no C++ compiler")
@@ -16,7 +16,7 @@ WAYS = [pytest.param("native", marks=needs_compiler), "torch"]
 
 def random_gpt(**sizes: int) -> GPT:
     torch.manual_seed(0)
-    gpt = GPT(**{"depth": 3, "vocab_size": 50, "context": 32, "width": 64, "heads": 4, **sizes})
+    gpt = GPT(GPTConfig.from_options(**{"depth": 3, "vocab_size": 50, "context": 32, "width": 64, "heads": 4, **sizes}))
     for p in gpt.parameters():
         torch.nn.init.normal_(p, std=p.size(-1) ** -0.5)
     return gpt

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nanochat.inference import native
-from nanochat.inference.native import PIECE
+from nanochat.inference.native import MAX_ROWS
 from tests.inference.models import WAYS, decoder, needs_compiler, random_gpt, random_ids
 
 SHAPES = {
@@ -51,9 +51,9 @@ def test_texts_of_different_lengths_are_read_together_in_pieces(way: str, shape:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_long_prompts_are_read_like_short_ones(way: str) -> None:
-    gpt = random_gpt(context=2 * PIECE + 10)
-    reader, ids = decoder(gpt, way), random_ids(3, 2 * PIECE + 3)
-    lengths = [2 * PIECE + 3, 5, PIECE]
+    gpt = random_gpt(context=2 * MAX_ROWS + 10)
+    reader, ids = decoder(gpt, way), random_ids(3, 2 * MAX_ROWS + 3)
+    lengths = [2 * MAX_ROWS + 3, 5, MAX_ROWS]
     texts = [reader.new_stream() for _ in lengths]
     logits = reader.read(texts, [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)])
     expected = gpt(ids)
@@ -83,10 +83,10 @@ def test_tiny_queries_and_streams_are_normed_with_the_models_epsilon(way: str) -
     gpt = random_gpt()
     with torch.no_grad():
         for block in gpt.blocks:
-            block.attention.query.weight.mul_(1e-3)
-            block.attention.output.weight.mul_(1e-3)
-            block.mlp.contract.weight.mul_(1e-3)
-        gpt.embedding.weight.mul_(1e-6)
+            block.attn.c_q.weight.mul_(1e-3)
+            block.attn.c_proj.weight.mul_(1e-3)
+            block.mlp.c_proj.weight.mul_(1e-3)
+        gpt.wte.weight.mul_(1e-6)
     reader, ids = decoder(gpt, way), random_ids(2, 6)
     logits = reader.read([reader.new_stream(), reader.new_stream()], ids.tolist())
     torch.testing.assert_close(logits, gpt(ids)[:, -1], rtol=0, atol=1e-4)
@@ -97,9 +97,9 @@ def test_tiny_queries_and_streams_are_normed_with_the_models_epsilon(way: str) -
 def test_sharp_attention_and_logits_near_the_cap(way: str, scale: float) -> None:
     gpt = random_gpt()
     with torch.no_grad():
-        gpt.head.weight.mul_(scale)
+        gpt.lm_head.weight.mul_(scale)
         for block in gpt.blocks:
-            block.attention.output.weight.mul_(scale)
+            block.attn.c_proj.weight.mul_(scale)
     reader, ids = decoder(gpt, way), random_ids(1, 20)
     torch.testing.assert_close(reader.read([reader.new_stream()], ids.tolist())[0], gpt(ids)[0, -1], rtol=0, atol=2e-4)
 
@@ -119,7 +119,7 @@ def test_autocast_and_later_training_change_nothing() -> None:
     reader = decoder(gpt, "native")
     expected = reader.read([reader.new_stream()], ids)
     with torch.no_grad():
-        gpt.blocks[0].mlp.expand.weight.zero_()
+        gpt.blocks[0].mlp.c_fc.weight.zero_()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(reader.read([reader.new_stream()], ids), expected)
 

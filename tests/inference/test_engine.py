@@ -264,7 +264,7 @@ def test_senseless_wishes_are_refused(engine: Engine) -> None:
 def test_a_penalty_looks_at_the_whole_text(engine: Engine) -> None:
     """A penalty that leaves nothing of what was there: no token comes twice."""
     with torch.no_grad():
-        engine.decoder.gpt.head.weight.abs_()
+        engine.decoder.gpt.lm_head.weight.abs_()
     generation = written(Engine(engine.decoder.gpt, TOKENIZER), settings=Sampling(0.0, repetition_penalty=1e6))
     positive = generation.tokens[:20]
     assert len(set(positive)) == len(positive)

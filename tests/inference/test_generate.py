@@ -3,13 +3,13 @@ import torch
 
 from nanochat.inference import generate as generate_module
 from nanochat.inference.generate import generate, generate_several
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 
 
 def random_gpt() -> GPT:
     torch.manual_seed(0)
-    gpt = GPT(depth=2, vocab_size=40, context=24, width=32, heads=2)
-    torch.nn.init.normal_(gpt.head.weight, std=1.0)
+    gpt = GPT(GPTConfig.from_options(depth=2, vocab_size=40, context=24, width=32, heads=2))
+    torch.nn.init.normal_(gpt.lm_head.weight, std=1.0)
     return gpt
 
 

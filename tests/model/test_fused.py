@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nanochat.model import GPT, IGNORE, fused
+from nanochat.model import GPT, IGNORE, GPTConfig, fused
 from nanochat.model.loss import token_losses, weighted_loss
 from nanochat.model.rotary import rotate, rotation_table
 
@@ -89,7 +89,7 @@ def test_weighted_loss(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kv_heads", [2, 1])
 def test_the_whole_model_in_bfloat16_and_in_float32(kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With autocast, too, where weights stay in float32: gradients agree as well as bfloat16 can say them."""
-    gpt = GPT(2, 40, 16, width=32, heads=2, kv_heads=kv_heads)
+    gpt = GPT(GPTConfig.from_options(2, 40, 16, width=32, heads=2, kv_heads=kv_heads))
     for p in gpt.parameters():
         torch.nn.init.normal_(p, std=p.size(-1) ** -0.5)
     ids, targets = torch.randint(40, (2, 3, 16))

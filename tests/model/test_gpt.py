@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nanochat.model import GPT, IGNORE
+from nanochat.model import GPT, IGNORE, GPTConfig
 from nanochat.model import loss as loss_module
 from nanochat.model.rotary import rotate, rotation_table
 
@@ -12,7 +12,9 @@ from nanochat.model.rotary import rotate, rotation_table
 def random_gpt(**kwargs: int) -> GPT:
     """A small model in which every weight matters: nothing is left at zero."""
     torch.manual_seed(0)
-    gpt = GPT(**{"depth": 3, "vocab_size": 50, "context": 32, "width": 64, "heads": 4, **kwargs})
+    gpt = GPT(
+        GPTConfig.from_options(**{"depth": 3, "vocab_size": 50, "context": 32, "width": 64, "heads": 4, **kwargs})
+    )
     with torch.no_grad():
         for p in gpt.parameters():
             if p.abs().sum() == 0:
@@ -26,11 +28,11 @@ def ids(rows: int, time: int, vocab_size: int = 50) -> torch.Tensor:
 
 def test_the_full_model_has_nanochats_number_of_parameters() -> None:
     with torch.device("meta"):  # shapes alone, without two gigabytes of memory
-        gpt = GPT(depth=20, vocab_size=65_536, context=2048)
-    assert gpt.shape == (20, 1280, 10, 10)
+        gpt = GPT(GPTConfig.from_options(depth=20, vocab_size=65_536, context=2048))
+    assert (gpt.config.n_layer, gpt.config.n_embd, gpt.config.n_head, gpt.config.n_kv_head) == (20, 1280, 10, 10)
     assert gpt.num_parameters == 560_988_160
-    assert sum(p.numel() for p in gpt.blocks.parameters()) == 393_216_000
-    assert gpt.embedding.weight.numel() == gpt.head.weight.numel() == 83_886_080
+    assert gpt.num_block_parameters == 393_216_000
+    assert gpt.wte.weight.numel() == gpt.lm_head.weight.numel() == 83_886_080
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_the_full_model_has_nanochats_number_of_parameters() -> None:
 )
 def test_the_tiers_have_the_parameters_that_they_are_known_by(depth: int, vocab_size: int, millions: float) -> None:
     with torch.device("meta"):
-        assert round(GPT(depth, vocab_size, 512).num_parameters / 1e6, 1) == millions
+        assert round(GPT(GPTConfig.from_options(depth, vocab_size, 512)).num_parameters / 1e6, 1) == millions
 
 
 def test_a_later_token_never_changes_an_earlier_logit() -> None:
@@ -68,9 +70,7 @@ def test_grouped_queries_are_full_attention_with_repeated_keys_and_values() -> N
     grouped, full = random_gpt(kv_heads=2), random_gpt(kv_heads=4)
     full.load_state_dict(
         {
-            name: w.view(2, 16, 64).repeat_interleave(2, dim=0).reshape(64, 64)
-            if "key" in name or "value" in name
-            else w
+            name: w.view(2, 16, 64).repeat_interleave(2, dim=0).reshape(64, 64) if "c_k" in name or "c_v" in name else w
             for name, w in grouped.state_dict().items()
         }
     )
@@ -78,14 +78,14 @@ def test_grouped_queries_are_full_attention_with_repeated_keys_and_values() -> N
 
 
 def test_at_first_every_token_is_equally_likely() -> None:
-    losses = GPT(depth=2, vocab_size=300, context=8).losses(ids(2, 8, 300), ids(2, 8, 300))
+    losses = GPT(GPTConfig.from_options(depth=2, vocab_size=300, context=8)).losses(ids(2, 8, 300), ids(2, 8, 300))
     torch.testing.assert_close(losses, torch.full_like(losses, math.log(300)))
 
 
 def test_logits_are_capped_and_in_float32() -> None:
     gpt = random_gpt().bfloat16()
     with torch.no_grad():
-        gpt.head.weight.mul_(1000)
+        gpt.lm_head.weight.mul_(1000)
     logits = gpt(ids(1, 8))
     assert logits.dtype == torch.float32
     assert 14 < logits.abs().max() <= 15
@@ -112,8 +112,8 @@ def test_the_loss_in_chunks_is_the_loss_in_one(monkeypatch: pytest.MonkeyPatch) 
         gpt = random_gpt()
         losses = gpt.losses(ids(2, 10), ids(2, 10))
         losses.sum().backward()
-        assert gpt.head.weight.grad is not None
-        return losses.detach(), gpt.head.weight.grad
+        assert gpt.lm_head.weight.grad is not None
+        return losses.detach(), gpt.lm_head.weight.grad
 
     whole = loss_and_gradient()
     monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 3 * 50)  # three tokens at a time
@@ -167,7 +167,7 @@ def test_autocast_keeps_the_residual_stream_in_bfloat16() -> None:
 
 
 def test_flops_per_token_by_hand() -> None:
-    gpt = GPT(depth=2, vocab_size=100, context=64, width=128, heads=2)
+    gpt = GPT(GPTConfig.from_options(depth=2, vocab_size=100, context=64, width=128, heads=2))
     in_products = 2 * 12 * 128**2 + 128 * 100
     assert gpt.num_matmul_parameters == in_products
     assert gpt.flops_per_token() == 6 * in_products + 12 * 2 * 128 * 64 // 2

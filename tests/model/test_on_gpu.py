@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nanochat.model import GPT, fused
-from nanochat.model.gpt import _through
+from nanochat.model import GPT, GPTConfig, fused
+from nanochat.model.gpt import _run_block
 from nanochat.model.loss import loss_and_gradient
 
 
@@ -51,7 +51,7 @@ class Products(TorchDispatchMode):
 @pytest.mark.usefixtures("on_gpu")
 def test_everything_is_multiplied_in_bfloat16_and_attention_has_no_mask() -> None:
     """A mask, or another dtype, would keep the flash kernel from being taken."""
-    gpt = GPT(2, 40, 16, width=32, heads=2)
+    gpt = GPT(GPTConfig.from_options(2, 40, 16, width=32, heads=2))
     ids, targets = torch.randint(40, (2, 3, 16))
     with Products() as products:
         with torch.autocast("cpu", torch.bfloat16):
@@ -80,8 +80,8 @@ def test_the_loss_is_the_same_the_way_that_it_is_compiled(monkeypatch: pytest.Mo
 def test_a_block_is_one_graph_and_compiled_once_for_all() -> None:
     from torch._dynamo.testing import CompileCounter  # takes seconds to import
 
-    gpt, counter = GPT(2, 40, 16, width=32, heads=2), CompileCounter()
-    gpt.compiled_block = torch.compile(_through, dynamic=False, fullgraph=True, backend=counter)
+    gpt, counter = GPT(GPTConfig.from_options(2, 40, 16, width=32, heads=2)), CompileCounter()
+    gpt.compiled_block = torch.compile(_run_block, dynamic=False, fullgraph=True, backend=counter)
     for step in range(3):
         ids, targets = torch.randint(40, (2, 3, 16), generator=torch.Generator().manual_seed(step))
         with torch.autocast("cpu", torch.bfloat16):

@@ -96,7 +96,7 @@ def test_the_file_is_a_configuration_of_fit(tmp_path: Path) -> None:
     data = TextDataModule(**content["data"])
     assert data.tokens_per_step() == proposal.candidate.tokens_per_step
     module = LanguageModel(**content["model"], vocab_size=data.vocab_size, context=data.context)
-    assert module.gpt.shape.width == proposal.candidate.width
+    assert module.gpt.config.n_embd == proposal.candidate.width
     assert content["model"] | proposal.candidate.model == content["model"]
     assert content["plan"] == {"minutes": 5}
     assert content["trainer"] == {"accelerator": "cuda", "devices": 1}

@@ -17,7 +17,7 @@ def attentive_model(is_chat: bool = True, context: int = 256) -> Model:
     """A random model whose answer depends on all that was said, which fresh weights do not: some of them are zero."""
     model = random_model(is_chat, context, endless=False)
     for block in model.gpt.blocks:
-        for weight in block.last_matrices:
+        for weight in (block.attn.c_proj.weight, block.mlp.c_proj.weight):
             torch.nn.init.normal_(weight, std=weight.size(1) ** -0.5)
     return model
 
@@ -30,7 +30,7 @@ def write_checkpoint(path: Path, is_chat: bool = True, time: float | None = None
         "epoch": 0,
         "global_step": 3,
         "state_dict": {f"gpt.{name}": tensor for name, tensor in model.gpt.state_dict().items()},
-        "hyper_parameters": model.gpt.sizes,
+        "hyper_parameters": model.gpt.config.to_hyperparameters(),
         CHAT if is_chat else TEXT: {"tokenizer": model.tokenizer.to_dict()},
     }
     SafeCheckpointIO().save_checkpoint(content, path)

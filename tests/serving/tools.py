@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.serving.app import new_app
 from nanochat.serving.model import Model
 from nanochat.serving.server import Server, bind
@@ -24,15 +24,15 @@ def random_model(
 ) -> Model:
     """A model with random weights and a token for each byte; an endless one's texts only end where they are made to."""
     torch.manual_seed(0)
-    gpt = GPT(depth=1, vocab_size=265, context=context, width=width, heads=2)
-    torch.nn.init.normal_(gpt.head.weight, std=0.3)
+    gpt = GPT(GPTConfig.from_options(depth=1, vocab_size=265, context=context, width=width, heads=2))
+    torch.nn.init.normal_(gpt.lm_head.weight, std=0.3)
     with torch.no_grad():  # it says letters, mostly, so that its answers are something to look at
-        gpt.head.weight[:32] = 0
-        gpt.head.weight[127:] = 0
+        gpt.lm_head.weight[:32] = 0
+        gpt.lm_head.weight[127:] = 0
         if endless:  # the special tokens look at a channel that is large in every vector, and no other token does
-            gpt.embedding.weight[:, 0] = 6
-            gpt.head.weight[:, 0] = 0
-            gpt.head.weight[256:, 0] = -10
+            gpt.wte.weight[:, 0] = 6
+            gpt.lm_head.weight[:, 0] = 0
+            gpt.lm_head.weight[256:, 0] = -10
     tokenizer = Tokenizer([bytes([i]) for i in range(256)], 265)
     return Model(gpt.eval().requires_grad_(False), tokenizer, Path(f"{name}.ckpt"), is_chat)
 

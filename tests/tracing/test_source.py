@@ -43,8 +43,8 @@ def test_a_decorated_function_is_found_itself() -> None:
 
 
 def test_the_place_is_where_the_line_is() -> None:
-    source = source_of(GPT.hidden, "self.embedding(ids)")
+    source = source_of(GPT.embed, "self.wte(ids)")
     file, line = source.place.split(":")
     assert file == "nanochat/model/gpt.py"
-    assert "self.embedding(ids)" in (ROOT / file).read_text().splitlines()[int(line) - 1]
+    assert "self.wte(ids)" in (ROOT / file).read_text().splitlines()[int(line) - 1]
     assert source_of(layers.norm).place.startswith("nanochat/model/layers.py:")

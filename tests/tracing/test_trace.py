@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nanochat.model import GPT, fused, loss
+from nanochat.model import GPT, GPTConfig, fused, loss
 from nanochat.model.layers import Attention
 from nanochat.serving.model import Model, load
 from nanochat.tokenizer import prompt_ids
@@ -20,11 +20,15 @@ from nanochat.tracing.story import Bars, Looks, Part, Table, token_text
 from nanochat.tracing.trace import Asked, trace_model
 from tests.serving.checkpoints import attentive_model, write_checkpoint
 
+SIZES = {"depth": 3, "vocab_size": 300, "context": 512, "width": 64, "heads": 4}
+
 
 def lively(**sizes: int) -> GPT:
     """A model of random weights, none of them zero."""
     torch.manual_seed(0)
-    gpt = GPT(**{"depth": 3, "vocab_size": 300, "context": 512, "width": 64, "heads": 4, **sizes})  # type: ignore[arg-type]
+    gpt = GPT(
+        GPTConfig.from_options(**{"depth": 3, "vocab_size": 300, "context": 512, "width": 64, "heads": 4, **sizes})
+    )  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in gpt.parameters():
             parameter.normal_(std=0.15)
@@ -47,7 +51,7 @@ def test_a_recording_is_the_models_own_forward_pass(sizes: dict[str, int], lengt
     plain = gpt(ids[None])[0]
     recording = record(gpt, ids)
     assert torch.equal(recording.logits, plain)
-    assert len(recording.blocks) == gpt.shape.depth
+    assert len(recording.blocks) == gpt.config.n_layer
     by_torch = length > fused.SHORT_ROW[torch.float32] or "kv_heads" in sizes
     stream = recording.start
     for block, mine in zip(recording.blocks, gpt.blocks, strict=True):
@@ -60,13 +64,13 @@ def test_a_recording_is_the_models_own_forward_pass(sizes: dict[str, int], lengt
         gathered = block.shares() @ block.grouped(block.value.transpose(0, 1))
         torch.testing.assert_close(gathered, block.attended, atol=1e-5, rtol=1e-5)
         laid = gathered.transpose(0, 1).flatten(1)
-        assert isinstance(mine.attention, Attention)
-        torch.testing.assert_close(mine.attention.output(laid), block.attention_out, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(mine.mlp.contract(neurons(mine, block.mlp_in)), block.mlp_out, atol=1e-5, rtol=1e-5)
+        assert isinstance(mine.attn, Attention)
+        torch.testing.assert_close(mine.attn.c_proj(laid), block.attention_out, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(mine.mlp.c_proj(neurons(mine, block.mlp_in)), block.mlp_out, atol=1e-5, rtol=1e-5)
         rotated, _ = block.rotated(gpt.cos[:length], gpt.sin[:length])
         normed = F.rms_norm(rotated, (rotated.size(-1),)).transpose(0, 1)
         torch.testing.assert_close(normed, block.turned_query, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(recording.raw, recording.hidden @ gpt.head.weight.T)
+    torch.testing.assert_close(recording.raw, recording.hidden @ gpt.lm_head.weight.T)
     torch.testing.assert_close(recording.logits, loss.softcap(recording.raw))
 
 
@@ -123,12 +127,12 @@ def test_a_trace_tells_the_way_from_text_to_choice(is_chat: bool) -> None:
     looks = steps["Attention: who looks at whom"].figures[1]
     assert isinstance(looks, Looks)
     torch.testing.assert_close(looks.shares, record(model.gpt, torch.tensor(ids)).blocks[0].shares())
-    assert parts[1].title == f"Block 1 of {model.gpt.shape.depth}"
+    assert parts[1].title == f"Block 1 of {model.gpt.config.n_layer}"
 
 
 def test_there_is_no_such_block() -> None:
     model = attentive_model()
-    with pytest.raises(ValueError, match=f"the blocks 1 to {model.gpt.shape.depth}"):
+    with pytest.raises(ValueError, match=f"the blocks 1 to {model.gpt.config.n_layer}"):
         trace_model(model, Asked("text", layer=9))
 
 
@@ -154,7 +158,7 @@ def test_a_step_of_training_learns_on_a_copy(checkpoint: Path) -> None:
     assert all(source.found for source in all_sources(parts))
     rows = changes(parts)
     assert rows["embedding"][0].startswith("AdamW")
-    assert rows["attention.query"][0].startswith("Muon")
+    assert rows["attn.c_q"][0].startswith("Muon")
     assert all(float(row[2]) > 0 for row in rows.values())
     from nanochat.model import IGNORE
     from nanochat.tracing.training import material
@@ -177,8 +181,8 @@ def test_gradients_are_those_of_the_plain_loss(checkpoint: Path) -> None:
     gpt = model.gpt.requires_grad_(True)
     losses = gpt.losses(ids[None], targets[None])
     (losses.sum() / (targets >= 0).sum()).backward()
-    assert gpt.head.weight.grad is not None
-    head = number(float(gpt.head.weight.grad.norm()))
+    assert gpt.lm_head.weight.grad is not None
+    head = number(float(gpt.lm_head.weight.grad.norm()))
     part = training_part(load(checkpoint), "a list", "of words")
     table = next(step for step in part.steps if step.title == "Gradients").figures[0]
     assert isinstance(table, Table)

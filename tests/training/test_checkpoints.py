@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from nanochat.model import GPT, GPTConfig
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import load_checkpoint, load_whole_checkpoint
 from nanochat.training.checkpoint_io import SafeCheckpointIO
+from nanochat.training.checkpoint_versions import current_name
 from tests.conftest import sentences
 from tests.fuzzing import accidents, check_line, report
 
@@ -132,4 +134,18 @@ def test_a_model_with_n_grams_is_refused(tmp_path: Path, part: dict[str, int]) -
         load_checkpoint(path)
     plain = {"ngrams": 1, "ngram_slots": 2**15, "predecessors": 0, "counted": 0, "repeats": 8, "shallow": 0.8}
     torch.save({"state_dict": {}, "hyper_parameters": {"depth": 4, **plain}}, path)
-    assert load_checkpoint(path)["hyper_parameters"]["depth"] == 4
+    assert load_checkpoint(path)["hyper_parameters"] == {"depth": 4}
+
+
+def test_earlier_names_are_converted() -> None:
+    """Names of version 0.1.0, and those of this version, which stay."""
+    gpt = GPT(GPTConfig.from_options(2, 300, 64))
+    names = [f"gpt.{name}" for name in gpt.state_dict()]
+    earlier = [name.replace("transformer.h.", "blocks.").replace("lm_head", "head") for name in names]
+    earlier = [name.replace("transformer.wte", "embedding") for name in earlier]
+    for new, old in (("attn.c_q", "attention.query"), ("attn.c_k", "attention.key"), ("attn.c_v", "attention.value")):
+        earlier = [name.replace(new, old) for name in earlier]
+    for new, old in (("attn.c_proj", "attention.output"), ("mlp.c_fc", "mlp.expand"), ("mlp.c_proj", "mlp.contract")):
+        earlier = [name.replace(new, old) for name in earlier]
+    assert not set(earlier) & set(names)
+    assert [current_name(name) for name in earlier] == names == [current_name(name) for name in names]

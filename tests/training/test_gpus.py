@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 import yaml
 
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.training.hardware import product_dtype
 from nanochat.training.memory import WORKSPACE, training_memory
 from nanochat.training.peaks import makers_peak
@@ -48,7 +48,7 @@ def test_the_full_tier_fits_into_80_gigabytes() -> None:
     config = yaml.safe_load((ROOT / "configs" / "full.yaml").read_text())
     data = config["data"]
     with torch.device("meta"):
-        gpt = GPT(config["model"]["depth"], data["vocab_size"], data["context"])
+        gpt = GPT(GPTConfig.from_options(config["model"]["depth"], data["vocab_size"], data["context"]))
     buckets = 4 * gpt.num_parameters  # of DDP
 
     def needed(rows: int) -> float:

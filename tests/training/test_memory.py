@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from nanochat.data.batches import HeldOutBatches, number_of_lengths
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.memory import (
     PROCESS,
@@ -26,14 +26,16 @@ from tests.analysis.model.models import Rows
 
 
 def test_a_score_takes_what_one_block_does_or_what_the_logits_do() -> None:
-    gpt = GPT(3, 300, 512, width=128, heads=2)
+    gpt = GPT(GPTConfig.from_options(3, 300, 512, width=128, heads=2))
     a_token = 9 * 128 + 2 * 2 * 512  # nine vectors, and for each head a score and a share for each token of the row
     assert scoring_memory(gpt, 512, 2) == 2048 * a_token * 2
     assert scoring_memory(gpt, 512, 4) == 2048 * a_token * 4
-    deeper = GPT(6, 300, 512, width=128, heads=2)
+    deeper = GPT(GPTConfig.from_options(6, 300, 512, width=128, heads=2))
     assert scoring_memory(deeper, 512, 2) == scoring_memory(gpt, 512, 2)  # nothing is kept
-    assert scoring_memory(GPT(1, 6000, 64, width=64), 64, 2) == 2048 * 6000 * (2 + 8)
-    assert scoring_memory(GPT(1, 16_384, 64, width=64), 64, 2) == 2**25 * (2 + 8)  # in two parts
+    assert scoring_memory(GPT(GPTConfig.from_options(1, 6000, 64, width=64)), 64, 2) == 2048 * 6000 * (2 + 8)
+    assert scoring_memory(GPT(GPTConfig.from_options(1, 16_384, 64, width=64)), 64, 2) == 2**25 * (
+        2 + 8
+    )  # in two parts
 
 
 @pytest.mark.parametrize(("precision", "bytes_each"), [("bf16-mixed", 2), ("32-true", 4)])

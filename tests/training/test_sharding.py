@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.memory import training_memory
 from nanochat.training.sharding import FullyShardedStrategy, shard
@@ -28,8 +28,8 @@ def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
 
 def test_a_sharded_model_is_the_same_model(mesh: DeviceMesh) -> None:
     torch.manual_seed(0)
-    plain, sharded = GPT(2, 300, 64), GPT(2, 300, 64)
-    torch.nn.init.normal_(plain.head.weight)
+    plain, sharded = GPT(GPTConfig.from_options(2, 300, 64)), GPT(GPTConfig.from_options(2, 300, 64))
+    torch.nn.init.normal_(plain.lm_head.weight)
     sharded.load_state_dict(plain.state_dict())
     ids = torch.randint(300, (2, 65))
     shard(sharded, mesh, "32-true")
@@ -68,7 +68,7 @@ def test_the_strategy_unpickles_nothing(mesh: DeviceMesh, tmp_path: Path, monkey
 
 def test_sharding_takes_less_memory_the_more_devices() -> None:
     with torch.device("meta"):
-        gpt = GPT(20, 65536, 2048)
+        gpt = GPT(GPTConfig.from_options(20, 65536, 2048))
     needed = [training_memory(gpt, 1, 2048, 2, shards) for shards in (1, 2, 4, 8)]
     assert needed == sorted(needed, reverse=True)
     whole, sharded = 7.4e9, 7.4e9 / 8  # weights, gradients and states: 12 bytes in blocks, 16 in the tables

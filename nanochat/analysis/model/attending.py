@@ -36,7 +36,7 @@ def attend(gpt: GPT, ids: Tensor, take: Take) -> None:
     """
     with ExitStack() as stack:
         for layer, block in enumerate(gpt.blocks):
-            for handle in _watch(layer, block.attention, take):  # type: ignore[arg-type]
+            for handle in _watch(layer, block.attn, take):
                 stack.callback(handle.remove)
         gpt.hidden(ids)
 
@@ -67,11 +67,11 @@ def _watch(layer: int, attention: Attention, take: Take) -> list[Any]:
 
     handles = [
         attention.register_forward_pre_hook(enters),
-        attention.output.register_forward_pre_hook(mixed),
+        attention.c_proj.register_forward_pre_hook(mixed),
         attention.register_forward_hook(leaves),
     ]
-    names = ("query", "key", "value")
-    return [*handles, *(p.register_forward_hook(keep(n)) for n, p in zip(names, attention.projections, strict=True))]
+    projections = {"query": attention.c_q, "key": attention.c_k, "value": attention.c_v}
+    return [*handles, *(p.register_forward_hook(keep(name)) for name, p in projections.items())]
 
 
 def shares_of(
@@ -93,7 +93,7 @@ def shares_of(
     batch, time, _ = query.shape
     query, key, value = (x.view(batch, time, -1, attention.head_dim) for x in (query, key, value))
     query, key = (rotate_and_norm(x, cos, sin).float() for x in (query, key))
-    group = attention.heads // attention.kv_heads  # query heads that share a key
+    group = attention.n_head // attention.n_kv_head  # query heads that share a key
     key, value = (x.repeat_interleave(group, 1) for x in (key, value.transpose(1, 2).float()))
     scores = query @ key.mT * attention.head_dim**-0.5
     future = torch.ones(time, time, dtype=torch.bool, device=scores.device).triu(1)

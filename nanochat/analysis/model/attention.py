@@ -35,8 +35,8 @@ def maps(subject: Subject) -> Figure:
     ids = ids.to(subject.options.device)
     kept: dict[int, Tensor] = {}
     attend(subject.gpt, ids[None], lambda layer, shares: kept.update({layer: shares[0].cpu()}))
-    shape = subject.gpt.shape
-    layers, heads = spread(shape.depth, PANELS), spread(shape.heads, PANELS)
+    config = subject.gpt.config
+    layers, heads = spread(config.n_layer, PANELS), spread(config.n_head, PANELS)
     names = [drawable(shortened(name, 9)) for name in labels(subject.model.tokenizer, ids.tolist())]
 
     def draw() -> Picture:
@@ -71,8 +71,8 @@ def maps(subject: Subject) -> Figure:
     reading = (
         "Each line of a map is a token, and shows how it shares its attention out over itself and the tokens before "
         "it. A strong diagonal looks at the token itself, one below it at the token before; a strong first column "
-        f"rests on the beginning, where there is nothing to find. {_shown(shape.depth, layers, 'layers')}"
-        f"{_shown(shape.heads, heads, 'heads')}{words}"
+        f"rests on the beginning, where there is nothing to find. {_shown(config.n_layer, layers, 'layers')}"
+        f"{_shown(config.n_head, heads, 'heads')}{words}"
     )
     reading = subject.remarked(reading) if subject.options.passage is None else reading
     return Figure(MAPS, MAPS_TITLE, reading, draw, section=SECTION)

@@ -72,7 +72,7 @@ def figure(subject: Subject) -> Figure:
     tokens = order[: min(int((count > 0).sum()), DOTS)]
     if len(tokens) < 3:
         raise ValueError("too few tokens come in the held-out text")
-    vectors = subject.gpt.embedding.weight.detach().cpu()[torch.from_numpy(tokens)]
+    vectors = subject.gpt.wte.weight.detach().cpu()[torch.from_numpy(tokens)]
     points, shares = principal_plane(vectors)
     names = [label(tokenizer, int(token)) for token in tokens]
     kinds = [kind(tokenizer, int(token)) for token in tokens]

@@ -12,14 +12,13 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nanochat.data.batches import HeldOutBatches
 from nanochat.data.packing import HeldOut
 from nanochat.model import GPT, IGNORE
 from nanochat.model.layers import norm
-from nanochat.model.loss import softcap, token_losses
+from nanochat.model.loss import token_losses
 
 
 @torch.inference_mode()
@@ -55,7 +54,7 @@ def logits_by_depth(gpt: GPT, ids: Tensor) -> Tensor:
         ids: (batch, time), int64; few, as all logits are held at once.
     """
     found: list[Tensor] = []
-    streams(gpt, ids, lambda depth, x: found.append(softcap(F.linear(norm(x), gpt.head.weight)).cpu()))
+    streams(gpt, ids, lambda depth, x: found.append(gpt.unembed(x).cpu()))
     return torch.stack(found)
 
 
@@ -70,12 +69,12 @@ def loss_by_depth(gpt: GPT, rows: HeldOut, bos: int) -> tuple[Tensor, int]:
     Returns:
         (depth + 1,) in nats per token, float64, the last of them the model's own; and the number of tokens.
     """
-    total = torch.zeros(gpt.shape.depth + 1, dtype=torch.float64)
+    total = torch.zeros(gpt.config.n_layer + 1, dtype=torch.float64)
     count = 0
     for ids, targets in _on(gpt, HeldOutBatches(rows, len(rows), bos)):
 
         def add(depth: int, x: Tensor, targets: Tensor = targets) -> None:
-            losses = token_losses(norm(x).flatten(0, 1), gpt.head.weight, targets.flatten())
+            losses = token_losses(norm(x).flatten(0, 1), gpt.lm_head.weight, targets.flatten())
             total[depth] += losses.double().sum().cpu()
 
         streams(gpt, ids, add)
@@ -84,6 +83,6 @@ def loss_by_depth(gpt: GPT, rows: HeldOut, bos: int) -> tuple[Tensor, int]:
 
 
 def _on(gpt: GPT, batches: HeldOutBatches) -> Iterator[tuple[Tensor, Tensor]]:
-    device = gpt.embedding.weight.device
+    device = gpt.device
     for ids, targets in batches:
         yield ids.to(device), targets.to(device)

@@ -43,7 +43,7 @@ def singular_values(matrix: Tensor) -> Tensor:
 def spectra(weights: Mapping[str, Tensor], layers: list[int]) -> dict[tuple[str, int], Tensor]:
     """The singular values of the blocks' matrices, by kind and layer."""
     return {
-        (kind, layer): singular_values(weights[f"blocks.{layer}.{path}.weight"].cpu())
+        (kind, layer): singular_values(weights[f"transformer.h.{layer}.{path}.weight"].cpu())
         for kind, path in KINDS.items()
         for layer in layers
     }
@@ -63,7 +63,7 @@ def initial_weights(subject: Subject) -> Mapping[str, Tensor] | None:
     state = torch.get_rng_state()
     try:
         torch.manual_seed(seed)
-        return GPT(**subject.gpt.sizes).state_dict()
+        return GPT(subject.gpt.config).state_dict()
     finally:
         torch.set_rng_state(state)
 
@@ -75,7 +75,7 @@ def _begins_fresh(run: Run) -> bool:
 
 def figure(subject: Subject) -> Figure:
     """Singular values of each kind of matrix, a line for each layer."""
-    depth, began_with = subject.gpt.shape.depth, initial_weights(subject)
+    depth, began_with = subject.gpt.config.n_layer, initial_weights(subject)
     layers = spread(depth, LAYERS)
     last = spectra(subject.gpt.state_dict(), layers)
     start = spectra(began_with, layers[:1]) if began_with is not None else {}
@@ -136,7 +136,7 @@ def ranks(subject: Subject) -> Figure:
     if began_with is not None:
         start = [[float(rank)] for rank in effective_ranks(began_with).values()]
         steps, values = np.append(0, steps), np.hstack((start, values))
-    width = subject.gpt.shape.width
+    width = subject.gpt.config.n_embd
 
     def draw() -> Picture:
         picture, axes = canvas(width=8.0, height=4.2)

@@ -177,7 +177,7 @@ def token_losses(gpt: GPT, rows: HeldOut, bos: int) -> Losses:
     parts: list[tuple[NDArray[Any], ...]] = []
     begins = np.zeros(len(rows), np.int64)
     for numbers, (ids, targets) in zip(batches.batches, batches, strict=True):
-        device = gpt.embedding.weight.device
+        device = gpt.device
         nats = gpt.losses(ids.to(device), targets.to(device)).cpu()
         begins[numbers] = ids[: len(numbers), 0].numpy()
         row, place = (targets != IGNORE).nonzero(as_tuple=True)
@@ -224,6 +224,6 @@ def sentence(subject: Subject, most: int) -> tuple[torch.Tensor, str]:
 @torch.inference_mode()
 def _read(gpt: GPT, ids: torch.Tensor, asked: torch.Tensor, words: str) -> Passage:
     asked = asked[: len(ids) - 1]
-    device = gpt.embedding.weight.device
+    device = gpt.device
     nats = gpt.losses(ids[None, :-1].to(device), ids[None, 1:].to(device))[0].cpu()
     return Passage(ids.numpy(), asked.numpy(), nats.numpy().astype(np.float64), words)

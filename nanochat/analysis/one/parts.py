@@ -11,9 +11,9 @@ PARTS = ("token embedding", "attention", "attention's scores", "MLP", "head")
 
 def _part(name: str) -> str:
     """The part that a parameter of :class:`~nanochat.model.GPT` belongs to, by its name."""
-    if name.startswith("blocks."):
-        return "attention" if ".attention." in name else "MLP"
-    return {"embedding": PARTS[0], "head": PARTS[4]}[name.split(".")[0]]
+    if name.startswith("transformer.h."):
+        return "attention" if ".attn." in name else "MLP"
+    return PARTS[4] if name.startswith("lm_head.") else PARTS[0]
 
 
 def parameters(history: History) -> Figure:
@@ -69,7 +69,7 @@ def memory(history: History) -> Figure:
     if not peak or gpt is None:
         raise ValueError("the run has no summary yet: it is written after the last step")
     devices = summary.get("devices") or 1
-    blocks = sum(p.numel() for p in gpt.blocks.parameters())
+    blocks = gpt.num_block_parameters
     tables = gpt.num_parameters - blocks
     parts = {  # in float32, as nanochat/training/memory.py reckons
         "weights": 4 * gpt.num_parameters,

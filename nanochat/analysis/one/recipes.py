@@ -60,7 +60,7 @@ def lede(history: History) -> str:
     run, gpt = history.run, history.gpt
     words = [WHAT.get(run.stage, run.stage.capitalize())]
     if gpt is not None:
-        words.append(f"of {gpt.num_parameters:,} parameters ({gpt.shape.depth} layers, {gpt.shape.width} wide)")
+        words.append(f"of {gpt.num_parameters:,} parameters ({gpt.config.n_layer} layers, {gpt.config.n_embd} wide)")
     if corpus := run.summary.get("corpus") or history.setting("data", "corpus"):
         words.append(f"from {corpus}" if run.stage == "pretrain" else f"with {corpus}")
     if device := run.summary.get("device"):

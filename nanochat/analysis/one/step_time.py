@@ -103,7 +103,7 @@ def measure(history: History, device: torch.device) -> tuple[dict[str, float], i
         raise ValueError(f"a step of this size would take about {duration(flops / (USUAL_SHARE * peak))} here")
     known = ("muon_every", "muon_band", "weight_decay")
     settings = {name: value for name in known if (value := history.setting("model", name)) is not None}
-    module = LanguageModel(**gpt.sizes, **settings, compile=False)  # type: ignore[arg-type]
+    module = LanguageModel(**gpt.config.to_hyperparameters(), **settings, compile=False)  # type: ignore[arg-type]
     rows = RandomRows(gpt.vocab_size, gpt.context, row_length, batch_size, micro_steps * batch_size * row_length)
     every = history.setting("trainer", "log_every_n_steps")
     clock, steps = Clock(device), Steps()

@@ -11,7 +11,7 @@ from nanochat.analysis.model import attention, depth, embedding
 from nanochat.analysis.model.attending import attend, look, look_evenly, looks
 from nanochat.analysis.model.lens import logits_by_depth, loss_by_depth
 from nanochat.analysis.model.subject import token_losses
-from nanochat.model import GPT
+from nanochat.model import GPT, GPTConfig
 from nanochat.model.layers import Attention
 from tests.analysis.model.models import subject_of, texts
 from tests.evaluation.models import random_model
@@ -27,7 +27,7 @@ def test_shares_are_those_of_the_model(kv_heads: int | None, length: int) -> Non
     gpt = random_model(0, context=512, kv_heads=kv_heads)
     found: list[torch.Tensor] = []
     attend(gpt, torch.randint(0, 250, (2, length)), lambda layer, shares: found.append(shares))  # raises if they differ
-    assert [tuple(shares.shape) for shares in found] == [(2, gpt.shape.heads, length, length)] * 2
+    assert [tuple(shares.shape) for shares in found] == [(2, gpt.config.n_head, length, length)] * 2
     for shares in found:
         assert torch.allclose(shares.sum(-1), torch.ones(()), atol=1e-5)
         assert not shares.triu(1).any()
@@ -39,9 +39,9 @@ def test_another_attention_than_the_models_is_refused(monkeypatch: pytest.Monkey
     forward = Attention.forward
 
     def colder(self: Attention, x: torch.Tensor, *more: object) -> torch.Tensor:
-        self.head_dim, kept = self.head_dim, self.query.weight.data
-        self.query.weight.data = kept * 1
-        handle = self.output.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 1.01,), prepend=True)
+        self.head_dim, kept = self.head_dim, self.c_q.weight.data
+        self.c_q.weight.data = kept * 1
+        handle = self.c_proj.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 1.01,), prepend=True)
         try:
             return forward(self, x, *more)  # type: ignore[arg-type]
         finally:
@@ -55,7 +55,7 @@ def test_another_attention_than_the_models_is_refused(monkeypatch: pytest.Monkey
 def test_a_head_without_queries_looks_evenly() -> None:
     gpt = random_model(0)
     for block in gpt.blocks:
-        block.attention.query.weight.data.zero_()
+        block.attn.c_q.weight.data.zero_()
     found, even = looks(gpt, torch.randint(0, 250, (2, 12)), 4), look_evenly(12, 4)
     for mine, its in zip(found, even, strict=True):
         assert torch.allclose(mine, its.expand_as(mine), atol=1e-5)
@@ -84,8 +84,8 @@ def test_the_lens_ends_with_the_models_own_answer() -> None:
 
 def test_a_model_whose_blocks_do_nothing_is_done_from_the_start() -> None:
     torch.manual_seed(0)
-    gpt = GPT(depth=2, vocab_size=265, context=64, width=128)  # fresh output matrices are 0
-    torch.nn.init.normal_(gpt.head.weight, std=0.3)
+    gpt = GPT(GPTConfig.from_options(depth=2, vocab_size=265, context=64, width=128))  # fresh output matrices are 0
+    torch.nn.init.normal_(gpt.lm_head.weight, std=0.3)
     rows = texts("some words", "and some more of them")
     found, tokens = loss_by_depth(gpt, rows, BOS)
     assert tokens == rows.predictions
@@ -115,7 +115,7 @@ def test_all_pictures_are_drawn() -> None:
         figure.draw()
     lens = depth.lens(subject)
     assert lens.table is not None
-    assert [row[1] for row in lens.table.rows[:: subject.gpt.shape.depth + 1]][:4] == ["<|bos|>", "R", "e", "t"]
+    assert [row[1] for row in lens.table.rows[:: subject.gpt.config.n_layer + 1]][:4] == ["<|bos|>", "R", "e", "t"]
 
 
 def test_evenly_spread_layers() -> None:

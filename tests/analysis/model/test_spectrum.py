@@ -60,7 +60,7 @@ def test_the_ranks_of_the_weights_are_logged_at_each_validation(still: Path) -> 
     assert figure.table is not None
     assert [row[0] for row in figure.table.rows] == [0, 2, 4]  # the beginning, and the validations
     for column, path in enumerate(KINDS.values(), 1):
-        values = torch.linalg.svdvals(subject.gpt.get_submodule(f"blocks.0.{path}").weight)
+        values = torch.linalg.svdvals(subject.gpt.get_submodule(f"transformer.h.0.{path}").weight)
         expected = float(values.square().sum() ** 2 / values.pow(4).sum()) if values.any() else 0.0
         assert [row[column] for row in figure.table.rows] == pytest.approx([expected] * 3, abs=0.01)
     assert figure.table.rows[0][1] > 10  # type: ignore[operator]  # queries begin with all directions alike
