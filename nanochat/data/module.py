@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from nanochat.data.batches import HeldOutBatches, TrainingLoader
 from nanochat.data.packing import HeldOut
-from nanochat.data.parts import Part
 from nanochat.data.workers import leave_signals_to_parent
 from nanochat.options import at_least
 from nanochat.tokenizer import Tokenizer
@@ -109,18 +107,6 @@ class RowsDataModule(LightningDataModule):
     @abstractmethod
     def stop_ids(self) -> Sequence[int]:
         """Ids that end what the model says."""
-
-    def part_to_learn(self, most: int) -> Part | None:
-        """Which part of the text to count the next step learns from; None if it is from elsewhere.
-
-        Args:
-            most: tokens to count, if there are so many.
-        """
-        raise ValueError("n-grams are counted in a text, not in conversations or questions: --model.counted=0")
-
-    def other_parts(self, part: Part | None, most: int) -> NDArray[Any]:
-        """The text to count without a part of it: (tokens,); arguments as above."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------ preparation
 

@@ -104,13 +104,6 @@ class TokenStream:
                 filled += end - begin
         return out
 
-    def first_pass(self, most: int) -> int:
-        """How many tokens the first pass over all documents has; ``most``, if it has more."""
-        place = 0
-        while place < most and (stretch := self.locate(place)).epoch == 0:
-            place = stretch.end
-        return min(place, most)
-
     def row(self, index: int, length: int) -> NDArray[np.int64]:
         """Row ``index`` of the stream when it is cut into rows of ``length`` tokens: none lost, none twice."""
         return self.read(index * length, length)

@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from nanochat.data.ahead import Ahead
 from nanochat.data.batches import TrainingBatches, TrainingLoader
 from nanochat.data.module import VAL_ROW, RowsDataModule
 from nanochat.data.packing import HeldOutRows, Stretch, TokenStream
-from nanochat.data.parts import Part, Parts
 from nanochat.data.pieces import Pieces, StreamedPieces
 from nanochat.data.prepare import Prepared, Sources, prepare
 from nanochat.options import at_least
@@ -84,7 +81,6 @@ class TextDataModule(RowsDataModule):
         self._origin: Stretch | None = None  # a stretch of the stream that an earlier process has seen
         self._stream: TokenStream | None = None
         self._ahead: Ahead | None = None
-        self._counted: Parts | None = None
 
     # ------------------------------------------------------------------------------------------ preparation
 
@@ -144,21 +140,6 @@ class TextDataModule(RowsDataModule):
     @property
     def all_tokens(self) -> int | None:
         return self.pieces.tokens
-
-    def part_to_learn(self, most: int) -> Part | None:
-        return self._parts(most).around(max(self._start_tokens, self._place()), self._known_stream())
-
-    def other_parts(self, part: Part | None, most: int) -> NDArray[Any]:
-        return self._parts(most).others(part, self._known_stream())
-
-    def _parts(self, most: int) -> Parts:
-        if self._counted is None:
-            self._counted = Parts(TokenStream(self.pieces, self.seed), most)
-        return self._counted
-
-    def _known_stream(self) -> TokenStream:
-        """What is being read, or is going to be."""
-        return self._stream or TokenStream(self.pieces, self.seed, self._origin)
 
     def prompt(self, text: str) -> list[int]:
         return [self.tokenizer.bos, *self.tokenizer.encode(text)]
