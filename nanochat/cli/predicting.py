@@ -18,7 +18,7 @@ from nanochat.cli.parser import check_config_files
 from nanochat.cli.quiet import quieten
 from nanochat.cli.stages import PRETRAIN, rewritten
 from nanochat.cli.training import NanochatCLI, as_list
-from nanochat.data.prompts import PromptsDataModule
+from nanochat.data.prompt_data import PromptsDataModule
 from nanochat.runs import CHECKPOINTS, STAGES
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import BEST, LAST, TEXT, data_state, kind_of, load_whole_checkpoint

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nanochat.data.batches import HeldOutBatches
-from nanochat.data.packing import HeldOut
+from nanochat.data.tokens.batches import HeldOutBatches
+from nanochat.data.tokens.held_out_rows import HeldOut
 from nanochat.model import GPT, IGNORE
 from nanochat.model.layers import norm
 from nanochat.model.loss import softcap, token_losses
