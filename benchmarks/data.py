@@ -25,7 +25,7 @@ from report import report
 
 def write_corpus(folder: Path, megabytes: int, shard_megabytes: int = 100) -> None:
     """Parquet files of about 100 MB of text each, in groups of 1,024 rows as on the hub (but not compressed)."""
-    from nanochat.data.corpora import open_corpus
+    from nanochat.data.corpus.corpora import open_corpus
 
     texts = list(open_corpus("embedded").documents())
     written = shard = turn = 0
@@ -82,7 +82,7 @@ def main() -> None:
 
 def measure(corpus: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Reads an epoch, and says how long that took."""
-    from nanochat.data.text import TextDataModule
+    from nanochat.data.text_data import TextDataModule
 
     data = TextDataModule(
         str(corpus),

@@ -31,6 +31,8 @@ MAY_IMPORT = {
     "planning": {"optim", "data", "training"},
 }
 MAY_IMPORT["cli"] = {*MAY_IMPORT}  # knows all, and nobody knows it
+# The folders of a part, each of which may import those before it; the part's own files may import all of them.
+LAYERS = {"data": ["corpus", "tokens", "conversations"]}
 
 
 def test_every_part_is_a_package_that_says_what_it_is() -> None:
@@ -55,6 +57,17 @@ def test_imports_go_one_way(part: str) -> None:
     for path in (ROOT / "nanochat" / part).rglob("*.py"):
         for name in imported(path):
             assert name.split(".")[1] not in {*MAY_IMPORT} - MAY_IMPORT[part] - {part}, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("part", LAYERS)
+def test_folders_of_a_part_import_one_way(part: str) -> None:
+    root, layers = ROOT / "nanochat" / part, LAYERS[part]
+    assert {path.parent.name for path in root.glob("*/*.py")} == set(layers)
+    for number, layer in enumerate(layers):
+        for path in (root / layer).rglob("*.py"):
+            for name in imported(path):
+                if name.startswith(f"nanochat.{part}."):
+                    assert name.split(".")[2] in layers[: number + 1], f"{path.name} imports {name}"
 
 
 @pytest.mark.parametrize("module", sorted(BELOW_ALL))
@@ -94,7 +107,7 @@ def test_every_version_is_pinned() -> None:
 def test_every_tier_has_its_shape_and_leaves_the_width_to_the_dial(tier: str) -> None:
     import yaml
 
-    from nanochat.data.text import TextDataModule
+    from nanochat.data.text_data import TextDataModule
     from nanochat.model import GPTConfig
 
     depth, width, vocab_size, context = {

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, reporting
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
-from nanochat.data.hub import KNOWN, list_corpus, parse_address
+from nanochat.data.corpus.hub import KNOWN, list_corpus, parse_address
 from nanochat.options import at_least
 from nanochat.training.console import size
 

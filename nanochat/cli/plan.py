@@ -46,7 +46,7 @@ def plan(
         check_free(Path(write), "--write", overwrite)
     # not above: --help does not wait for torch
     from nanochat.cli.choices import check_gpu
-    from nanochat.data.corpora import Corpus, open_corpus
+    from nanochat.data.corpus.corpora import Corpus, open_corpus
     from nanochat.planning.candidates import ON_CPU, ON_GPU
     from nanochat.planning.law import fit_law
     from nanochat.planning.planner import HELD_OUT, Planner

@@ -17,7 +17,7 @@ from nanochat.cli.parser import check_config_files
 from nanochat.cli.quiet import quieten
 from nanochat.cli.stages import PRETRAIN, rewritten
 from nanochat.cli.training import NanochatCLI, as_list
-from nanochat.data.prompts import PromptsDataModule
+from nanochat.data.prompt_data import PromptsDataModule
 from nanochat.model.config import OPTIONS
 from nanochat.runs import CHECKPOINTS, STAGES
 from nanochat.tokenizer import Tokenizer

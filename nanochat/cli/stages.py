@@ -11,10 +11,10 @@ import yaml
 
 from nanochat.cli.errors import UsageError
 from nanochat.cli.parser import config_files
-from nanochat.data.chat import ChatDataModule
-from nanochat.data.module import RowsDataModule
-from nanochat.data.questions import QuestionsDataModule
-from nanochat.data.text import TextDataModule
+from nanochat.data.chat_data import ChatDataModule
+from nanochat.data.data_module import RowsDataModule
+from nanochat.data.question_data import QuestionsDataModule
+from nanochat.data.text_data import TextDataModule
 from nanochat.options import nearest
 from nanochat.runs import STAGES
 from nanochat.training.language_model import LanguageModel

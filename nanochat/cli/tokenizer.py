@@ -41,8 +41,8 @@ def train(
         overwrite: Whether the file may be replaced.
     """
     from nanochat.cache import write_atomically
-    from nanochat.data.corpora import open_corpus
-    from nanochat.data.prepare import cached_tokenizer
+    from nanochat.data.corpus.corpora import open_corpus
+    from nanochat.data.tokens.prepare import cached_tokenizer
     from nanochat.tokenizer.tokenizer import check_vocab_size
 
     path = Path(out)

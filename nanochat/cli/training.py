@@ -38,7 +38,7 @@ from nanochat.cli.stages import (
     without_needless,
 )
 from nanochat.cli.stopped import say_how_to_go_on
-from nanochat.data.chat import ChatDataModule
+from nanochat.data.chat_data import ChatDataModule
 from nanochat.options import check_name
 from nanochat.runs import CONFIG, STAGES
 from nanochat.training.agreement import Agreement

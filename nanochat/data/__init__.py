@@ -1,7 +1,10 @@
-"""Where text comes from and how it becomes rows of tokens.
+"""The LightningDataModules, and everything that turns text into rows of tokens.
 
-The way of the data: ``corpora`` (documents) -> ``prepare`` (token files in the cache) -> ``packing`` (rows) ->
-``text`` (the LightningDataModule). For fine-tuning: ``task_sources`` (tasks by name) -> ``mixture`` (their order) ->
-``conversations`` (rows) -> ``chat`` (the LightningDataModule). This package imports nothing by itself, so that a
-worker process that only parses source files need not load torch.
+The data modules are the files of this folder: ``text_data`` (pretraining), ``chat_data`` (fine-tuning),
+``question_data`` (reinforcement learning), ``prompt_data`` (``predict``) and ``synthetic`` (random tokens, for timing).
+They compose the three packages below, each of which may import only those before it: ``corpus`` (where documents come
+from), ``tokens`` (documents to token files to rows) and ``conversations`` (conversations of tasks to rows).
+
+This package imports nothing when it is imported, so that a worker process that only parses source files does not load
+torch.
 """

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nanochat.data.exams import SOURCES, exam_records, has_exam
-from nanochat.data.task_sources import open_tasks
+from nanochat.data.conversations.exam_questions import SOURCES, exam_records, has_exam
+from nanochat.data.conversations.task_sources import open_tasks
 from nanochat.evaluation.answers import MAX_TOKENS
 from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE, SHOWN_K, ChatResult, ChatScore
 from nanochat.evaluation.core_group import default_precision

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from nanochat.data.made_up import RandomRows
+from nanochat.data.synthetic import RandomRows
 from nanochat.planning.candidates import Candidate
 from nanochat.training.bare import fit_bare
 from nanochat.training.hardware import synchronize

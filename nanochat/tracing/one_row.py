@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nanochat.data.made_up import MadeUpRows
+from nanochat.data.synthetic import MadeUpRows
 from nanochat.model import IGNORE
 from nanochat.tokenizer import Tokenizer
 

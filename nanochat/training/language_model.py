@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from nanochat.allocator import keep_memory, return_memory
-from nanochat.data.batches import Batch
-from nanochat.data.made_up import random_batch
-from nanochat.data.module import RowsDataModule
-from nanochat.data.prompts import Prompt
+from nanochat.data.data_module import RowsDataModule
+from nanochat.data.prompt_data import Prompt
+from nanochat.data.synthetic import random_batch
+from nanochat.data.tokens.batches import Batch
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling

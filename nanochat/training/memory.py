@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from nanochat.data.batches import VAL_BATCH_TOKENS, number_of_lengths
+from nanochat.data.tokens.batches import VAL_BATCH_TOKENS, number_of_lengths
 from nanochat.model import GPT
 from nanochat.model.loss import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from nanochat.training.console import say, size

@@ -9,8 +9,8 @@ import psutil
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
-from nanochat.data.chat import ChatDataModule
-from nanochat.data.module import RowsDataModule
+from nanochat.data.chat_data import ChatDataModule
+from nanochat.data.data_module import RowsDataModule
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe
 from nanochat.training.language_model import LanguageModel

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from nanochat.data.question_order import Part
-from nanochat.data.questions import QuestionsDataModule
+from nanochat.data.conversations.question_order import Part
+from nanochat.data.question_data import QuestionsDataModule
 from nanochat.evaluation.answers import MAX_TOKENS, answer_all
 from nanochat.inference.engine import Engine
 from nanochat.optim.learning_rates import WIDTH, WIDTH_EXPONENT, LearningRates

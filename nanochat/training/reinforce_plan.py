@@ -6,8 +6,8 @@ import time
 
 from lightning.pytorch import LightningModule, Trainer
 
-from nanochat.data.module import RowsDataModule
-from nanochat.data.questions import QuestionsDataModule
+from nanochat.data.data_module import RowsDataModule
+from nanochat.data.question_data import QuestionsDataModule
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.plan import Plan
 from nanochat.training.reinforce import Reinforce

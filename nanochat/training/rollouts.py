@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nanochat.data.question_order import Question
+from nanochat.data.conversations.question_order import Question
 from nanochat.evaluation.programs import pass_at_k
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import Callback, Trainer
 
-from nanochat.data.chat import ChatDataModule
+from nanochat.data.chat_data import ChatDataModule
 from nanochat.evaluation.answers import Score, score_tasks
 from nanochat.inference.decoder import is_sharded
 from nanochat.options import at_least

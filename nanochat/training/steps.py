@@ -9,7 +9,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from nanochat.data.module import RowsDataModule
+from nanochat.data.data_module import RowsDataModule
 
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
 

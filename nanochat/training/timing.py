@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from nanochat.data.batches import VAL_BATCH_TOKENS
-from nanochat.data.made_up import random_batch
+from nanochat.data.synthetic import random_batch
+from nanochat.data.tokens.batches import VAL_BATCH_TOKENS
 from nanochat.training.compiling import compile_now
 from nanochat.training.hardware import synchronize
 from nanochat.training.language_model import LanguageModel

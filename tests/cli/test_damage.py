@@ -16,7 +16,7 @@ from nanochat.training.checkpoint_files import load_whole_checkpoint
 from tests.cli.test_errors import error_of
 from tests.cli.tools import metrics, tiny_options, train
 from tests.conftest import sentences
-from tests.data.test_documents import write_parquet
+from tests.data.corpus.test_documents import write_parquet
 
 
 @pytest.fixture(autouse=True)

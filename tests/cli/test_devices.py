@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from nanochat.cli import main
-from nanochat.data.batches import HeldOutBatches
-from nanochat.data.packing import HeldOutRows
-from nanochat.data.prepare import Sources, prepare
+from nanochat.data.tokens.batches import HeldOutBatches
+from nanochat.data.tokens.held_out_rows import HeldOutRows
+from nanochat.data.tokens.prepare import Sources, prepare
 from nanochat.training.metrics import BitsPerByte
 from tests.cli.tools import ROOT, command, metrics, tiny_options, train
 

@@ -287,7 +287,7 @@ def test_ctrl_c_before_the_first_step_is_no_error(corpus_folder: Path, tmp_path:
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nanochat.data.text.prepare", interrupted)
+    monkeypatch.setattr("nanochat.data.text_data.prepare", interrupted)
     assert main(["fit", *tiny_options(corpus_folder, tmp_path)]) == 130
     assert capsys.readouterr().err == "\nStopped.\n"
 

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 import nanochat
-from nanochat.data.batches import Batch
+from nanochat.data.tokens.batches import Batch
 from nanochat.model import GPT, GPTConfig
 from nanochat.training.language_model import LanguageModel
 from tests.cli.tools import command, metrics, newest, tiny_options, train

@@ -10,10 +10,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from nanochat.data.hub import KNOWN
+from nanochat.data.corpus.hub import KNOWN
 from tests.cli.tools import command, metrics, tiny_options
 from tests.conftest import sentences
-from tests.data.hub_server import Hub, running_hub
+from tests.data.corpus.hub_server import Hub, running_hub
 
 CLIMBMIX = KNOWN["climbmix"].repository
 

@@ -12,7 +12,7 @@ import torch
 
 import nanochat
 from nanochat.cli import main
-from nanochat.data.prompts import read_prompts
+from nanochat.data.prompt_data import read_prompts
 from tests.cli.tools import tiny_options, train
 from tests.serving.checkpoints import write_run
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import sentences
-from tests.data.test_documents import write_parquet
+from tests.data.corpus.test_documents import write_parquet
 from tests.fuzzing import Reader, accidents, report
 
 quick_and_slow = pytest.mark.parametrize(
@@ -33,8 +33,9 @@ def reader() -> Iterator[Reader]:
 
 def everything(folder: Path, cache: Path, large: bool) -> list[object]:
     """Prepares a corpus and sums up all that a run sees of it."""
-    from nanochat.data import corpora, prepare
-    from nanochat.data.packing import TokenStream
+    from nanochat.data.corpus import corpora
+    from nanochat.data.tokens import prepare
+    from nanochat.data.tokens.token_stream import TokenStream
 
     logging.disable()
     os.environ["NANOCHAT_CACHE"] = str(cache)
@@ -55,9 +56,9 @@ def sum_of(values: Any) -> tuple[int, int]:
 
 def embedded(cache: Path) -> list[str]:
     """The documents of the embedded corpus, whose scan finds the same few ones each time."""
-    from nanochat.data import embedded
-    from nanochat.data.docstrings import Documented
-    from nanochat.data.documents import read_documents
+    from nanochat.data.corpus import embedded
+    from nanochat.data.corpus.docstrings import Documented
+    from nanochat.data.corpus.documents import read_documents
 
     logging.disable()
     os.environ["NANOCHAT_CACHE"] = str(cache)
@@ -67,7 +68,7 @@ def embedded(cache: Path) -> list[str]:
 
 def listing(cache: Path) -> tuple[Any, ...]:
     """What a corpus on the hub is made of."""
-    from nanochat.data import hub
+    from nanochat.data.corpus import hub
 
     os.environ["NANOCHAT_CACHE"] = str(cache)
     files = tuple(hub.HubFile(f"{n}.parquet", 1000 + n, "0123456789abcdef" * 4) for n in range(4))

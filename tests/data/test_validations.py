@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nanochat.data.text import TextDataModule
+from nanochat.data.text_data import TextDataModule
 
 NOW, LEFT = 1160, 2  # in the middle of a run of four validations
 

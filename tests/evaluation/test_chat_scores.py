@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from nanochat.data.exams import exam_records, has_exam
+from nanochat.data.conversations.exam_questions import exam_records, has_exam
 from nanochat.evaluation import chat_group, exams
 from nanochat.evaluation.chat_core import CHAT_CORE, ChatResult, ChatScore
 from nanochat.evaluation.chat_group import as_table, evaluate

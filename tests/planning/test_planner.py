@@ -87,7 +87,7 @@ def test_a_timing_between_two_vocabularies() -> None:
 
 
 def test_the_file_is_a_configuration_of_fit(tmp_path: Path) -> None:
-    from nanochat.data.text import TextDataModule
+    from nanochat.data.text_data import TextDataModule
     from nanochat.training.language_model import LanguageModel
 
     proposal = planner(5).search(ON_CPU)[0]

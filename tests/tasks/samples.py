@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanochat.data.docstrings import Documented
+from nanochat.data.corpus.docstrings import Documented
 from nanochat.tasks.arithmetic import Arithmetic
 from nanochat.tasks.documentation import documentation, functions, words_in
 from nanochat.tasks.identity import Identity

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
-from nanochat.data.batches import HeldOutBatches, number_of_lengths
+from nanochat.data.tokens.batches import HeldOutBatches, number_of_lengths
 from nanochat.model import GPT, GPTConfig
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.memory import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nanochat.data.chat import ChatDataModule
+from nanochat.data.chat_data import ChatDataModule
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.plan import AROUND_A_SCORE, TOKENS_PER_ANSWER, Plan
 from nanochat.training.scores import Scores

@@ -12,9 +12,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
-from nanochat.data.mixture import Mixture
-from nanochat.data.question_order import Part, Question, QuestionOrder, QuestionSteps
-from nanochat.data.questions import QuestionsDataModule
+from nanochat.data.conversations.mixture import Mixture
+from nanochat.data.conversations.question_order import Part, Question, QuestionOrder, QuestionSteps
+from nanochat.data.question_data import QuestionsDataModule
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampler, Sampling

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nanochat.data.corpora import EMBEDDED
-from nanochat.data.hub import parse_address
-from nanochat.data.packing import HeldOut, HeldOutRows
-from nanochat.data.prepare import Sources, kept_held_out, prepare
-from nanochat.data.tokens import TokenFile
+from nanochat.data.corpus.corpora import EMBEDDED
+from nanochat.data.corpus.hub import parse_address
+from nanochat.data.tokens.held_out_rows import HeldOut, HeldOutRows
+from nanochat.data.tokens.prepare import Sources, kept_held_out, prepare
+from nanochat.data.tokens.token_files import TokenFile
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import data_state
 
@@ -81,8 +81,8 @@ def _documents(settings: Mapping[str, Any], known: Any, tokenizer: Tokenizer) ->
 
 def _conversations(settings: Mapping[str, Any], known: Any, tokenizer: Tokenizer) -> HeldOutText:
     """The held-out conversations of the run's tasks, but for those that would have to be fetched."""
-    from nanochat.data.chat import DEFAULT_TASKS, ChatDataModule  # Lightning's: seconds to import
-    from nanochat.data.task_sources import HUB
+    from nanochat.data.chat_data import DEFAULT_TASKS, ChatDataModule  # Lightning's: seconds to import
+    from nanochat.data.conversations.task_sources import HUB
 
     tasks = settings.get("tasks") or DEFAULT_TASKS
     tasks = dict.fromkeys(tasks, 1.0) if not isinstance(tasks, Mapping) else tasks

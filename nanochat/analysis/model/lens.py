@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nanochat.data.batches import HeldOutBatches
-from nanochat.data.packing import HeldOut
+from nanochat.data.tokens.batches import HeldOutBatches
+from nanochat.data.tokens.held_out_rows import HeldOut
 from nanochat.model import GPT, IGNORE
 from nanochat.model.layers import norm
 from nanochat.model.loss import token_losses

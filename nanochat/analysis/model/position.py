@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nanochat.analysis.figure import Figure, Table
 from nanochat.analysis.model.subject import Losses, Subject
 from nanochat.analysis.style import canvas, color, theme
-from nanochat.data.packing import HeldOut
+from nanochat.data.tokens.held_out_rows import HeldOut
 
 NAME, TITLE, SECTION = "loss_by_position", "Loss by position in the row", "What it knows"
 NORMAL = 1.96  # standard errors on each side of a mean that hold 95 % of a normal distribution

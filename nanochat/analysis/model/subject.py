@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from nanochat.analysis.figure import Options
 from nanochat.analysis.model.held_out import HeldOutText, held_out_text
-from nanochat.data.batches import HeldOutBatches
-from nanochat.data.packing import HeldOut
+from nanochat.data.tokens.batches import HeldOutBatches
+from nanochat.data.tokens.held_out_rows import HeldOut
 from nanochat.model import GPT, IGNORE
 from nanochat.runs import Run
 from nanochat.serving.model import Model, load

@@ -18,7 +18,7 @@ from lightning.pytorch.profilers import Profiler
 from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import History
 from nanochat.analysis.one.bars import stacked
-from nanochat.data.made_up import RandomRows
+from nanochat.data.synthetic import RandomRows
 from nanochat.training.bare import fit_bare
 from nanochat.training.console import duration, size
 from nanochat.training.hardware import (

@@ -12,7 +12,7 @@ import torch
 from nanochat.analysis.figure import Options
 from nanochat.analysis.model.held_out import HeldOutText
 from nanochat.analysis.model.subject import Subject
-from nanochat.data.packing import HeldOut
+from nanochat.data.tokens.held_out_rows import HeldOut
 from nanochat.model import GPT, IGNORE
 from nanochat.runs import Run
 from nanochat.serving.model import Model

@@ -1,0 +1,91 @@
+"""Several tasks as one endless order of conversations, each task with its share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nanochat.data.tokens.shuffle import shuffled
+from nanochat.tasks.phrasings import SYSTEM, pick
+from nanochat.tasks.task import Item, Message, Task, generator
+
+ROUND = 512  # conversations that are drawn, and packed, together
+SYSTEM_SHARE = 0.03  # of the conversations begin with a system message, as programs send one
+MOST_TURNS = 4
+
+
+Turns = list[tuple[Message, ...]]  # the messages of each of the items that make up a conversation
+
+
+class Mixture:
+    """An endless order of conversations, in rounds; a function of the seed and the number of the round.
+
+    In each round every task has its share, to within one conversation; and within a task, items come in its own
+    order, none left out and none twice.
+
+    Args:
+        tasks: with their weights, which need not add up to anything.
+        several_turns: the share of conversations to which another one is added, as further turns.
+
+    Raises:
+        ValueError: if a weight is negative, or none is positive.
+    """
+
+    def __init__(self, tasks: Mapping[Task, float], several_turns: float = 0.0) -> None:
+        for task, weight in tasks.items():
+            if weight < 0:
+                raise ValueError(f"--data.tasks: the weight of {task.name} must not be negative, but is {weight}")
+        whole = sum(tasks.values())
+        if whole <= 0:
+            raise ValueError("--data.tasks: at least one task needs a weight above 0")
+        if not 0 <= several_turns <= 1:
+            raise ValueError(f"--data.several_turns is a share from 0 to 1, not {several_turns}")
+        self.shares = {task: weight / whole for task, weight in tasks.items() if weight > 0}
+        self.several_turns = several_turns
+
+    def items(self, seed: int, number: int) -> list[tuple[Task, Item]]:
+        """The items of a round, in a shuffled order, each with the task that it is of."""
+        drawn = []
+        for task, share in self.shares.items():
+            first, last = (int((number + n) * ROUND * share + 0.5) for n in (0, 1))
+            drawn += [(task, task.item(seed, index)) for index in range(first, last)]
+        return [drawn[i] for i in shuffled(len(drawn), seed, number)]
+
+    def items_before(self, number: int) -> int:
+        """How many items there are in all rounds before one."""
+        return sum(int(number * ROUND * share + 0.5) for share in self.shares.values())
+
+    def round(self, seed: int, number: int) -> list[Turns]:
+        """The conversations of a round: items alone, or several as the turns of one."""
+        rng = generator("turns", seed, number)
+        conversations: list[Turns] = []
+        open_for_more = False
+        for _, item in self.items(seed, number):
+            joins = item.messages[0]["role"] != "system" and len(item.messages) == 2
+            goes_on = rng.random() < self.several_turns
+            if goes_on and joins and open_for_more and len(conversations[-1]) < MOST_TURNS:
+                conversations[-1].append(item.messages)
+                continue
+            messages = item.messages
+            if joins and rng.random() < SYSTEM_SHARE:
+                messages = ({"role": "system", "content": pick(rng, SYSTEM)}, *messages)
+            conversations.append([messages])
+            open_for_more = joins
+        return conversations
+
+    def held_out(self, count: int) -> list[tuple[Task, Item]]:
+        """About so many held-out items, each task with its share, in an order whose beginning is a fair sample."""
+        drawn: list[tuple[Task, Item]] = []
+        for task, share in self.shares.items():
+            most = min(task.held_out_count, max(1, round(count * share)))
+            drawn += [(task, task.held_out(index)) for index in range(most)]
+        return [drawn[i] for i in shuffled(len(drawn), 0, 0)]
+
+
+def describe(shares: Mapping[Task, float]) -> str:
+    """The tasks with their shares, in words."""
+    return ", ".join(f"{task.name} {share:.0%}" for task, share in shares.items())
+
+
+def first_items(tasks: Sequence[Task], count: int = 50) -> list[list[Item]]:
+    """A few items of each task, by which it is known again."""
+    return [[task.item(0, index) for index in range(count)] for task in tasks]

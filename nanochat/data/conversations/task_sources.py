@@ -1,0 +1,175 @@
+"""Tasks by name: those made of what is on this machine, those from the hub, and the user's own files."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from nanochat.data.conversations.arrow_table import Table, to_table
+from nanochat.data.corpus.docstrings import Documented
+from nanochat.data.corpus.embedded import DOCUMENTS, embedded_corpus
+from nanochat.data.corpus.hub import Address, list_corpus
+from nanochat.options import nearest
+from nanochat.tasks import records
+from nanochat.tasks.arithmetic import Arithmetic
+from nanochat.tasks.documentation import documentation, functions, words_in
+from nanochat.tasks.identity import Identity
+from nanochat.tasks.records import Record, Records, share_held_out
+from nanochat.tasks.spelling import Spelling
+from nanochat.tasks.task import Item, Task
+from nanochat.tokenizer.conversation import check_messages
+
+JSONL = ".jsonl"
+LEAST_USES = 2  # of a word in the documentation: what comes once may be a slip
+
+
+class HubTask(NamedTuple):
+    """A data set on the hub.
+
+    Attributes:
+        repository: owner/name.
+        learned: folder and split to learn from.
+        held_out: folder and split to be scored on.
+        columns: that are needed.
+        convert: makes a conversation of a row.
+        check: whether an answer is right.
+    """
+
+    repository: str
+    learned: tuple[str, str]
+    held_out: tuple[str, str]
+    columns: tuple[str, ...]
+    convert: Callable[[Record], Item]
+    check: Callable[[Item, str], bool] | None
+
+
+def _arc(name: str) -> HubTask:
+    columns = ("question", "choices", "answerKey")
+    return HubTask("allenai/ai2_arc", (name, "train"), (name, "test"), columns, records.arc, records.names_letter)
+
+
+HUB = {
+    "smoltalk": HubTask(
+        "HuggingFaceTB/smol-smoltalk", ("", "train"), ("", "test"), ("messages",), records.conversation, None
+    ),
+    "mmlu": HubTask(
+        "cais/mmlu",
+        ("auxiliary_train", "train"),
+        ("all", "test"),
+        ("question", "choices", "answer"),
+        records.mmlu,
+        records.names_letter,
+    ),
+    "arc-easy": _arc("ARC-Easy"),
+    "arc-challenge": _arc("ARC-Challenge"),
+    "gsm8k": HubTask(
+        "openai/gsm8k", ("main", "train"), ("main", "test"), ("question", "answer"), records.gsm8k, records.names_number
+    ),
+}
+LOCAL = ("functions", "documentation", "arithmetic", "spelling", "identity")
+NAMES = (*LOCAL, *HUB)
+
+
+def open_tasks(names: Sequence[str]) -> list[Task]:
+    """The tasks of these names, or of these .jsonl files.
+
+    Raises:
+        ValueError: if there is no such task, or what it is made of cannot be had or is bad, in one line.
+    """
+    return [_open(name) for name in names]
+
+
+def _open(name: str) -> Task:
+    if name.endswith(JSONL):
+        return own_conversations(Path(name))
+    if name in HUB:
+        return hub_task(name)
+    if name == "functions":
+        return functions(documents())
+    if name == "documentation":
+        return documentation(documents())
+    if name == "arithmetic":
+        return Arithmetic()
+    if name == "spelling":
+        uses = Counter(words_in(documents()))
+        return Spelling(word for word, count in uses.items() if count >= LEAST_USES)
+    if name == "identity":
+        return Identity()
+    every = f"(all of them: {', '.join(NAMES)}, or the path of a {JSONL} file)"
+    raise ValueError(f"--data.tasks: there is no task {name}{nearest(name, NAMES)} {every}")
+
+
+@cache
+def documents() -> list[Documented]:
+    """The documentation on this machine."""
+    with open(embedded_corpus() / DOCUMENTS, encoding="utf-8") as file:
+        found = [json.loads(line) for line in file]
+    return [Documented(d["name"], d["signature"], d["docstring"]) for d in found]
+
+
+def hub_task(name: str) -> Records:
+    """A task from the hub; what is not here is fetched."""
+    source = HUB[name]
+    learned = hub_table(source.repository, *source.learned, source.columns)
+    held_out = hub_table(source.repository, *source.held_out, source.columns)
+    return Records(name, learned, held_out, source.convert, source.check)
+
+
+def hub_table(repository: str, folder: str, split: str, columns: Sequence[str]) -> Table:
+    """The rows of a data set on the hub; what is not here is fetched.
+
+    Args:
+        repository: owner/name.
+        folder: of the repository.
+        split: "train", "test", ...
+        columns: that are needed.
+
+    Raises:
+        ValueError: if it cannot be had, or a file lacks columns.
+    """
+    listing = list_corpus(Address(repository, folder=folder), split)
+    shards = [listing.shard(file) for file in listing.train]
+    files = [path for shard in shards for path in shard.fetch()]
+    return to_table(files, columns, "".join(shard.key for shard in shards))
+
+
+def own_conversations(path: Path) -> Records:
+    """The user's own: a file with ``{"messages": [{"role": ..., "content": ...}, ...]}`` on each line.
+
+    Raises:
+        ValueError: if there is no such file, or a line of it is bad, with its number.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError as error:
+        raise ValueError(f"--data.tasks: there is no file {path}") from error
+    found: list[Record] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(_conversation(line))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+    if not found:
+        raise ValueError(f"{path} has no conversations")
+    learned, held_out = share_held_out(found)
+    return Records(path.stem, learned, held_out, records.conversation)
+
+
+def _conversation(line: bytes) -> Record:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
+    if not isinstance(record, dict) or "messages" not in record:
+        raise ValueError('it is no object with "messages"')
+    checked = check_messages(record["messages"])
+    if not any(role == "assistant" and parts for role, parts in checked):
+        raise ValueError("the assistant says nothing in it")
+    return {"messages": record["messages"]}

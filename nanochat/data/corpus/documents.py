@@ -1,0 +1,228 @@
+"""Reading documents from files: .txt, .md, .py, .jsonl and .parquet, in parts that can be read by themselves.
+
+A record that cannot be read (a line that is not UTF-8 or not JSON, a null instead of a text) is left out and counted.
+A file that cannot be read at all, or in which no record is good, is an error that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from nanochat.data.corpus.bad_records import LeftOut, bad_text
+
+TEXT_SUFFIXES = {".txt", ".md", ".py"}
+SUFFIXES = TEXT_SUFFIXES | {".jsonl", ".parquet"}
+
+# A text file is one document. A book in one file is cut at paragraphs, so that it can be split and shuffled.
+WHOLE_BYTES = 16_384
+PIECE_BYTES = 4_096
+# A record is one document too, unless it is longer than a shelf of books: nothing that follows has to hold more.
+RECORD_BYTES = 1_000_000
+RECORD_PIECE_BYTES = 262_144
+
+SPAN_BYTES = 16_000_000  # of text in a span, about: what is tokenized at a time
+
+
+class Span(NamedTuple):
+    """A part of a file that can be read without reading what is before it.
+
+    Attributes:
+        path: the file.
+        begin: the first row of a .parquet file; for other kinds a place in bytes: the first line that begins there
+            or later is the first of the span.
+        end: where the next span begins.
+    """
+
+    path: Path
+    begin: int
+    end: int
+
+
+def find_files(path: Path) -> list[Path]:
+    """The files of a corpus: the path itself, or all of the known kinds below a folder, in the order of their names.
+
+    Hidden files and folders are left out.
+
+    Raises:
+        ValueError: if there is no such path, or no file of a known kind.
+    """
+    kinds = ", ".join(sorted(SUFFIXES))
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"cannot read {path}: a corpus is made of {kinds} files")
+        return [path]
+    if not path.is_dir():
+        raise ValueError(f"there is no file or folder {path}: a corpus is a path to {kinds} files")
+    files = []
+    for folder, subfolders, names in os.walk(path):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        files += [
+            Path(folder, n) for n in sorted(names) if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES
+        ]
+    if not files:
+        raise ValueError(f"the folder {path} holds no text: a corpus is made of {kinds} files")
+    return files
+
+
+def spans(path: Path, column: str = "text", span_bytes: int = SPAN_BYTES) -> list[Span]:
+    """Cuts a file into spans of about so many bytes of text, without reading the text.
+
+    Raises:
+        ValueError: if a parquet file is damaged or has no such column.
+    """
+    if path.suffix.lower() == ".parquet":
+        from nanochat.data.corpus.parquet import (
+            parquet_spans,  # pyarrow takes 0.3 s to import: only those who need it pay
+        )
+
+        return [Span(path, begin, end) for begin, end in parquet_spans(path, column, span_bytes)]
+    size = path.stat().st_size
+    return [Span(path, begin, min(begin + span_bytes, size)) for begin in range(0, size, span_bytes)]
+
+
+def read_documents(source: Path | Span, column: str = "text", left_out: LeftOut | None = None) -> Iterator[str]:
+    """The documents of a file or of a span of it, in their order, without those that hold nothing but white space.
+
+    A record of a .jsonl or .parquet file is a document, and one of more than 1 MB is cut at paragraphs. A .txt, .md
+    or .py file is one document too, but one of more than 16 KB is cut at paragraphs into documents of about 4 KB.
+
+    Args:
+        source: what to read.
+        column: the column of a .parquet file, or the field of a .jsonl file's records, that holds the text.
+        left_out: counts the bad records.
+
+    Raises:
+        ValueError: if the file is not what its name says, or no record of a whole file is good, in one line that
+            names it.
+    """
+    whole = not isinstance(source, Span)
+    span = Span(source, 0, -1) if isinstance(source, Path) else source
+    left_out = left_out if left_out is not None else LeftOut()
+    good = False
+    match span.path.suffix.lower():
+        case ".jsonl":
+            texts = _cut_records(_read_jsonl(span, column, left_out))
+        case ".parquet":
+            from nanochat.data.corpus.parquet import read_parquet
+
+            texts = _cut_records(read_parquet(span.path, span.begin, span.end, column, left_out))
+        case _:
+            texts = _read_text(span, left_out)
+    for text in texts:
+        if text and not text.isspace():
+            good = True
+            yield text
+    if whole and not good and str(span.path) in left_out.counts:
+        first = left_out.first[str(span.path)]
+        raise ValueError(f"{span.path}, {first}; it has no good record: mend it or take it out")
+
+
+def _lines(span: Span) -> Iterator[tuple[int, bytes]]:
+    """The lines that begin in a span, each with the place in the file where it begins."""
+    with open(span.path, "rb") as file:
+        end = span.end if span.end >= 0 else os.fstat(file.fileno()).st_size
+        if span.begin:  # the line that runs into this span belongs to the one before
+            file.seek(span.begin - 1)
+            file.readline()
+        place = file.tell()
+        while place < end and (line := file.readline()):
+            yield place, line
+            place += len(line)
+
+
+def _decode_line(line: bytes, place: int) -> str:
+    return line.decode("utf-8-sig" if place == 0 else "utf-8")  # a file may begin with a byte order mark
+
+
+def _read_text(span: Span, left_out: LeftOut) -> Iterator[str]:
+    whole = span.path.stat().st_size <= WHOLE_BYTES
+    lines = _decode(span, left_out)
+    yield from ["".join(lines)] if whole else cut_at_paragraphs(lines)
+
+
+def _decode(span: Span, left_out: LeftOut) -> Iterator[str]:
+    for place, line in _lines(span):
+        try:
+            text = _decode_line(line, place)
+        except UnicodeDecodeError as error:
+            left_out.add(span.path, f"byte {place + error.start:,}", "not UTF-8, convert the file to UTF-8")
+            continue
+        if "\0" in text:
+            left_out.add(span.path, f"byte {place:,}", "a NUL byte, as in UTF-16 or binary files")
+            continue
+        yield text[:-2] + "\n" if text.endswith("\r\n") else text
+
+
+def cut_at_paragraphs(lines: Iterable[str], piece_bytes: int = PIECE_BYTES) -> Iterator[str]:
+    """Joins lines to pieces of about 4 KB, cut at blank lines where there are any, else at lines, else anywhere.
+
+    Nothing is lost: the pieces joined are the lines. No more than a piece and a line is held at a time.
+    """
+    piece: list[str] = []
+    size = 0
+    for paragraph in _paragraphs(lines, piece_bytes):
+        length = len(paragraph.encode("utf-8", "surrogatepass"))
+        if piece and size + length > piece_bytes:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(paragraph)
+        size += length
+    if piece:
+        yield "".join(piece)
+
+
+def _paragraphs(lines: Iterable[str], most: int) -> Iterator[str]:
+    """Runs of lines up to the blank ones after them; of a paragraph without end, parts of it."""
+    paragraph: list[str] = []
+    size = 0
+    for whole_line in lines:
+        for start in range(0, len(whole_line), most):
+            line = whole_line[start : start + most]
+            ended = paragraph and paragraph[-1].isspace() and not line.isspace()
+            if ended or size + len(line) > most:
+                yield "".join(paragraph)
+                paragraph, size = [], 0
+            paragraph.append(line)
+            size += len(line)
+    if paragraph:
+        yield "".join(paragraph)
+
+
+def _cut_records(texts: Iterator[str]) -> Iterator[str]:
+    for text in texts:
+        if len(text) <= RECORD_BYTES:
+            yield text
+        else:
+            yield from cut_at_paragraphs(text.splitlines(keepends=True), RECORD_PIECE_BYTES)
+
+
+def _read_jsonl(span: Span, column: str, left_out: LeftOut) -> Iterator[str]:
+    for place, line in _lines(span):
+        if line.isspace():
+            continue
+        where = partial(_where, span, place)
+        try:
+            record = json.loads(_decode_line(line, place))
+        except UnicodeDecodeError:
+            left_out.add(span.path, where, "not UTF-8")
+        except (ValueError, RecursionError) as error:
+            left_out.add(span.path, where, f"not JSON ({error})")
+        else:
+            text = record.get(column) if isinstance(record, dict) else None
+            if isinstance(text, str) and not bad_text(text, column):
+                yield text
+            else:
+                left_out.add(span.path, where, bad_text(text, column))
+
+
+def _where(span: Span, place: int) -> str:
+    """The line's number, if it does not take long to count."""
+    if place > SPAN_BYTES:
+        return f"byte {place:,}"
+    with open(span.path, "rb") as file:
+        return f"line {file.read(place).count(10) + 1:,}"

@@ -1,0 +1,105 @@
+"""One pass over a small corpus: how much there is, by what it is known again, and which documents are held out."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nanochat.cache import cache_root, read_checked, short_hash, write_checked
+from nanochat.data.corpus.bad_records import LeftOut
+from nanochat.data.corpus.documents import read_documents
+
+log = logging.getLogger(__name__)
+
+HELD_OUT_SHARE = 1 / 64  # of the documents; of a small corpus more, so that there are:
+HELD_OUT_BYTES = 16_384
+THRESHOLD = int(HELD_OUT_SHARE * 2**64)  # hashes below it are those of so many documents
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the pass finds out; kept in the cache, because a pass over a large corpus takes time.
+
+    Attributes:
+        documents: number of documents.
+        bytes: their size in UTF-8.
+        fingerprint: a short hash of all documents in their order.
+        threshold: documents whose hash lies below it are held out.
+        left_out: number of bad records that are none of them.
+    """
+
+    documents: int
+    bytes: int
+    fingerprint: str
+    threshold: int
+    left_out: int = 0
+
+
+def survey_of(source: str, column: str, files: Sequence[Path]) -> Survey:
+    """The survey of the documents in files, from the cache if it was made before and the files are as they were.
+
+    Args:
+        source: the corpus as the user gave it.
+        column: the column or field that holds the text.
+        files: in their order.
+
+    Raises:
+        ValueError: if they hold no documents.
+    """
+    known = cache_root() / "corpora" / f"survey-{short_hash([list(map(stat_of, files)), column, HELD_OUT_SHARE])}.json"
+    try:
+        return Survey(**read_checked(known))
+    except (OSError, ValueError, TypeError):
+        pass  # not there, or damaged
+    left_out = LeftOut()
+    survey = survey_documents((text for file in files for text in read_documents(file, column, left_out)), left_out)
+    for line in left_out.lines():
+        log.warning("%s", line)
+    if not survey.documents:
+        raise ValueError(f"the corpus {source} is empty: its files hold no text")
+    write_checked(known, asdict(survey))
+    return survey
+
+
+def survey_documents(documents: Iterator[str], left_out: LeftOut | None = None) -> Survey:
+    """Counts documents, takes their fingerprint, and decides where to split.
+
+    One document in 64 is held out, but at least 16 KB if that is less than half of the corpus. Memory does not grow
+    with the corpus.
+    """
+    count = total = held_out = 0
+    fingerprint = hashlib.sha256()
+    smallest: list[tuple[int, int]] = []  # a heap of (-hash, bytes): candidates for a small corpus' held-out part
+    candidates = 0  # bytes of those
+    threshold = THRESHOLD
+    for text in documents:
+        hashed, size = document_hash(text), len(text.encode("utf-8", "surrogatepass"))
+        count, total = count + 1, total + size
+        fingerprint.update(hashed.to_bytes(8, "big"))
+        held_out += size if hashed < threshold else 0
+        if (-hashed, size) not in smallest:
+            heapq.heappush(smallest, (-hashed, size))
+            candidates += size
+        while candidates - smallest[0][1] >= HELD_OUT_BYTES:
+            candidates -= heapq.heappop(smallest)[1]
+    if held_out < HELD_OUT_BYTES:
+        while len(smallest) > 1 and candidates > total / 2:
+            candidates -= heapq.heappop(smallest)[1]
+        threshold = max(threshold, 1 - smallest[0][0]) if smallest else threshold
+    skipped = left_out.total if left_out is not None else 0
+    return Survey(count, total, fingerprint.hexdigest()[:16], threshold, skipped)
+
+
+def document_hash(text: str) -> int:
+    """A number from 0 to 2**64 - 1 that depends on the text alone."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def stat_of(path: Path) -> tuple[str, int, int]:
+    """By which a file is known again, without reading it: its name, size and time."""
+    stat = path.stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns

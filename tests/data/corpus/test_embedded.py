@@ -1,0 +1,114 @@
+import functools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from nanochat.data.corpus.docstrings import read_c_modules, read_module, read_topics
+from nanochat.data.corpus.embedded import embedded_corpus, scan
+
+SOURCE = '''
+"""What the module is."""
+
+import sys
+
+class Thing(Base):
+    """What a thing is."""
+
+    def __init__(self, size: int = 3, *, colour="red"):
+        self.size = size
+
+    def act(self, /, where, *times: float) -> None:
+        """What a thing does."""
+        def inner():
+            """Nobody calls this."""
+
+    def silent(self):
+        pass
+
+if sys.platform == "win32":
+    def only_there():
+        """What is done there."""
+else:
+    async def only_here(a, b=[1, 2]):
+        """
+        What is done here,
+
+            indented.
+        """
+
+add_docstr(lib.exp, r"""
+exp(x) -> y
+
+The exponential.
+
+Args:
+    {input}
+""".format(**common))
+add_docstr(lib.log, "log(x) -> y\\n" + r"""
+The logarithm.
+""" + tail)
+add_newdoc("numpy.core", "array", "Makes an array.")
+'''
+
+
+def test_docstrings_with_their_names_and_signatures(tmp_path: Path) -> None:
+    path = tmp_path / "shop.py"
+    path.write_text(SOURCE)
+    assert [document[:] for document in read_module(path, "shop")] == [
+        ("shop", "", "What the module is."),
+        ("shop.Thing", "(size: int=3, *, colour='red')", "What a thing is."),
+        ("shop.Thing.act", "(where, *times: float)", "What a thing does."),
+        ("shop.only_there", "()", "What is done there."),
+        ("shop.only_here", "(a, b=[1, 2])", "What is done here,\n\n    indented."),
+        ("lib.exp", "", "exp(x) -> y\n\nThe exponential.\n\nArgs:"),
+        ("lib.log", "", "log(x) -> y\n\nThe logarithm."),
+        ("numpy.core.array", "", "Makes an array."),
+    ]
+
+
+def test_a_document_begins_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text('def f(x):\n    """Says x."""')
+    assert read_module(tmp_path / "m.py", "m")[0].text == "m.f(x)\n\nSays x.\n"
+
+
+def test_what_cannot_be_parsed_holds_no_documents(tmp_path: Path) -> None:
+    (tmp_path / "template.py").write_text("{{ not python }} %%")
+    (tmp_path / "binary.py").write_bytes(b"\x00\xff")
+    (tmp_path / "half.py").write_text('"""half a pair: \\ud800"""')
+    for name in ("template.py", "binary.py", "half.py", "missing.py"):
+        assert read_module(tmp_path / name, "m") == []
+
+
+def test_the_manual_and_the_c_modules_are_there() -> None:
+    topics = {d.name: d.docstring for d in read_topics()}
+    assert "while" in topics
+    assert len(topics) > 50
+    c_modules = {d.name: d for d in read_c_modules()}
+    for name in ("len", "print", "str.split", "math.sqrt", "itertools.chain", "time.sleep", "os.listdir"):
+        assert len(c_modules[name].docstring) > 20, name
+    assert c_modules["len"].text.startswith("len(obj, /)\n\nReturn the number of items")
+
+
+def test_the_hooks_of_a_program_are_no_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest has some of its own, and the corpus is to be the same wherever it is scanned."""
+    before = list(read_c_modules())
+    assert {"sys.unraisablehook", "sys.excepthook"} <= {document.name for document in before}
+    monkeypatch.setattr(sys, "unraisablehook", functools.partial(print))
+    monkeypatch.setattr(sys, "excepthook", print)
+    assert list(read_c_modules()) == before
+
+
+def test_the_whole_corpus() -> None:
+    """A real scan of this installation: the right size, no text twice, the same twice."""
+    documents = list(scan())
+    texts = [d.docstring for d in documents]
+    assert 15e6 < sum(len(d.text) for d in documents) < 40e6
+    assert len(texts) == len(set(texts))
+    names = {d.name for d in documents}
+    assert {"textwrap.dedent", "json.dumps", "torch.nn.modules.linear.Linear", "torch.abs", "len"} <= names
+    assert {name.split(".")[0] for name in names} >= {"torch", "numpy", "sympy", "networkx", "torchmetrics"}
+    assert not any(".tests." in name for name in names if name.startswith(("sympy.", "networkx.", "numpy.")))
+    lines = (embedded_corpus() / "documents.jsonl").read_text(encoding="utf-8").splitlines()  # another scan
+    assert [json.loads(line)["docstring"] for line in lines] == texts

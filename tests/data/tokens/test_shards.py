@@ -1,0 +1,182 @@
+"""Large corpora: pieces that are made while they are read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nanochat.data.corpus.corpora import LargeCorpus, open_corpus
+from nanochat.data.text_data import TextDataModule
+from nanochat.data.tokens.prefetch import Ahead
+from nanochat.data.tokens.prepare import Sources, prepare
+from nanochat.data.tokens.shards import StreamedPieces
+from nanochat.data.tokens.token_stream import TokenStream
+from tests.conftest import sentences
+from tests.data.corpus.test_documents import write_parquet
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that counts as a large corpus, in spans of 5 KB; processes of its own see it the same way."""
+    monkeypatch.setattr("nanochat.data.corpus.corpora.LARGE_BYTES", 10_000)
+    monkeypatch.setattr("nanochat.data.tokens.prepare.SPAN_BYTES", 5_000)
+    folder = tmp_path / "large"
+    folder.mkdir()
+    write_parquet(folder / "a.parquet", sentences(200, 1), row_group_size=20)
+    (folder / "b.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in sentences(200, 2)))
+    (folder / "c.txt").write_text("a short one\n")
+    return folder
+
+
+def pieces_of(folder: Path) -> StreamedPieces:
+    prepared = prepare(Sources(str(folder)), 300)
+    assert isinstance(prepared.train, StreamedPieces)
+    return prepared.train
+
+
+def one_epoch(stream: TokenStream) -> np.ndarray:
+    size = 0
+    while (stretch := stream.locate(size)).epoch == 0:
+        size = stretch.end
+    return stream.read(0, size)
+
+
+def test_every_document_is_in_an_epoch_once_and_no_held_out_one(large: Path) -> None:
+    pieces = pieces_of(large)
+    corpus = pieces.corpus
+    assert isinstance(corpus, LargeCorpus)
+    tokens = one_epoch(TokenStream(pieces, seed=3))
+    bos = pieces.tokenizer.bos
+    documents = np.split(tokens, np.flatnonzero(tokens == bos))[1:]
+    texts = [pieces.tokenizer.decode(d[1:].tolist()) for d in documents]
+    assert sorted(texts) == sorted(corpus.documents(False))
+    everything = [*sentences(200, 1), *sentences(200, 2), "a short one\n"]
+    held_out = list(corpus.documents(True))
+    assert held_out
+    assert sorted([*texts, *held_out]) == sorted(everything)
+
+
+def test_nothing_is_held_out_where_other_text_is_scored(large: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("other text to be scored, again and again\n" * 1000)
+    prepared = prepare(Sources(str(large), str(tmp_path / "other.txt")), 300)
+    assert prepared.train is not None
+    tokens = one_epoch(TokenStream(prepared.train, seed=0))
+    assert (tokens == prepared.tokenizer.bos).sum() == 401
+    assert prepared.tokenizer.decode(prepared.val.tokens[1:20].tolist()).startswith("other text")
+
+
+def test_other_seeds_and_epochs_have_another_order(large: Path) -> None:
+    pieces = pieces_of(large)
+    epochs = [one_epoch(TokenStream(pieces, seed)) for seed in (0, 1)]
+    assert len(epochs[0]) == len(epochs[1])
+    assert (epochs[0] != epochs[1]).any()
+    stream = TokenStream(pieces, 0)
+    assert (stream.read(len(epochs[0]), len(epochs[0])) != epochs[0]).any()
+
+
+@pytest.mark.parametrize("damage", ["train.tokens", "train.json", "spans.json"])
+def test_a_damaged_piece_is_made_again(damage: str, large: Path) -> None:
+    pieces = pieces_of(large)
+    before = one_epoch(TokenStream(pieces, 0))
+    for path in pieces.folder.rglob(damage):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    assert (one_epoch(TokenStream(pieces, 0)) == before).all()
+
+
+def batches(data: TextDataModule, count: int) -> list[torch.Tensor]:
+    data.prepare_data()
+    data.setup("fit")
+    try:
+        return [torch.stack(batch) for batch, _ in zip(data.train_dataloader(), range(count), strict=False)]
+    finally:
+        data.teardown("fit")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_reading_ahead_changes_nothing(num_workers: int, large: Path, cache: Path) -> None:
+    def data(workers: int) -> TextDataModule:
+        return TextDataModule(str(large), vocab_size=300, context=64, batch_size=4, num_workers=workers, seed=1)
+
+    count = 30
+    ahead = batches(data(num_workers), count)
+    plain = TokenStream(pieces_of(large), 1).read(0, count * 4 * 65).reshape(count, 4, 65)
+    assert (torch.stack(ahead)[:, 0].numpy() == plain[:, :, :-1]).all()
+    assert (torch.stack(ahead)[:, 1].numpy() == plain[:, :, 1:]).all()
+
+
+def test_no_more_is_made_than_the_run_needs(large: Path) -> None:
+    pieces = pieces_of(large)
+    first = TokenStream(pieces, 0).locate(0)
+    ahead = Ahead(pieces, 0)
+    ahead.reading(0, first.piece, tokens_left=10)
+    time.sleep(3)
+    ahead.close()
+    assert len(made(pieces)) == 1  # which is being read
+    assert "piece" not in [kind for kind, _ in ahead._asked]
+    ahead = Ahead(pieces, 0)
+    ahead.reading(0, first.piece, tokens_left=10**9)
+    wait_for(lambda: len(made(pieces)) >= 3)
+    time.sleep(1)
+    ahead.close()
+    assert 3 <= len(made(pieces)) < 8
+    assert sum(len(pieces.spans(shard)) for shard in range(len(pieces.corpus.shards))) > 10
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def made(pieces: StreamedPieces) -> list[Path]:
+    """The pieces that are there."""
+    folders = [pieces.folder / shard.key for shard in pieces.corpus.shards]
+    return [path for folder in folders for path in folder.glob("[0-9]*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_file_that_breaks_while_training_runs_is_named(num_workers: int, large: Path) -> None:
+    data = TextDataModule(str(large), vocab_size=300, context=64, batch_size=4, num_workers=num_workers, seed=1)
+    data.prepare_data()
+    data.setup("fit")
+    loader = data.train_dataloader()
+    (large / "a.parquet").write_bytes((large / "a.parquet").read_bytes()[:-100])
+    try:
+        with pytest.raises(ValueError, match="^[^\n]*a.parquet is damaged or is not a parquet file[^\n]*$"):
+            list(itertools.islice(loader, 400))
+    finally:
+        data.teardown("fit")
+
+
+def test_a_process_that_dies_is_not_waited_for(large: Path) -> None:
+    pieces = pieces_of(large)
+    first = TokenStream(pieces, 0).locate(0)
+    ahead = Ahead(pieces, 0)
+    os.kill(ahead._processes[1].pid or 0, 9)
+    ahead.reading(0, first.piece, 10**9)
+    stream = TokenStream(replace(pieces, when_missing="wait"), 0)
+    try:
+        with pytest.raises(ValueError, match="a process that prepares the text ended .exit code -9."):
+            one_epoch(stream)
+    finally:
+        ahead.close()
+
+
+def test_a_large_folder_of_small_files_is_not_as_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.data.corpus.corpora.LARGE_BYTES", 1000)
+    for n in range(300):
+        (tmp_path / f"{n}.txt").write_text(f"text number {n}")
+    corpus = open_corpus(str(tmp_path))
+    assert isinstance(corpus, LargeCorpus)
+    assert len(corpus.shards) == 1
+    assert len([*corpus.documents(False), *corpus.documents(True)]) == 300
