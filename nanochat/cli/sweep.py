@@ -85,8 +85,8 @@ def sweep(
     Returns:
         The exit status: 2 if no trial came to its end.
     """
-    from nanochat.sweeping.loop import Sweep, running, say
-    from nanochat.sweeping.report import best, reasons, table
+    from nanochat.sweeping.results import best, reasons, table
+    from nanochat.sweeping.runner import Sweep, running, say
     from nanochat.sweeping.space import parse_axes
     from nanochat.sweeping.storage import Storage
     from nanochat.sweeping.trials import DONE, superseded
@@ -161,7 +161,7 @@ def _folder_name(name: str, stage: str) -> str:
 
 def _plan(storage: Storage, trials: Sequence[Trial], base: Base) -> Iterator[str]:
     """What is to come, in lines."""
-    from nanochat.sweeping.loop import running
+    from nanochat.sweeping.runner import running
     from nanochat.training.console import table
 
     left, seeds = storage.left(), len(storage.seeds)

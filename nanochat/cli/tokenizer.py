@@ -73,7 +73,7 @@ def evaluate(
         root: The folder that lightning_logs is in.
         text: A text file of your own to measure on as well.
     """
-    from nanochat.grid import grid
+    from nanochat.text_table import format_table
     from nanochat.tokenizer.compression import TEXTS, bytes_per_token, others
 
     texts = dict(TEXTS)
@@ -84,7 +84,7 @@ def evaluate(
     rows = {label: bytes_per_token(mine.encode, texts), **found}
     cells = [[who, *(f"{figure:.2f}" for figure in figures.values())] for who, figures in rows.items()]
     print("Bytes per token: the more, the shorter the rows that say the same")
-    print(grid([["", *texts], *cells], right=range(1, 1 + len(texts))))
+    print(format_table([["", *texts], *cells], right=range(1, 1 + len(texts))))
     if absent:
         print(f"Not compared with {' and '.join(absent)}: not on this machine, and there is no network to fetch it by")
 

@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from nanochat.containers import cores_limit, memory_limit
+from nanochat.cgroups import cores_limit, memory_limit
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, Status, amount
 
 LEAST_MEMORY, GOOD_MEMORY = 1.0e9, 4.0e9  # free bytes: tiny takes 0.9 GB, the machine recommended has 4 to 8

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nanochat.cache import cache_root, file_sizes
-from nanochat.grid import grid
 from nanochat.housekeeping.removal import remove_folder
+from nanochat.text_table import format_table
 from nanochat.training.console import size
 from nanochat.wording import counted
 
@@ -76,4 +76,4 @@ def table(caches: Sequence[Cache]) -> str:
     """A line for each."""
     rows = [(cache.name, size(cache.size_bytes), counted(cache.files, "file"), cache.what) for cache in caches]
     total = f"{size(sum(cache.size_bytes for cache in caches))} in {cache_root()}"
-    return f"{grid(rows, right=(1, 2))}\n\n{total}" if rows else total
+    return f"{format_table(rows, right=(1, 2))}\n\n{total}" if rows else total

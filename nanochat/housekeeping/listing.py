@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
-from nanochat.grid import grid
 from nanochat.runs import EVENTS, SUMMARY, Run
+from nanochat.text_table import format_table
 from nanochat.training.console import clock, count, size
 from nanochat.wording import counted
 
@@ -91,7 +91,7 @@ def facts(run: Run) -> dict[str, Any]:
 def table(rows: Sequence[dict[str, Any]], width: int = 80) -> str:
     """A line for each run, no longer than ``width`` (names are shortened in their middle), and what the marks mean."""
     head = ["  run", "model", "stage", "date", "val/bpb", "time", "disk"]
-    lines = grid([head, *map(_cells, rows)], right=(4, 5, 6), narrow=(0,), width=width)
+    lines = format_table([head, *map(_cells, rows)], right=(4, 5, 6), narrow=(0,), width=width)
     marks = [text for state, text in LEGEND.items() if any(row["state"] == state for row in rows)]
     total = f"{counted(len(rows), 'run')}, {size(sum(row['size_bytes'] for row in rows))}"
     return "\n".join([lines, "", *marks, total])

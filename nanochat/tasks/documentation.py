@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from nanochat.tasks.names import FUNCTIONS, documented_as
+from nanochat.tasks.common_functions import FUNCTIONS, documented_as
+from nanochat.tasks.docstring_excerpts import example, summary
 from nanochat.tasks.phrasings import ARGUMENTS, EXAMPLE, NAMES, SIGNATURE_OF_NONE, SUMMARY, WHICH, pick, vary
-from nanochat.tasks.summary import example, summary
 from nanochat.tasks.task import Item, Task, asked, generator, nth
 
 LONGEST_SIGNATURE = 80  # characters; a longer one is no short answer

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nanochat.tasks.numbers import final_number
+from nanochat.tasks.final_number import final_number
 from nanochat.tasks.task import Item, Message, Parts, Task, asked, generator, nth
 
 Record = dict[str, Any]  # a row of a file
@@ -108,7 +108,7 @@ def gsm8k(record: Record) -> Item:
 
 
 def names_number(item: Item, answer: str) -> bool:
-    """The answer's number (:func:`~nanochat.tasks.numbers.final_number`) is the right one."""
+    """The answer's number (:func:`~nanochat.tasks.final_number.final_number`) is the right one."""
     number = final_number(answer)
     return number is not None and number == final_number(item.answer)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from nanochat.containers import memory_limit
+from nanochat.cgroups import memory_limit
 from nanochat.training.peaks import makers_peak
 from nanochat.wording import counted
 

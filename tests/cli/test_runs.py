@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from nanochat.cli import main
-from nanochat.grid import shorten
 from nanochat.housekeeping.listing import facts, is_training, table
 from nanochat.runs import read_run
+from nanochat.text_table import shorten
 
 EVENTS = "events.out.tfevents.{time}.{host}.{pid}.0"
 

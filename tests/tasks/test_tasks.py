@@ -8,8 +8,8 @@ import pytest
 
 from nanochat.inference.calculator import calculate
 from nanochat.tasks import arithmetic, identity, phrasings
+from nanochat.tasks.common_functions import FUNCTIONS
 from nanochat.tasks.documentation import Questions, documentation, functions
-from nanochat.tasks.names import FUNCTIONS
 from nanochat.tasks.task import Task, asked, nth
 from nanochat.tokenizer import Tokenizer, render
 from tests.tasks.samples import DOCUMENTS, all_tasks

@@ -8,7 +8,7 @@ GAP = "  "  # between columns
 LEAST = 8  # letters of a column that is made narrower
 
 
-def grid(
+def format_table(
     rows: Sequence[Sequence[str]], right: Collection[int] = (), narrow: Collection[int] = (), width: int = 80
 ) -> str:
     """Cells in columns, a line for each row.

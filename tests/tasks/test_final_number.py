@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from nanochat.tasks import records
-from nanochat.tasks.numbers import final_number
+from nanochat.tasks.final_number import final_number
 
 
 @pytest.mark.parametrize(

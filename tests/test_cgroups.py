@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.containers import cores_limit, memory_limit
+from nanochat.cgroups import cores_limit, memory_limit
 
 V1 = "4:memory:/docker/1f\n3:cpu,cpuacct:/docker/1f\n0::/\n"
 V1_CPU = {"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "100000"}
