@@ -20,13 +20,13 @@ def __getattr__(name: str) -> Any:
     """What is offered from here is imported when it is first asked for: torch takes a second, which --help need not."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    share_processor()
+    limit_openmp_spinning()
     from nanochat.serving import model
 
     return getattr(model, name)
 
 
-def share_processor() -> None:
+def limit_openmp_spinning() -> None:
     """Lets threads that wait for each other sleep soon, unless the user has said how they are to wait.
 
     They wait by going round in circles, so many times, before they do. A token takes less than a millisecond, so that

@@ -43,7 +43,7 @@ def file_sizes(folder: Path) -> list[int]:
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """A folder to write into, which becomes ``target`` if all goes well and vanishes if anything fails.
 
     So an interrupted or failed preparation never leaves a folder that is later taken for whole. Of two processes

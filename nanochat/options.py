@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def dotted(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flatten_config(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """A configuration by the names of the command line, {"model.depth": 4, ...}; what is no plain value as text."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            found |= dotted(value, f"{before}{name}.")
+            found |= flatten_config(value, f"{before}{name}.")
         else:
             found[f"{before}{name}"] = value if isinstance(value, (str, int, float, type(None))) else str(value)
     return found
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ ", did you mean X?", or nothing if no known word is near."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f", did you mean {matches[0]}?" if matches else ""

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from nanochat.cache import file_sizes
-from nanochat.wording import counted
+from nanochat.wording import plural
 
 # The files of a run, which nanochat/training/ writes and nanochat/evaluation/ adds to.
 RUNS = "lightning_logs"  # the folder of all runs, below the root that a user may choose
@@ -133,7 +133,7 @@ class Run:
         except (OSError, csv.Error) as error:
             self._note(f"{METRICS} cannot be read to its end: {error}")
         if bad:
-            self._note(f"{METRICS}: {counted(bad, 'damaged line')} left out")
+            self._note(f"{METRICS}: {plural(bad, 'damaged line')} left out")
 
     def _note(self, problem: str) -> None:
         if problem not in self.problems:

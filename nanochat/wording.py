@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def counted(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """ "1 run", "1,200 runs" """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 

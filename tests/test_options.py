@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from nanochat.options import at_least, check_name, dotted, nearest
+from nanochat.options import at_least, check_name, did_you_mean, flatten_config
 
 
 def test_a_configuration_has_the_names_of_the_command_line() -> None:
     config = {"model": {"depth": 4, "width": None}, "data": {"tasks": {"gsm8k": 1.5}, "nothing": {}}, "plugins": [1]}
-    assert dotted(config) == {"model.depth": 4, "model.width": None, "data.tasks.gsm8k": 1.5, "plugins": "[1]"}
+    assert flatten_config(config) == {"model.depth": 4, "model.width": None, "data.tasks.gsm8k": 1.5, "plugins": "[1]"}
 
 
 def test_the_nearest_word_is_proposed_if_one_is_near() -> None:
-    assert nearest("depht", ["width", "depth"]) == ", did you mean depth?"
-    assert nearest("abacus", ["width", "depth"]) == ""
+    assert did_you_mean("depht", ["width", "depth"]) == ", did you mean depth?"
+    assert did_you_mean("abacus", ["width", "depth"]) == ""
 
 
 def test_numbers_that_are_too_small_are_refused_by_their_option() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nanochat.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, UsageError, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import new_parser
-from nanochat.options import at_least, check_name, nearest
+from nanochat.options import at_least, check_name, did_you_mean
 from nanochat.runs import RUNS
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _own_option(message: str) -> str:
     match = re.search(r"there is no option (--[\w.]+)(?:, did you mean (\S+)\?)?", message)
     if match is None:
         return message
-    meant = nearest(match[1], [*OWN, *([match[2]] if match[2] else [])])
+    meant = did_you_mean(match[1], [*OWN, *([match[2]] if match[2] else [])])
     return f"there is no option {match[1]}{meant} (all of them: --help)"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nanochat.cli.errors import UsageError, check_free, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import call
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 from nanochat.runs import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -74,13 +74,13 @@ def evaluate(
         text: A text file of your own to measure on as well.
     """
     from nanochat.text_table import format_table
-    from nanochat.tokenizer.compression import TEXTS, bytes_per_token, others
+    from nanochat.tokenizer.compression import TEXTS, bytes_per_token, measure_references
 
     texts = dict(TEXTS)
     if text is not None:
         texts[Path(text).name[:COLUMN]] = _read(Path(text))
     label, mine = _tokenizer(tokenizer, ckpt_path, name, root)
-    found, absent = others(texts)
+    found, absent = measure_references(texts)
     rows = {label: bytes_per_token(mine.encode, texts), **found}
     cells = [[who, *(f"{figure:.2f}" for figure in figures.values())] for who, figures in rows.items()]
     print("Bytes per token: the more, the shorter the rows that say the same")
@@ -135,7 +135,7 @@ def _call(words: Sequence[str]) -> None:
         return
     command = words[0]
     if command not in FUNCTIONS:
-        raise UsageError(f"there is no tokenizer {command}{nearest(command, FUNCTIONS)} ({', '.join(FUNCTIONS)})")
+        raise UsageError(f"there is no tokenizer {command}{did_you_mean(command, FUNCTIONS)} ({', '.join(FUNCTIONS)})")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     flags = {"overwrite": "Replace the file, if there is one."} if command == "train" else {}
     call(FUNCTIONS[command], [f"tokenizer {command}", *words[1:]], WHAT[command], **flags)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-from nanochat.cache import new_folder, read_checked, write_checked
+from nanochat.cache import atomic_folder, read_checked, write_checked
 from nanochat.data.corpora import LargeCorpus, shard_spans
 from nanochat.data.documents import SPAN_BYTES, Span, read_documents
 from nanochat.data.left_out import LeftOut
@@ -206,7 +206,7 @@ class StreamedPieces:
         texts = read_documents(span, self.corpus.column, left_out)
         threshold = self.corpus.threshold
         kept = (text for text in texts if document_hash(text) >= threshold)
-        with new_folder(folder) as work:
+        with atomic_folder(folder) as work:
             writer = TokenWriter(work, TRAIN, self.tokenizer)
             for batch in tokenize(kept, self.tokenizer, threads):
                 writer.write(batch)

@@ -10,7 +10,7 @@ from nanochat.cache import cache_root, file_sizes
 from nanochat.housekeeping.removal import remove_folder
 from nanochat.text_table import format_table
 from nanochat.training.console import size
-from nanochat.wording import counted
+from nanochat.wording import plural
 
 CACHES = {  # below the cache's folder: nothing else there is ever removed
     "tokens": "texts as tokens",
@@ -74,6 +74,6 @@ def clear(caches: Sequence[Cache]) -> int:
 
 def table(caches: Sequence[Cache]) -> str:
     """A line for each."""
-    rows = [(cache.name, size(cache.size_bytes), counted(cache.files, "file"), cache.what) for cache in caches]
+    rows = [(cache.name, size(cache.size_bytes), plural(cache.files, "file"), cache.what) for cache in caches]
     total = f"{size(sum(cache.size_bytes for cache in caches))} in {cache_root()}"
     return f"{format_table(rows, right=(1, 2))}\n\n{total}" if rows else total

@@ -13,7 +13,7 @@ import psutil
 from nanochat.runs import EVENTS, SUMMARY, Run
 from nanochat.text_table import format_table
 from nanochat.training.console import clock, count, size
-from nanochat.wording import counted
+from nanochat.wording import plural
 
 WIDTH_PER_DEPTH = 64  # of a model whose width is not given
 AFTER_SECONDS = 2.0  # the summary is written last: what is newer by this was written by another process
@@ -93,7 +93,7 @@ def table(rows: Sequence[dict[str, Any]], width: int = 80) -> str:
     head = ["  run", "model", "stage", "date", "val/bpb", "time", "disk"]
     lines = format_table([head, *map(_cells, rows)], right=(4, 5, 6), narrow=(0,), width=width)
     marks = [text for state, text in LEGEND.items() if any(row["state"] == state for row in rows)]
-    total = f"{counted(len(rows), 'run')}, {size(sum(row['size_bytes'] for row in rows))}"
+    total = f"{plural(len(rows), 'run')}, {size(sum(row['size_bytes'] for row in rows))}"
     return "\n".join([lines, "", *marks, total])
 
 

@@ -7,7 +7,7 @@ import re
 import zlib
 
 from nanochat.tasks.phrasings import GIVE, LEADS, indirect, pick, vary
-from nanochat.tasks.task import Item, Task, asked, call, generator
+from nanochat.tasks.task import Item, Task, calculator_call, seeded_rng, single_turn
 
 HELD_OUT_SHARE = 16  # one problem of so many is held out, whichever way it is asked
 HELD_OUT_ITEMS = 1000
@@ -125,14 +125,14 @@ class Arithmetic(Task):
     name = "arithmetic"
 
     def item(self, seed: int, index: int) -> Item:
-        return _item(generator(self.name, seed, index), held_out=False, ways=LEARNED)
+        return _item(seeded_rng(self.name, seed, index), held_out=False, ways=LEARNED)
 
     @property
     def held_out_count(self) -> int:
         return HELD_OUT_ITEMS
 
     def held_out(self, index: int) -> Item:
-        rng = generator(self.name, "held out", index)
+        rng = seeded_rng(self.name, "held out", index)
         return _item(rng, held_out=True, ways=HELD_OUT if index % 2 else LEARNED)
 
     def check(self, item: Item, answer: str) -> bool:
@@ -149,7 +149,7 @@ def _item(rng: random.Random, held_out: bool, ways: dict[str, tuple[str, ...]]) 
     way = pick(rng, ways[""] if rng.random() < 0.6 else ways[operator])
     question = (way if held_out else vary(rng, way)).format(a=a, b=b, o=operator)
     result = {"+": a + b, "-": a - b, "*": a * b, "/": a // (b or 1)}[operator]  # divisions come out even
-    return asked(question, call(f"{a}{operator}{b}", str(result), f"It is {result}."), str(result))
+    return single_turn(question, calculator_call(f"{a}{operator}{b}", str(result), f"It is {result}."), str(result))
 
 
 def _problem(rng: random.Random) -> tuple[int, str, int]:

@@ -69,7 +69,7 @@ ELSEWHERE = {
 FUNCTIONS = tuple(dict.fromkeys((BUILTIN + METHODS + STANDARD_LIBRARY).split()))
 
 
-def documented_as(name: str) -> list[str]:
+def documented_names(name: str) -> list[str]:
     """The names under which a function of the list may stand in the documentation, its own first."""
     others = [
         other + name.removeprefix(prefix)

@@ -10,7 +10,7 @@ LONGEST = 160  # characters of a summary; what takes longer is no short answer
 _ABBREVIATIONS = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|approx|incl|Fig|Eq|No|St|Dr)|\b[A-Z])\.$")
 
 
-def summary(name: str, docstring: str) -> str | None:
+def docstring_summary(name: str, docstring: str) -> str | None:
     """The first sentence of a docstring, on one line; None if there is no short one.
 
     Args:
@@ -49,7 +49,7 @@ def _first_sentence(text: str) -> str:
     return text
 
 
-def example(docstring: str) -> str | None:
+def docstring_example(docstring: str) -> str | None:
     """The first example of a docstring with what it prints, at most three lines; None if there is no short one."""
     lines = [line.strip() for line in docstring.splitlines()]
     starts = [i for i, line in enumerate(lines) if line.startswith(">>> ") and "import" not in line]

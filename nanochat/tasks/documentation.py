@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from nanochat.tasks.common_functions import FUNCTIONS, documented_as
-from nanochat.tasks.docstring_excerpts import example, summary
+from nanochat.tasks.common_functions import FUNCTIONS, documented_names
+from nanochat.tasks.docstring_excerpts import docstring_example, docstring_summary
 from nanochat.tasks.phrasings import ARGUMENTS, EXAMPLE, NAMES, SIGNATURE_OF_NONE, SUMMARY, WHICH, pick, vary
-from nanochat.tasks.task import Item, Task, asked, generator, nth
+from nanochat.tasks.task import Item, Task, permuted_index, seeded_rng, single_turn
 
 LONGEST_SIGNATURE = 80  # characters; a longer one is no short answer
 
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
 
 def to_entry(name: str, document: Document) -> Entry | None:
     """What a document says shortly; None if it does not say even what it is about."""
-    short = summary(document.name, document.docstring)
+    short = docstring_summary(document.name, document.docstring)
     if short is None:
         return None
     signature = " ".join(document.signature.split())
@@ -54,19 +54,19 @@ def to_entry(name: str, document: Document) -> Entry | None:
         signature = name + re.sub(r", /(?=\))|/, ", "", signature)  # a mark for the interpreter, not for people
     if len(signature) > LONGEST_SIGNATURE or "<" in signature:
         signature = ""
-    return Entry(name, short, signature, example(document.docstring) or "")
+    return Entry(name, short, signature, docstring_example(document.docstring) or "")
 
 
 def function_entries(documents: Iterable[Document]) -> list[Entry]:
     """Those of the functions that are used most, as far as the documentation has a summary of them."""
-    wanted = {other: name for name in FUNCTIONS for other in documented_as(name)}
+    wanted = {other: name for name in FUNCTIONS for other in documented_names(name)}
     found: dict[str, list[Document]] = {}
     for document in documents:
         if document.name in wanted:
             found.setdefault(document.name, []).append(document)
     entries = []
     for name in FUNCTIONS:
-        candidates = [d for other in documented_as(name) for d in found.get(other, ())]
+        candidates = [d for other in documented_names(name) for d in found.get(other, ())]
         possible = (to_entry(name, d) for d in candidates)
         entry = next((e for e in possible if e is not None), None)
         if entry is not None:
@@ -76,7 +76,7 @@ def function_entries(documents: Iterable[Document]) -> list[Entry]:
 
 def other_entries(documents: Iterable[Document]) -> list[Entry]:
     """Everything else that is public, each name once."""
-    taken = {other for name in FUNCTIONS for other in documented_as(name)}
+    taken = {other for name in FUNCTIONS for other in documented_names(name)}
     entries: dict[str, Entry] = {}
     for document in documents:
         private = any(part.startswith("_") for part in document.name.split("."))
@@ -87,7 +87,7 @@ def other_entries(documents: Iterable[Document]) -> list[Entry]:
     return list(entries.values())
 
 
-class Questions(Task):
+class DocumentationQuestions(Task):
     """Questions about entries; the share of each kind of question can be chosen.
 
     Held out are ways of asking: the entries are what is to be known, so all of them are learned.
@@ -108,20 +108,20 @@ class Questions(Task):
         self._unique = {text for text, count in counts.items() if count == 1}
 
     def item(self, seed: int, index: int) -> Item:
-        which, turn = nth(seed, index, len(self.entries), self.name)
-        rng = generator(self.name, seed, which, turn)
+        which, turn = permuted_index(seed, index, len(self.entries), self.name)
+        rng = seeded_rng(self.name, seed, which, turn)
         return self._ask(rng, self.entries[which])
 
     def _ask(self, rng: random.Random, entry: Entry) -> Item:
         kind = rng.choices(list(self.kinds), list(self.kinds.values()))[0]
         name = pick(rng, NAMES).format(x=entry.name) if rng.random() < 0.15 else entry.name
         if kind == "arguments" and entry.signature:
-            return asked(vary(rng, pick(rng, ARGUMENTS.learned)).format(x=name), entry.signature)
+            return single_turn(vary(rng, pick(rng, ARGUMENTS.learned)).format(x=name), entry.signature)
         if kind == "example" and entry.example:
-            return asked(vary(rng, pick(rng, EXAMPLE.learned)).format(x=name), entry.example)
+            return single_turn(vary(rng, pick(rng, EXAMPLE.learned)).format(x=name), entry.example)
         if kind == "which" and entry.summary in self._unique:
-            return asked(pick(rng, WHICH.learned).format(s=entry.summary), entry.name)
-        return asked(vary(rng, pick(rng, SUMMARY.learned)).format(x=name), entry.summary)
+            return single_turn(pick(rng, WHICH.learned).format(s=entry.summary), entry.name)
+        return single_turn(vary(rng, pick(rng, SUMMARY.learned)).format(x=name), entry.summary)
 
     @property
     def held_out_count(self) -> int:
@@ -129,25 +129,25 @@ class Questions(Task):
 
     def held_out(self, index: int) -> Item:
         """What an entry does, asked in words that are never learned from."""
-        which, _ = nth(0, index, len(self.entries), self.name, "held out")
+        which, _ = permuted_index(0, index, len(self.entries), self.name, "held out")
         entry = self.entries[which]
-        phrase = pick(generator(self.name, "held out", index), SUMMARY.held_out)
-        return asked(phrase.format(x=entry.name), entry.summary)
+        phrase = pick(seeded_rng(self.name, "held out", index), SUMMARY.held_out)
+        return single_turn(phrase.format(x=entry.name), entry.summary)
 
 
-def functions(documents: Sequence[Document]) -> Questions:
+def functions(documents: Sequence[Document]) -> DocumentationQuestions:
     """The task "functions": those that programs use most."""
     kinds = {"summary": 0.82, "arguments": 0.08, "example": 0.04, "which": 0.06}
-    return Questions("functions", function_entries(documents), kinds)
+    return DocumentationQuestions("functions", function_entries(documents), kinds)
 
 
-def documentation(documents: Sequence[Document]) -> Questions:
+def documentation(documents: Sequence[Document]) -> DocumentationQuestions:
     """The task "documentation": everything else that is documented."""
     kinds = {"summary": 0.55, "arguments": 0.2, "example": 0.1, "which": 0.15}
-    return Questions("documentation", other_entries(documents), kinds)
+    return DocumentationQuestions("documentation", other_entries(documents), kinds)
 
 
-def words_in(documents: Iterable[Document], least: int = 3, most: int = 12) -> Iterator[str]:
+def docstring_words(documents: Iterable[Document], least: int = 3, most: int = 12) -> Iterator[str]:
     """The lower-case words of summaries, again and again, for tasks about words."""
     for document in documents:
         for word in re.findall(r"[a-z]+", document.docstring[:300]):

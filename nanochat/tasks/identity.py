@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nanochat.tasks.phrasings import GIVE, LEADS, indirect, pick, vary
-from nanochat.tasks.task import Item, Task, asked, generator, nth, squeeze
+from nanochat.tasks.task import Item, Task, normalise_whitespace, permuted_index, seeded_rng, single_turn
 
 
 class Subject(NamedTuple):
@@ -363,20 +363,20 @@ class Identity(Task):
         self._held_out = [(subject, question) for subject in SUBJECTS.values() for question in subject.held_out]
 
     def item(self, seed: int, index: int) -> Item:
-        which, turn = nth(seed, index, len(self._subjects), self.name)
-        rng = generator(self.name, seed, which, turn)
+        which, turn = permuted_index(seed, index, len(self._subjects), self.name)
+        rng = seeded_rng(self.name, seed, which, turn)
         subject = self._subjects[which]
-        return asked(vary(rng, pick(rng, subject.learned)), pick(rng, subject.answers), subject.words[0])
+        return single_turn(vary(rng, pick(rng, subject.learned)), pick(rng, subject.answers), subject.words[0])
 
     @property
     def held_out_count(self) -> int:
         return len(self._held_out)
 
     def held_out(self, index: int) -> Item:
-        which, _ = nth(0, index, len(self._held_out), self.name, "held out")
+        which, _ = permuted_index(0, index, len(self._held_out), self.name, "held out")
         subject, question = self._held_out[which]
-        return asked(question, subject.answers[0], subject.words[0])
+        return single_turn(question, subject.answers[0], subject.words[0])
 
     def check(self, item: Item, answer: str) -> bool:
         """The answer holds the words that it is about."""
-        return item.answer.lower() in squeeze(answer).lower()
+        return item.answer.lower() in normalise_whitespace(answer).lower()

@@ -320,7 +320,7 @@ COUNT = Phrasings(
 SIGNATURE_OF_NONE = "{x} takes no arguments."
 
 # What programs that speak to an assistant like to say first.
-SYSTEM = (
+SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are nanochat, a helpful assistant.",
     "Answer in one sentence.",

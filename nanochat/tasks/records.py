@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nanochat.tasks.final_number import final_number
-from nanochat.tasks.task import Item, Message, Parts, Task, asked, generator, nth
+from nanochat.tasks.task import Item, Message, Parts, Task, permuted_index, seeded_rng, single_turn
 
 Record = dict[str, Any]  # a row of a file
 LETTERS = "ABCDEFGHIJ"
@@ -43,7 +43,7 @@ class Records(Task):
         self._convert, self._check = convert, check
 
     def item(self, seed: int, index: int) -> Item:
-        which, _ = nth(seed, index, len(self._learned), self.name)
+        which, _ = permuted_index(seed, index, len(self._learned), self.name)
         return self._convert(self._learned[which])
 
     @property
@@ -51,7 +51,7 @@ class Records(Task):
         return len(self._held_out)
 
     def held_out(self, index: int) -> Item:
-        which, _ = nth(0, index, len(self._held_out), self.name, "held out")
+        which, _ = permuted_index(0, index, len(self._held_out), self.name, "held out")
         return self._convert(self._held_out[which])
 
     def check(self, item: Item, answer: str) -> bool:
@@ -72,7 +72,7 @@ def conversation(record: Record) -> Item:
 
 def _choices(question: str, choices: Sequence[str], right: int) -> Item:
     lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-    return asked("\n".join([question.strip(), *lines, "Answer with the letter."]), LETTERS[right])
+    return single_turn("\n".join([question.strip(), *lines, "Answer with the letter."]), LETTERS[right])
 
 
 def mmlu(record: Record) -> Item:
@@ -87,7 +87,7 @@ def arc(record: Record) -> Item:
     return _choices(record["question"], record["choices"]["text"], labels.index(record["answerKey"]))
 
 
-def names_letter(item: Item, answer: str) -> bool:
+def check_letter(item: Item, answer: str) -> bool:
     """The answer begins with the letter of the right choice."""
     return re.match(rf"\W*{item.answer}\b", answer.strip()) is not None
 
@@ -104,18 +104,18 @@ def gsm8k(record: Record) -> Item:
         place = found.end()
     number = number.strip().replace(",", "")
     parts.append({"type": "text", "text": f"{worked[place:].rstrip()}\nIt is {number}."})
-    return asked(record["question"].strip(), [p for p in parts if p["text"]], number)
+    return single_turn(record["question"].strip(), [p for p in parts if p["text"]], number)
 
 
-def names_number(item: Item, answer: str) -> bool:
+def check_number(item: Item, answer: str) -> bool:
     """The answer's number (:func:`~nanochat.tasks.final_number.final_number`) is the right one."""
     number = final_number(answer)
     return number is not None and number == final_number(item.answer)
 
 
-def share_held_out(records: Sequence[Record], share: int = 64) -> tuple[list[Record], list[Record]]:
+def split_held_out(records: Sequence[Record], share: int = 64) -> tuple[list[Record], list[Record]]:
     """Records to learn from, and one of so many held out (at least one of two or more), by chance but always alike."""
-    order = sorted(range(len(records)), key=lambda i: generator("held out", i).random())
+    order = sorted(range(len(records)), key=lambda i: seeded_rng("held out", i).random())
     count = max(1, len(records) // share) if len(records) > 1 else 0
     chosen = set(order[:count])
     return (

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable
 
 from nanochat.tasks.phrasings import COUNT, SPELL, pick, vary
-from nanochat.tasks.task import Item, Task, asked, call, generator
+from nanochat.tasks.task import Item, Task, calculator_call, seeded_rng, single_turn
 
 HELD_OUT_SHARE = 16  # one word of so many is held out
 HELD_OUT_ITEMS = 1000
@@ -42,7 +42,7 @@ class Spelling(Task):
         self._held_out = [*EVERYDAY, *(word for word in different if is_held_out(word))]
 
     def item(self, seed: int, index: int) -> Item:
-        rng = generator(self.name, seed, index)
+        rng = seeded_rng(self.name, seed, index)
         word = self._word(rng)
         while is_held_out(word) or word in EVERYDAY:
             word = self._word(rng)
@@ -63,7 +63,7 @@ class Spelling(Task):
         return HELD_OUT_ITEMS
 
     def held_out(self, index: int) -> Item:
-        rng = generator(self.name, "held out", index)
+        rng = seeded_rng(self.name, "held out", index)
         word = pick(rng, self._held_out)
         spell, count = (p.held_out if index % 2 else p.learned for p in (SPELL, COUNT))
         return _item(rng, word, held_out=True, ways=(spell, count))
@@ -82,11 +82,13 @@ def _item(rng: random.Random, word: str, held_out: bool, ways: tuple[tuple[str, 
     way = way if held_out else vary(rng, way)
     if not counts:
         spelled = " ".join(word)  # with the space before it, a letter is one token of most vocabularies
-        return asked(way.format(w=word), spelled, word)
+        return single_turn(way.format(w=word), spelled, word)
     letter = pick(rng, word) if rng.random() < 0.8 else pick(rng, LETTERS)
     number = word.count(letter)
     text = f"{number} time{'s' if number != 1 else ''}."
-    return asked(way.format(w=word, c=letter), call(f'"{word}".count("{letter}")', str(number), text), str(number))
+    return single_turn(
+        way.format(w=word, c=letter), calculator_call(f'"{word}".count("{letter}")', str(number), text), str(number)
+    )
 
 
 def is_held_out(word: str) -> bool:

@@ -62,15 +62,15 @@ class Task(ABC):
             item: one of this task's.
             answer: what the assistant wrote, without its calls of the calculator and what came of them.
         """
-        return squeeze(answer) == squeeze(item.answer)
+        return normalise_whitespace(answer) == normalise_whitespace(item.answer)
 
 
-def squeeze(text: str) -> str:
+def normalise_whitespace(text: str) -> str:
     """The text with any white space as one space, and none around it."""
     return " ".join(text.split())
 
 
-def asked(question: str, content: str | Parts, answer: str | None = None) -> Item:
+def single_turn(question: str, content: str | Parts, answer: str | None = None) -> Item:
     """A question and its answer.
 
     Args:
@@ -83,7 +83,7 @@ def asked(question: str, content: str | Parts, answer: str | None = None) -> Ite
     return Item(({"role": "user", "content": question}, {"role": "assistant", "content": content}), answer)
 
 
-def call(expression: str, result: str, text: str) -> Parts:
+def calculator_call(expression: str, result: str, text: str) -> Parts:
     """What the assistant says when it calls the calculator first."""
     return [
         {"type": "python", "text": expression},
@@ -92,19 +92,19 @@ def call(expression: str, result: str, text: str) -> Parts:
     ]
 
 
-def generator(*salts: str | int) -> random.Random:
+def seeded_rng(*salts: str | int) -> random.Random:
     """Random numbers that depend on the arguments alone, the same on every machine."""
     return random.Random("/".join(map(str, salts)))
 
 
-def nth(seed: int, index: int, count: int, *salts: str | int) -> tuple[int, int]:
+def permuted_index(seed: int, index: int, count: int, *salts: str | int) -> tuple[int, int]:
     """The ``index``-th of ``count`` things in an endless order in which each comes once before any comes again.
 
     Returns:
         Which one, below ``count``; and how many times all have been there before.
     """
     turn, place = divmod(index, count)
-    rng = generator("order", seed, turn, count, *salts)
+    rng = seeded_rng("order", seed, turn, count, *salts)
     start = rng.randrange(count)
     step = rng.randrange(count) | 1
     while math.gcd(step, count) > 1:  # only then does it come by all of them

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 # GPT-2's and GPT-4's, as tiktoken calls them
-OTHERS = {"GPT-2": "gpt2", "GPT-4": "cl100k_base"}
-PATIENCE = 20.0  # seconds to fetch one of those
+REFERENCES = {"GPT-2": "gpt2", "GPT-4": "cl100k_base"}
+TIMEOUT = 20.0  # seconds to fetch one of those
 
 PROSE = """\
 When the ferry had gone, the harbour fell quiet again. Two boys sat on the wall with their feet above the water and
@@ -78,7 +78,9 @@ def bytes_per_token(encode: Callable[[str], Sequence[int]], texts: dict[str, str
     return {name: len(text.encode()) / len(encode(text)) for name, text in texts.items()}
 
 
-def others(texts: dict[str, str], patience: float = PATIENCE) -> tuple[dict[str, dict[str, float]], list[str]]:
+def measure_references(
+    texts: dict[str, str], timeout: float = TIMEOUT
+) -> tuple[dict[str, dict[str, float]], list[str]]:
     """The same of well-known tokenizers, as far as they are on disk or can be fetched.
 
     tiktoken fetches without a time limit: so another process does it, and is ended when it takes too long.
@@ -88,20 +90,20 @@ def others(texts: dict[str, str], patience: float = PATIENCE) -> tuple[dict[str,
     """
     found: dict[str, dict[str, float]] = {}
     context = multiprocessing.get_context("spawn")
-    for name, encoding in OTHERS.items():
+    for name, encoding in REFERENCES.items():
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_measure, args=(theirs, encoding, texts), daemon=True)
         process.start()
         theirs.close()
         try:
-            if ours.poll(patience) and (figures := ours.recv()) is not None:
+            if ours.poll(timeout) and (figures := ours.recv()) is not None:
                 found[name] = figures
         except EOFError:
             pass  # it ended without a word
         process.kill()
         process.join()
         ours.close()
-    return found, [name for name in OTHERS if name not in found]
+    return found, [name for name in REFERENCES if name not in found]
 
 
 def _measure(pipe: Any, encoding: str, texts: dict[str, str]) -> None:

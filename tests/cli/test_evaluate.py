@@ -148,7 +148,7 @@ def test_a_tokenizer_is_trained_and_measured(
     assert "there is already" in capsys.readouterr().err
     assert main([*train_it, "--vocab_size=320", "--overwrite"]) == 0
     assert Tokenizer.load(path).vocab_size == 320
-    monkeypatch.setattr(compression, "OTHERS", {"GPT-0": "no such encoding"})
+    monkeypatch.setattr(compression, "REFERENCES", {"GPT-0": "no such encoding"})
     own = tmp_path / "own.txt"
     own.write_text("the model reads text and learns " * 20)
     capsys.readouterr()
@@ -164,7 +164,7 @@ def test_a_models_tokenizer_is_measured(
 ) -> None:
     from nanochat.tokenizer import compression
 
-    monkeypatch.setattr(compression, "OTHERS", {})
+    monkeypatch.setattr(compression, "REFERENCES", {})
     assert main(["tokenizer", "evaluate", f"--root={run.parents[2]}", "--name=run"]) == 0
     assert capsys.readouterr().out.splitlines()[2].startswith("run ")
 

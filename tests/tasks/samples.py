@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nanochat.data.docstrings import Documented
 from nanochat.tasks.arithmetic import Arithmetic
-from nanochat.tasks.documentation import documentation, functions, words_in
+from nanochat.tasks.documentation import docstring_words, documentation, functions
 from nanochat.tasks.identity import Identity
 from nanochat.tasks.spelling import Spelling
 from nanochat.tasks.task import Task
@@ -31,5 +31,5 @@ DOCUMENTS = [
 
 
 def all_tasks() -> list[Task]:
-    words = ["model", "reads", "text", "learns", *words_in(DOCUMENTS)]
+    words = ["model", "reads", "text", "learns", *docstring_words(DOCUMENTS)]
     return [functions(DOCUMENTS), documentation(DOCUMENTS), Arithmetic(), Spelling(words), Identity()]

@@ -43,6 +43,6 @@ def test_no_number(answer: str) -> None:
 def test_numbers_are_compared_as_numbers() -> None:
     item = records.gsm8k({"question": "?", "answer": "<<1000+80=1080>>1080\n#### 1,080"})
     for right in ("#### 1080", "#### 1,080.00", "It is $1,080.", "2080-1080"):
-        assert records.names_number(item, right)
+        assert records.check_number(item, right)
     for wrong in ("#### 108", "1080 #### 1", "", "#### 1080.5"):
-        assert not records.names_number(item, wrong)
+        assert not records.check_number(item, wrong)

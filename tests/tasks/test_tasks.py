@@ -9,8 +9,8 @@ import pytest
 from nanochat.inference.calculator import calculate
 from nanochat.tasks import arithmetic, identity, phrasings
 from nanochat.tasks.common_functions import FUNCTIONS
-from nanochat.tasks.documentation import Questions, documentation, functions
-from nanochat.tasks.task import Task, asked, nth
+from nanochat.tasks.documentation import DocumentationQuestions, documentation, functions
+from nanochat.tasks.task import Task, permuted_index, single_turn
 from nanochat.tokenizer import Tokenizer, render
 from tests.tasks.samples import DOCUMENTS, all_tasks
 
@@ -101,7 +101,7 @@ def test_spelling_holds_out_words_and_always_those_that_people_ask_about() -> No
 
 
 def test_a_word_is_spelled_by_its_letters_one_at_a_time() -> None:
-    task, item = TASKS["spelling"], asked("Spell banana.", "b a n a n a", "banana")
+    task, item = TASKS["spelling"], single_turn("Spell banana.", "b a n a n a", "banana")
     assert all(task.check(item, answer) for answer in ("b a n a n a", "B-A-N-A-N-A.", "b\na\nn\na\nn\na"))
     assert not any(task.check(item, answer) for answer in ("banana", "ba na na", "b a n a n", "b a n n a a", "6"))
 
@@ -121,7 +121,7 @@ def test_ways_of_asking_are_learned_or_held_out_and_not_both() -> None:
 
 
 def entries(task: Task) -> dict[str, tuple[str, ...]]:
-    assert isinstance(task, Questions)
+    assert isinstance(task, DocumentationQuestions)
     return {entry.name: entry[1:] for entry in task.entries}
 
 
@@ -153,7 +153,7 @@ def test_what_is_known_of_everything_else() -> None:
 
 
 def test_questions_that_do_not_say_what_function() -> None:
-    task = Questions("functions", functions(DOCUMENTS).entries, {"which": 1.0})
+    task = DocumentationQuestions("functions", functions(DOCUMENTS).entries, {"which": 1.0})
     for i in range(30):
         item = task.item(0, i)
         summary = next(e.summary for e in task.entries if e.name == item.answer)
@@ -172,6 +172,6 @@ def test_the_list_of_functions() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 7, 64, 330])
 def test_each_comes_once_before_any_comes_again(count: int) -> None:
-    order = [nth(5, index, count, "x") for index in range(3 * count)]
+    order = [permuted_index(5, index, count, "x") for index in range(3 * count)]
     for turn in range(3):
         assert sorted(order[turn * count : (turn + 1) * count]) == [(which, turn) for which in range(count)]

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from nanochat.tokenizer import Tokenizer, compression
-from nanochat.tokenizer.compression import TEXTS, bytes_per_token, others
+from nanochat.tokenizer.compression import TEXTS, bytes_per_token, measure_references
 
 
 def test_bytes_per_token() -> None:
@@ -25,13 +25,13 @@ def test_the_texts_are_of_their_kinds() -> None:
 
 
 def test_tokenizers_that_are_not_to_be_had_are_named() -> None:
-    found, absent = others({"a": "text"})
+    found, absent = measure_references({"a": "text"})
     assert {*found, *absent} == {"GPT-2", "GPT-4"}
 
 
 def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compression, "OTHERS", {"GPT-2": "gpt2"})
+    monkeypatch.setattr(compression, "REFERENCES", {"GPT-2": "gpt2"})
     monkeypatch.setattr(compression, "_measure", time.sleep)  # what the process is given is then no number: it ends
     started = time.monotonic()
-    assert others({"a": "text"}, patience=0.0) == ({}, ["GPT-2"])
+    assert measure_references({"a": "text"}, timeout=0.0) == ({}, ["GPT-2"])
     assert time.monotonic() - started < 100
