@@ -1,6 +1,6 @@
-"""What a container or a cluster's job leaves of a machine: the limits of Linux's control groups, versions 1 and 2.
+"""Memory and CPU limits of containers and cluster jobs, read from Linux control groups (cgroups), versions 1 and 2.
 
-A process is in a group, and that in others; each may have a limit, and the least of them holds.
+Groups are nested, and each level may have a limit: the smallest limit of all levels applies.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-UNLIMITED = 2**60  # version 1 writes a number above it where there is no limit
+UNLIMITED = 2**60  # version 1 writes a larger number where there is no limit
 
 
 def memory_limit(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> tuple[int, int] | None:
-    """The limit, and what is left of it, in bytes; None where there is no limit.
+    """The memory limit and the memory still available under it, in bytes; None without a limit.
 
-    Files that were read and are kept in memory count as used, but give way: those not lately in use count as left here.
+    The kernel counts cached files as used memory but drops them when memory is needed; the inactive ones are counted
+    as available here.
     """
     limits = []
     for folder in _groups("memory", cgroups, membership):
@@ -24,42 +25,42 @@ def memory_limit(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> tupl
             with suppress(OSError, ValueError):  # "max" where there is no limit
                 limit, used = (int((folder / name).read_text()) for name in names)
                 if limit < UNLIMITED:
-                    limits.append((limit, min(limit, max(0, limit - used + _kept_files(folder)))))
-    return min(limits, key=lambda each: each[1]) if limits else None
+                    limits.append((limit, min(limit, max(0, limit - used + _reclaimable_cache(folder)))))
+    return min(limits, key=lambda limit: limit[1]) if limits else None
 
 
-def cores_limit(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
-    """How many cores' time may be taken; None where there is no limit."""
+def cpu_limit(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
+    """The CPU limit in cores (CPU seconds per second); None without a limit."""
     limits = []
     for folder in _groups("cpu", cgroups, membership):
         with suppress(OSError, ValueError):
             quota, period = (folder / "cpu.max").read_text().split()[:2]
             limits.append(int(quota) / int(period))
         with suppress(OSError, ValueError):
-            quota, period = ((folder / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
             if int(quota) > 0:
                 limits.append(int(quota) / int(period))
     return min(limits, default=None)
 
 
 def _groups(controller: str, cgroups: Path, membership: Path) -> Iterator[Path]:
-    """The folders of this process's group and of all around it. Some may not be there, as within a container."""
+    """The folders of this process's group and of all groups that contain it; in a container, some may not exist."""
     try:
         lines = membership.read_text(encoding="utf-8").splitlines()
-    except OSError:  # another system than Linux
+    except OSError:  # not Linux
         return
     for line in lines:
-        _, controllers, path = line.split(":", 2)  # "4:memory:/docker/1f", or "0::/docker/1f" of version 2
+        _, controllers, path = line.split(":", 2)  # "4:memory:/docker/1f" in version 1, "0::/docker/1f" in version 2
         if controllers and controller not in controllers.split(","):
             continue
-        for top in (cgroups / controllers, cgroups / controller) if controllers else (cgroups, cgroups / "unified"):
-            folder = top / path.lstrip("/")
-            yield from (folder, *(above for above in folder.parents if above.is_relative_to(top)))
+        for root in (cgroups / controllers, cgroups / controller) if controllers else (cgroups, cgroups / "unified"):
+            folder = root / path.lstrip("/")
+            yield from (folder, *(parent for parent in folder.parents if parent.is_relative_to(root)))
 
 
-def _kept_files(folder: Path) -> int:
-    """Bytes of files in memory that the system gives up first where it is short of room."""
-    names = ("inactive_file", "total_inactive_file")  # version 1 has both: of the group alone, and with those within
+def _reclaimable_cache(folder: Path) -> int:
+    """Bytes of the inactive file cache, which the kernel reclaims first."""
+    names = ("inactive_file", "total_inactive_file")  # version 1: of this group alone, and with its subgroups
     with suppress(OSError, ValueError):
         lines = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return max((int(value) for name, value in lines if name in names), default=0)
