@@ -172,10 +172,10 @@ def test_a_models_tokenizer_is_measured(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "there is no tokenizer trian, did you mean train?"),
+        (["trian"], "there is no command tokenizer trian, did you mean train?"),
         (["train", "--out=x.json", "--vocab_size=3"], "a vocabulary of 3 is too small"),
         (["evaluate", "--tokenizer=none.json"], "there is no file none.json"),
-        (["evaluate", f"--tokenizer={__file__}"], "test_evaluate.py is no file of a tokenizer: "),
+        (["evaluate", f"--tokenizer={__file__}"], "test_evaluate.py is not a tokenizer file: "),
         (["train", "--outt=x"], "there is no option --outt, did you mean --out?"),
     ],
 )
