@@ -1,4 +1,4 @@
-"""A little documentation, and the tasks made of it."""
+"""Sample documentation, and tasks created from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOCUMENTS = [
     Documented("random.Random", "", "Random number generator base class used by bound module functions."),
     Documented("textwrap.dedent", "(text)", "Remove any common leading whitespace from every line in `text`.\n\nMore."),
     Documented("sympy.solve", "(f, *symbols)", "Algebraically solves equations.\n\n>>> solve(x - 1)\n[1]\n\nmore"),
-    Documented("sympy._private", "()", "Nobody should ask about this."),
+    Documented("sympy._private", "()", "A private function."),
     Documented("numpy.sort", "(a, axis=-1)", "Return a sorted copy of an array, e.g. of a list."),
     Documented("numpy.bad", "()", "... ---"),
 ]

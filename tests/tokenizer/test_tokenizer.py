@@ -125,7 +125,7 @@ def test_imported_tokenizer_keeps_pattern_and_ids() -> None:
 
 
 def test_fingerprint_is_stable() -> None:
-    """Token files in the cache have the fingerprint in their names, and checkpoints contain the hashed fields."""
+    """The cache keys of token files depend on it, and checkpoints contain the hashed fields."""
     assert list(TOKENIZER.to_dict()) == ["format", "vocab_size", "pattern", "special_tokens", "tokens"]
     assert TOKENIZER.to_dict()["special_tokens"] == list(SPECIAL_TOKENS)
     assert TOKENIZER.fingerprint == "4e43205886b2c60e"
