@@ -1,4 +1,7 @@
-"""The cache: what is computed once and kept between runs. All of it may be deleted at any time."""
+"""The cache folder, and files that are written atomically and checked when read.
+
+The cache holds data that is computed once and reused by later runs. All of it may be deleted at any time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from typing import Any
 
 
 def cache_root() -> Path:
-    """``~/.cache/nanochat``, or where the environment variable NANOCHAT_CACHE points.
+    """The cache folder: ``~/.cache/nanochat``, or the value of the environment variable NANOCHAT_CACHE.
 
     Raises:
         ValueError: if the user has no home folder, as in some containers.
@@ -24,30 +27,30 @@ def cache_root() -> Path:
     try:
         return Path(os.environ.get("NANOCHAT_CACHE") or "~/.cache/nanochat").expanduser()
     except RuntimeError as error:
-        raise ValueError("this user has no home folder: set NANOCHAT_CACHE to a folder of yours") from error
+        raise ValueError("this user has no home folder: set NANOCHAT_CACHE to a folder for the cache") from error
 
 
 def short_hash(facts: object) -> str:
-    """16 letters that depend on plain values alone: by them the same thing is found again."""
+    """The first 16 hexadecimal digits of the SHA-256 of ``facts`` as JSON: a key for cache entries."""
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def file_sizes(folder: Path) -> list[int]:
-    """The bytes of every file below a folder, whatever goes away meanwhile. What a link leads to is not counted."""
-    found = []
-    for above, _, names in os.walk(folder):
+    """Sizes in bytes of all files below a folder. Links are not followed; files deleted during the walk are skipped."""
+    sizes = []
+    for parent, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
-                found.append(os.lstat(os.path.join(above, name)).st_size)
-    return found
+                sizes.append(os.lstat(os.path.join(parent, name)).st_size)
+    return sizes
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes ``target`` if all goes well and vanishes if anything fails.
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that is renamed to ``target`` on success and deleted on an exception.
 
-    So an interrupted or failed preparation never leaves a folder that is later taken for whole. Of two processes
-    that prepare the same thing at once, the later one's folder is dropped: both are equal.
+    An interrupted or failed preparation never leaves an incomplete ``target``. If two processes prepare the same
+    content at once, the second one's folder is discarded: both are equal.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -63,21 +66,21 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def write_checked(path: Path, content: Any) -> None:
-    """Writes plain values as JSON, with a checksum."""
+    """Writes JSON-serialisable content as a JSON file with a CRC-32 checksum, atomically."""
     text = json.dumps(content)
     write_atomically(path, json.dumps({"checksum": zlib.crc32(text.encode()), "content": text}))
 
 
 def read_checked(path: Path) -> Any:
-    """Reads what :func:`write_checked` wrote.
+    """Reads a file written by :func:`write_checked`.
 
     Raises:
-        OSError: if there is no such file.
+        OSError: if the file cannot be opened.
         ValueError: if it is damaged.
     """
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        content, checksum = kept["content"], kept["checksum"]
+        envelope = json.loads(path.read_text(encoding="utf-8"))
+        content, checksum = envelope["content"], envelope["checksum"]
         if zlib.crc32(content.encode()) == checksum:
             return json.loads(content)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -86,7 +89,7 @@ def read_checked(path: Path) -> Any:
 
 
 def checksum_of(path: Path) -> int:
-    """Of a file of any size: some 20 ms for as many megabytes."""
+    """The CRC-32 of a file of any size, read in blocks; about 1 ms per megabyte."""
     checksum = 0
     with open(path, "rb") as file:
         while block := file.read(2**20):
@@ -95,9 +98,9 @@ def checksum_of(path: Path) -> int:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that a reader finds either the old or the new one, whole."""
+    """Replaces a text file in one step: a reader finds either the old or the new content, complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # not by tempfile, whose files nobody else may read: these are results, which one shares
+    # not tempfile, whose files only their owner can read: results are shared, with the permissions of the umask
     work = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         with open(work, "x", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Options: their names, and what is wrong with one, said in the same words everywhere."""
+"""Option names, and checks whose error messages are the same everywhere."""
 
 from __future__ import annotations
 
@@ -7,44 +7,47 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def dotted(config: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """A configuration by the names of the command line, {"model.depth": 4, ...}; what is no plain value as text."""
-    found: dict[str, Any] = {}
+def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration with the names of the command line: ``{"model.depth": 4, ...}``.
+
+    Strings, numbers, booleans and None stay as they are; any other value becomes a string.
+    """
+    flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            found |= dotted(value, f"{before}{name}.")
+            flat |= flatten_config(value, f"{prefix}{name}.")
         else:
-            found[f"{before}{name}"] = value if isinstance(value, (str, int, float, type(None))) else str(value)
-    return found
+            flat[f"{prefix}{name}"] = value if isinstance(value, (str, int, float, type(None))) else str(value)
+    return flat
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ ", did you mean X?", or nothing if no known word is near."""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ ", did you mean X?" for the most similar known word; an empty string if none is similar."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f", did you mean {matches[0]}?" if matches else ""
 
 
-def at_least(least: int, before: str = "", **values: float | None) -> None:
-    """Refuses options that are too small; None is not set and therefore right.
+def at_least(least: int, prefix: str = "", **values: float | None) -> None:
+    """Checks that each option is at least ``least``; None means that it is not set, and passes.
 
     Args:
-        least: that each may be.
-        before: of their names, such as "data.".
-        values: by their names.
+        least: the smallest allowed value.
+        prefix: of the option names, such as "data.".
+        values: option names and their values.
 
     Raises:
-        ValueError: naming the option.
+        ValueError: naming the first option that is too small.
     """
     for name, value in values.items():
         if value is not None and value < least:
-            raise ValueError(f"--{before}{name} must be at least {least}, not {value}")
+            raise ValueError(f"--{prefix}{name} must be at least {least}, not {value}")
 
 
 def check_name(name: str) -> None:
-    """Refuses a --name that is not one of a single folder: its runs would not be found again.
+    """Checks that ``--name`` is the name of a single folder; runs under any other name would not be found again.
 
     Raises:
-        ValueError: saying what a name is.
+        ValueError: if it is not, with an example of a valid name.
     """
     if name.strip(". ") == "" or any(letter in "/\\" or not letter.isprintable() for letter in name):
-        raise ValueError(f"--name={name} is no name of a folder: give one such as tiny, without slashes")
+        raise ValueError(f"--name={name} is not a folder name: give one such as tiny, without slashes")

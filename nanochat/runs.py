@@ -1,4 +1,4 @@
-"""What runs leave behind in ``lightning_logs``: read without torch, and whatever state the files are in."""
+"""Reads the run folders in ``lightning_logs``, without importing torch, and even if files are missing or damaged."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 import yaml
 
 from nanochat.cache import file_sizes
-from nanochat.wording import counted
+from nanochat.wording import plural
 
-# The files of a run, which nanochat/training/ writes and nanochat/evaluation/ adds to.
-RUNS = "lightning_logs"  # the folder of all runs, below the root that a user may choose
+# The files of a run: nanochat/training/ writes them, nanochat/evaluation/ adds evaluation.json.
+RUNS = "lightning_logs"  # the folder of all runs, below --root
 SUMMARY, CONFIG, METRICS, EVALUATION = "summary.json", "config.yaml", "metrics.csv", "evaluation.json"
 CHECKPOINTS = "checkpoints"
-EVENTS = re.compile(r"events\.out\.tfevents\.(\d+)\.")  # TensorBoard puts the time that it began into the name
-STAGES = ("pretrain", "middle", "chat", "reinforce")  # in the order of a model's life
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as quick, where PyYAML has it
+EVENTS = re.compile(r"events\.out\.tfevents\.(\d+)\.")  # TensorBoard's file names contain the start time
+STAGES = ("pretrain", "middle", "chat", "reinforce")  # in the order in which a model is trained
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if PyYAML has it, is ten times as fast
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Run:
     """One run: the folder ``lightning_logs/<name>/version_<version>``.
 
     Attributes:
-        folder: of the run.
-        name: of the folder above it, such as "tiny" or "tiny-chat".
-        version: its number; 0 where the folder is called otherwise.
-        stage: one of :data:`STAGES`, or what its configuration says.
-        summary: ``summary.json``; empty before the last step and where the file is damaged.
-        config: ``config.yaml``; empty where the file is missing or damaged.
-        evaluation: ``evaluation.json``; empty where nothing was scored or the file is damaged.
-        problems: what is wrong with its files, in words; :meth:`metrics` adds to it.
+        folder: path of the run.
+        name: name of the parent folder, such as "tiny" or "tiny-chat".
+        version: number of the run; 0 if the folder is not called ``version_<number>``.
+        stage: the stage in its configuration, or else derived from the name; usually one of :data:`STAGES`.
+        summary: content of ``summary.json``; empty before the last step, or if the file is damaged.
+        config: content of ``config.yaml``; empty if the file is missing or damaged.
+        evaluation: content of ``evaluation.json``; empty if nothing was evaluated, or if the file is damaged.
+        problems: one message per problem with its files; :meth:`metrics` may add to it.
     """
 
     folder: Path
@@ -56,24 +56,24 @@ class Run:
 
     @property
     def base_name(self) -> str:
-        """The name without that of the stage: "tiny" for all stages of it."""
+        """The name without the stage, such as "tiny" for "tiny-chat"."""
         return self.name.removesuffix(f"-{self.stage}")
 
     @property
     def complete(self) -> bool:
-        """Whether it came to its end, with its final score."""
+        """Whether training finished, with a final score."""
         return self.summary.get("complete") is True
 
     @property
     def started(self) -> float:
-        """When it began, in seconds since 1970: as TensorBoard's files say, else the time of the oldest file."""
+        """Start time in seconds since the epoch: from the names of TensorBoard's files, or else of the oldest file."""
         names = [EVENTS.match(path.name) for path in _files(self.folder)]
         times = [float(match[1]) for match in names if match]
         return min(times or [_time(path) for path in _files(self.folder)], default=0.0)
 
     @property
     def updated(self) -> float:
-        """When training last wrote anything, in seconds since 1970."""
+        """Time of the last write by training, in seconds since the epoch."""
         written = [self.folder / SUMMARY, self.folder / METRICS, *self.checkpoints.values()]
         written += [path for path in _files(self.folder) if EVENTS.match(path.name)]
         times = [_time(path) for path in written if path.is_file()]
@@ -81,43 +81,44 @@ class Run:
 
     @property
     def size_bytes(self) -> int:
-        """Of everything in its folder."""
+        """Total size of all files in its folder."""
         return sum(file_sizes(self.folder))
 
     @property
     def checkpoints(self) -> dict[str, Path]:
-        """The checkpoints that there are: "last", "best", "previous"."""
+        """The existing checkpoints by name: "last", "best", "previous"."""
         return {path.stem: path for path in sorted((self.folder / CHECKPOINTS).glob("[!.]*.ckpt")) if path.is_file()}
 
     @property
     def checkpoint(self) -> Path | None:
-        """The last one, or the one before it where that is missing."""
+        """The last checkpoint, or the previous one if that is missing."""
         return self.checkpoints.get("last") or self.checkpoints.get("previous")
 
     @property
     def started_from(self) -> str | None:
-        """The checkpoint, or the run, whose weights it began with; None if it began with fresh ones."""
+        """The checkpoint or run that the initial weights were loaded from; None for a random initialisation."""
         start = self.summary.get("started_from") or self.config.get("start_from")
         return str(start) if start else None
 
     def metrics(self) -> dict[str, list[float]]:
-        """``metrics.csv``: each column with a value for each line, NaN where the line has none.
+        """The columns of ``metrics.csv``, all of the same length, with NaN for empty cells.
 
-        The columns "step", "tokens" and "seconds" are there in every run; a line that is damaged is left out. Empty
-        where there is no such file.
+        Every run has the columns "step", "tokens" and "seconds". Damaged lines are left out and reported in
+        :attr:`problems`. Empty if there is no such file.
         """
         rows = list(self._rows())
         names = dict.fromkeys(name for row in rows for name in row)
         return {name: [row.get(name, math.nan) for row in rows] for name in names}
 
     def curve(self, column: str, against: str = "step") -> tuple[list[float], list[float]]:
-        """The lines of ``metrics.csv`` that have a value in a column: where they lie, and these values."""
+        """The curve of a metric: x values (column ``against``) and y values, without lines where either is empty."""
         table = self.metrics()
         pairs = zip(table.get(against, []), table.get(column, []), strict=False)
         kept = [(x, y) for x, y in pairs if not math.isnan(x) and not math.isnan(y)]
         return [x for x, _ in kept], [y for _, y in kept]
 
     def _rows(self) -> Iterator[dict[str, float]]:
+        """The undamaged lines of ``metrics.csv``, each with its non-empty cells by column."""
         path = self.folder / METRICS
         if not path.is_file():
             return
@@ -127,33 +128,33 @@ class Run:
                 for row in csv.DictReader(file):
                     values = {name: number for name, text in row.items() if (number := _number(text)) is not None}
                     if None in row.values() or None in row or "step" not in values:
-                        bad += 1  # cut short when a process was killed, or damaged
+                        bad += 1  # damaged, or truncated when a process was killed
                     else:
                         yield values
         except (OSError, csv.Error) as error:
-            self._note(f"{METRICS} cannot be read to its end: {error}")
+            self._add_problem(f"{METRICS} cannot be read to its end: {error}")
         if bad:
-            self._note(f"{METRICS}: {counted(bad, 'damaged line')} left out")
+            self._add_problem(f"{METRICS}: {plural(bad, 'damaged line')} left out")
 
-    def _note(self, problem: str) -> None:
+    def _add_problem(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
 
 
 def find_runs(root: str | Path = ".") -> list[Run]:
-    """All runs below ``root``/lightning_logs, those that were trained last at the end.
+    """All runs below ``root``/lightning_logs, the most recently trained last.
 
-    Whatever state their files are in, this raises nothing.
+    Missing or damaged files raise no error: they are reported in :attr:`Run.problems`.
     """
     found = [read_run(path) for path in Path(root, RUNS).glob("*/version_*") if _is_run(path)]
     return sorted(found, key=lambda run: (run.updated, run.started, run.name, run.version))
 
 
 def read_run(folder: str | Path) -> Run:
-    """The run in a folder.
+    """Reads the run in a folder.
 
     Raises:
-        ValueError: if there is no run in it.
+        ValueError: if the folder is not that of a run.
     """
     path = Path(folder)
     if not _is_run(path):
@@ -161,8 +162,8 @@ def read_run(folder: str | Path) -> Run:
     problems: list[str] = []
     config = _read(path / CONFIG, problems)
     summary, evaluation = _read(path / SUMMARY, problems), _read(path / EVALUATION, problems)
-    whole = path.absolute()
-    name, number = whole.parent.name, whole.name.removeprefix("version_")
+    absolute = path.absolute()
+    name, number = absolute.parent.name, absolute.name.removeprefix("version_")
     stage = config.get("stage") or next((stage for stage in STAGES if name.endswith(f"-{stage}")), STAGES[0])
     version = int(number) if number.isdecimal() else 0
     return Run(path, name, version, str(stage), summary, config, evaluation, problems)
@@ -187,29 +188,29 @@ def _files(folder: Path) -> list[Path]:
 def _time(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # replaced just now
+    except OSError:  # just replaced
         return 0.0
 
 
 def _read(path: Path, problems: list[str]) -> dict[str, Any]:
-    """A JSON or YAML file; empty if it is missing, and if it is damaged, which is then said."""
+    """The content of a JSON or YAML file; empty if it is missing, or damaged, which is added to ``problems``."""
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else yaml.load(text, LOADER)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is damaged"
-        problems.append(f"{path.name} cannot be read: {what}")
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+        problems.append(f"{path.name} cannot be read: {reason}")
         return {}
     if not isinstance(content, dict):
-        problems.append(f"{path.name} is damaged: it holds no names with values")
+        problems.append(f"{path.name} is damaged: it is not a mapping of names to values")
         return {}
     return content
 
 
 def _number(text: Any) -> float | None:
-    """None for an empty cell, and for what is no number."""
+    """The number in a cell; None if it is empty or not a number."""
     try:
         return float(text)
     except (TypeError, ValueError):

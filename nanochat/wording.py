@@ -1,13 +1,14 @@
-"""Words for a terminal: a number with its noun, and what others wrote on one line."""
+"""Text for the terminal: a number with its noun, and untrusted text on one line."""
 
 from __future__ import annotations
 
 
-def counted(count: int, noun: str) -> str:
-    """ "1 run", "1,200 runs" """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plural(count: float, noun: str) -> str:
+    """ "1 run", "1,200 runs", "2.5 minutes" """
+    number = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{number} {noun}{'' if count == 1 else 's'}"
 
 
 def one_line(text: object) -> str:
-    """The text without line breaks and control characters: it may quote what a damaged file says."""
+    """The text without line breaks and control characters, for text that may quote a damaged file."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())

@@ -19,7 +19,7 @@ ADDRESS_SPACE = 4 * 2**30  # that the process that reads may take, besides its l
 RESIDENT = 700 * 2**20  # bytes that it may really use
 
 
-class Damaged(NamedTuple):
+class Corrupted(NamedTuple):
     """A file's content after an accident.
 
     Attributes:
@@ -37,64 +37,64 @@ class Damaged(NamedTuple):
         return all(last <= begin or end <= first for first, last in self.touched)
 
 
-def _flip_bits(content: bytes, rng: random.Random) -> Damaged:
+def _flip_bits(content: bytes, rng: random.Random) -> Corrupted:
     changed, places = bytearray(content), [rng.randrange(len(content)) for _ in range(rng.choice([1, 1, 3]))]
     for place in places:
         changed[place] ^= 1 << rng.randrange(8)
-    return Damaged(f"bits flipped at {places}", bytes(changed), [(place, place + 1) for place in places])
+    return Corrupted(f"bits flipped at {places}", bytes(changed), [(place, place + 1) for place in places])
 
 
-def _overwrite(content: bytes, rng: random.Random) -> Damaged:
+def _overwrite(content: bytes, rng: random.Random) -> Corrupted:
     begin, end = _block(content, rng, 16)
-    return Damaged(
+    return Corrupted(
         f"{begin} to {end} overwritten", content[:begin] + rng.randbytes(end - begin) + content[end:], [(begin, end)]
     )
 
 
-def _increase(content: bytes, rng: random.Random) -> Damaged:
+def _increase(content: bytes, rng: random.Random) -> Corrupted:
     """Another digit where there is one: damage that is still JSON."""
     digits = [i for i, byte in enumerate(content) if byte in b"0123456789"] or [rng.randrange(len(content))]
     place = rng.choice(digits)
     changed = content[:place] + rng.choice([b"9", b"0", b"1", b"-", b"77777777"]) + content[place + 1 :]
-    return Damaged(f"another number at {place}", changed, [(place, place + 1)])
+    return Corrupted(f"another number at {place}", changed, [(place, place + 1)])
 
 
-def _truncate(content: bytes, rng: random.Random) -> Damaged:
+def _truncate(content: bytes, rng: random.Random) -> Corrupted:
     end = rng.choice([0, len(content) - 1, rng.randrange(len(content)), rng.randrange(len(content))])
-    return Damaged(f"cut short to {end}", content[:end], [(end, len(content))])
+    return Corrupted(f"cut short to {end}", content[:end], [(end, len(content))])
 
 
-def _insert(content: bytes, rng: random.Random) -> Damaged:
+def _insert(content: bytes, rng: random.Random) -> Corrupted:
     place, what = rng.randrange(len(content) + 1), rng.randbytes(rng.choice([1, 4, 300]))
-    return Damaged(
+    return Corrupted(
         f"{len(what)} bytes inserted at {place}", content[:place] + what + content[place:], [(place, place + 1)]
     )
 
 
-def _delete(content: bytes, rng: random.Random) -> Damaged:
+def _delete(content: bytes, rng: random.Random) -> Corrupted:
     begin, end = _block(content, rng, rng.choice([1, 16, 4096]))
-    return Damaged(f"{begin} to {end} deleted", content[:begin] + content[end:], [(begin, end)])
+    return Corrupted(f"{begin} to {end} deleted", content[:begin] + content[end:], [(begin, end)])
 
 
-def _zero(content: bytes, rng: random.Random) -> Damaged:
+def _zero(content: bytes, rng: random.Random) -> Corrupted:
     begin, end = _block(content, rng, rng.choice([8, 512, 4096]))
-    return Damaged(f"{begin} to {end} zeroed", content[:begin] + bytes(end - begin) + content[end:], [(begin, end)])
+    return Corrupted(f"{begin} to {end} zeroed", content[:begin] + bytes(end - begin) + content[end:], [(begin, end)])
 
 
-def _swap(content: bytes, rng: random.Random) -> Damaged:
+def _swap(content: bytes, rng: random.Random) -> Corrupted:
     size = max(1, min(len(content) // 3, rng.choice([8, 512])))
     first = rng.randrange(max(1, len(content) - 2 * size))
     second = rng.randrange(first + size, max(first + size + 1, len(content) - size + 1))
     a, b = content[first : first + size], content[second : second + size]
     changed = content[:first] + b + content[first + size : second] + a + content[second + size :]
-    return Damaged(
+    return Corrupted(
         f"{size} bytes at {first} and {second} swapped", changed, [(first, first + size), (second, second + size)]
     )
 
 
-def _repeat(content: bytes, rng: random.Random) -> Damaged:
+def _repeat(content: bytes, rng: random.Random) -> Corrupted:
     begin, end = _block(content, rng, rng.choice([8, 512]))
-    return Damaged(f"{begin} to {end} repeated", content[:end] + content[begin:end] + content[end:], [(end, end + 1)])
+    return Corrupted(f"{begin} to {end} repeated", content[:end] + content[begin:end] + content[end:], [(end, end + 1)])
 
 
 def _block(content: bytes, rng: random.Random, most: int) -> tuple[int, int]:
@@ -102,12 +102,12 @@ def _block(content: bytes, rng: random.Random, most: int) -> tuple[int, int]:
     return begin, min(len(content), begin + rng.randint(1, most))
 
 
-ACCIDENTS: list[Callable[[bytes, random.Random], Damaged]] = [
+ACCIDENTS: list[Callable[[bytes, random.Random], Corrupted]] = [
     *(_flip_bits, _overwrite, _increase, _truncate, _insert, _delete, _zero, _swap, _repeat)
 ]
 
 
-def accidents(content: bytes, count: int, seed: int, begin: int = 0) -> Iterator[Damaged]:
+def corruptions(content: bytes, count: int, seed: int, begin: int = 0) -> Iterator[Corrupted]:
     """So many damaged versions of a file, the same for a seed, each kind of damage equally often.
 
     Args:
@@ -122,11 +122,11 @@ def accidents(content: bytes, count: int, seed: int, begin: int = 0) -> Iterator
             how, rest, touched = accident(content[begin:], rng)
             damaged = content[:begin] + rest
             if damaged != content:
-                yield Damaged(f"{how} (from {begin} on)", damaged, [(a + begin, b + begin) for a, b in touched])
+                yield Corrupted(f"{how} (from {begin} on)", damaged, [(a + begin, b + begin) for a, b in touched])
                 count -= 1
 
 
-class Reader:
+class ReaderProcess:
     """A process that calls functions, so that one that crashes, hangs or fills the memory is no more than a failure."""
 
     def __init__(self) -> None:
@@ -201,7 +201,7 @@ def _resident() -> int:
     return 0
 
 
-def check_line(error: Exception, path: Path, how: str) -> None:
+def check_error_line(error: Exception, path: Path, how: str) -> None:
     """What a user sees of a damaged file: one line that names it."""
     line = one_line(str(error))
     assert "\n" not in str(error), (how, line)

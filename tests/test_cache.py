@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written atomically."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nanochat.cache import write_atomically
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
-def test_results_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
+def test_written_files_have_the_permissions_of_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         write_atomically(tmp_path / "page.html", "x")
@@ -24,7 +24,7 @@ def test_results_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_a_text_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     write_atomically(tmp_path / "page.html", "x")
     with pytest.raises(UnicodeEncodeError):
         write_atomically(tmp_path / "page.html", "\ud800")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from nanochat.analysis.figure import Recipe
 from nanochat.analysis.files import Written, write
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 
 Say = Callable[[str], None]
 WIDTH = 80  # of the terminal's lines
@@ -34,7 +34,7 @@ def choose(recipes: Sequence[Recipe], only: Sequence[str] | None) -> list[Recipe
     names = [recipe.name for recipe in recipes]
     for name in only:
         if name not in names:
-            meant = nearest(name, names)
+            meant = did_you_mean(name, names)
             raise ValueError(f"--figures: there is no figure {name}{meant} (figures: {', '.join(names)})")
     return [recipe for recipe in recipes if recipe.name in only]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 from nanochat.runs import RUNS, Run, find_runs, read_run
 
 PREFIX = "analysis-"  # of the folder of a comparison, in lightning_logs
@@ -54,7 +54,7 @@ def _meant(word: str, runs: Sequence[Run], root: str | Path, every: bool) -> lis
         return sorted(inside, key=lambda run: run.version) if every else inside[-1:]
     labels = sorted({run.name for run in runs} | {run.label for run in runs})
     names = ", ".join(sorted({run.name for run in runs}))
-    hint = nearest(word, labels) or (f": there is {names}" if names else "")
+    hint = did_you_mean(word, labels) or (f": there is {names}" if names else "")
     raise ValueError(f"there is no run {word} below {Path(root, RUNS)}{hint}")
 
 

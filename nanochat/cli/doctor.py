@@ -14,7 +14,7 @@ from nanochat.cli.errors import UsageError, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.doctor.check import PROBLEM
 from nanochat.doctor.examination import as_json, examine, in_words, verdict
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 
 NOT_READY = 1  # exit status where something necessary is missing
 WIDEST = 100  # columns
@@ -46,7 +46,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         word = message.rpartition("unrecognized arguments: ")[2].split("=")[0]
         if word != message:
-            raise UsageError(f"there is no option {word}{nearest(word, ['--root', '--json'])} (all of them: --help)")
+            raise UsageError(
+                f"there is no option {word}{did_you_mean(word, ['--root', '--json'])} (all of them: --help)"
+            )
         raise UsageError(message)
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nanochat import share_processor
+from nanochat import limit_openmp_spinning
 from nanochat.cli.errors import EXIT_INTERRUPTED, report
 from nanochat.cli.lean import hide_needless_packages
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 
 
 class Command(NamedTuple):
@@ -93,14 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[0].startswith("-"):
             return report(f"the command comes first, before {arguments[0]}: one of {', '.join(COMMANDS)}")
         return report(
-            f"there is no command {arguments[0]}{nearest(arguments[0], COMMANDS)} (commands: {', '.join(COMMANDS)})"
+            f"there is no command {arguments[0]}{did_you_mean(arguments[0], COMMANDS)} "
+            f"(commands: {', '.join(COMMANDS)})"
         )
     try:
         Path.cwd()
     except FileNotFoundError:
         return report("the folder that this was started in is there no more: go to another")
     if arguments[0] in WRITE:
-        share_processor()
+        limit_openmp_spinning()
     try:
         hide_needless_packages()
         status: int = importlib.import_module(COMMANDS[arguments[0]].module).run(arguments)

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from nanochat.cli.errors import UsageError
 from nanochat.cli.main import COMMANDS, program_name
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 
 
 class KeepsExamples(DefaultHelpFormatter):
@@ -83,13 +83,13 @@ def explain(message: str, options: Sequence[str]) -> str:
         option = match[1].split("=")[0]
         if not option.startswith("-"):
             return f"{option} belongs to no option: they are written --name=value (all of them: --help)"
-        return f"there is no option {option}{nearest(option, options)} (all of them: --help)"
+        return f"there is no option {option}{did_you_mean(option, options)} (all of them: --help)"
     if match := re.search(r"arguments are required: (.*)", message):
         return f"{' and '.join(f'--{name}' for name in match[1].split(', '))} must be given (what it takes: --help)"
     if match := re.match(r"argument (\S+): (?:expected .*argument|(ignored) explicit argument)", message):
         return f"{match[1].split('/')[-1]} {'takes no value' if match[2] else 'needs a value'} (--help says more)"
     if match := re.search(r"does not accept option '([\w.]+)'", message):
-        return f"there is no setting {match[1]}{nearest('--' + match[1], options)} (all of them: --help)"
+        return f"there is no setting {match[1]}{did_you_mean('--' + match[1], options)} (all of them: --help)"
     if match := re.match(r"Parser key \"([\w.]+)\": (.*)", message):
         key, rest = match.groups()
         given = re.search(r"(?:Got|Given) value: (.*)$", rest)

@@ -106,7 +106,7 @@ def _machine(accelerator: str) -> str:
 
 def table(proposals: Sequence[Proposal]) -> str:
     """The proposals, a line each, in 80 columns."""
-    from nanochat.grid import grid
+    from nanochat.text_table import format_table
     from nanochat.training.console import count, size
 
     head = ["depth", "width", "vocab", "step", "params", "steps", "tokens", "memory", "val/bpb", "(90 %)"]
@@ -118,7 +118,7 @@ def table(proposals: Sequence[Proposal]) -> str:
         ]
         for p in proposals
     ]
-    return grid([head, *rows], right=range(len(head)))
+    return format_table([head, *rows], right=range(len(head)))
 
 
 def in_words(best: Proposal, planner: Planner) -> str:

@@ -15,7 +15,7 @@ from nanochat.data.chat_data import ChatDataModule
 from nanochat.data.data_module import RowsDataModule
 from nanochat.data.question_data import QuestionsDataModule
 from nanochat.data.text_data import TextDataModule
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 from nanochat.runs import STAGES
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.plan import Plan
@@ -70,7 +70,9 @@ def stage_of(arguments: Sequence[str]) -> str:
         elif word.startswith("--stage="):
             stage = word.removeprefix("--stage=")
     if stage not in STAGES:
-        raise UsageError(f"--stage={stage}: there is no such stage{nearest(str(stage), STAGES)} ({', '.join(STAGES)})")
+        raise UsageError(
+            f"--stage={stage}: there is no such stage{did_you_mean(str(stage), STAGES)} ({', '.join(STAGES)})"
+        )
     return str(stage)
 
 

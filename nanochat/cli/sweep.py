@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nanochat.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, UsageError, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import new_parser
-from nanochat.options import at_least, check_name, nearest
+from nanochat.options import at_least, check_name, did_you_mean
 from nanochat.runs import RUNS
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def sweep(
     Returns:
         The exit status: 2 if no trial came to its end.
     """
-    from nanochat.sweeping.loop import Sweep, running, say
-    from nanochat.sweeping.report import best, reasons, table
+    from nanochat.sweeping.results import best, reasons, table
+    from nanochat.sweeping.runner import Sweep, running, say
     from nanochat.sweeping.space import parse_axes
     from nanochat.sweeping.storage import Storage
     from nanochat.sweeping.trials import DONE, superseded
@@ -151,7 +151,7 @@ def _own_option(message: str) -> str:
     match = re.search(r"there is no option (--[\w.]+)(?:, did you mean (\S+)\?)?", message)
     if match is None:
         return message
-    meant = nearest(match[1], [*OWN, *([match[2]] if match[2] else [])])
+    meant = did_you_mean(match[1], [*OWN, *([match[2]] if match[2] else [])])
     return f"there is no option {match[1]}{meant} (all of them: --help)"
 
 
@@ -161,7 +161,7 @@ def _folder_name(name: str, stage: str) -> str:
 
 def _plan(storage: Storage, trials: Sequence[Trial], base: Base) -> Iterator[str]:
     """What is to come, in lines."""
-    from nanochat.sweeping.loop import running
+    from nanochat.sweeping.runner import running
     from nanochat.training.console import table
 
     left, seeds = storage.left(), len(storage.seeds)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanochat.cli.errors import UsageError
-from nanochat.options import dotted
+from nanochat.options import flatten_config
 from nanochat.wording import one_line
 
 
@@ -126,7 +126,7 @@ def _ask(options: list[str]) -> Base | str:
 
 def _base(cli: Any) -> Base:
     config, before = cli.config["fit"], cli.before
-    seed, settings = config.seed_everything, dotted(before.as_dict())
+    seed, settings = config.seed_everything, flatten_config(before.as_dict())
     return Base(
         name=str(config.name),
         stage=str(config.stage),

@@ -1,8 +1,7 @@
-"""``tokenizer train`` and ``tokenizer evaluate``: a vocabulary by itself, and how well it compresses."""
+"""``tokenizer train`` and ``tokenizer evaluate``: trains a tokenizer, and measures how well one compresses text."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING
 from nanochat.cli.errors import UsageError, check_free, reporting
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import call
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 from nanochat.runs import CHECKPOINTS
+from nanochat.wording import plural
 
 if TYPE_CHECKING:
     from nanochat.tokenizer import Tokenizer
 
-COLUMN = 14  # characters
+MAX_HEADER = 14  # characters of a file name in the header of the table
 
 
 def train(
@@ -29,18 +29,17 @@ def train(
     max_shards: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Learns a vocabulary from a corpus, and writes it as JSON. (`fit` does so by itself.)
+    """Trains a tokenizer on a corpus and writes it as JSON. (`fit` trains one automatically.)
 
     Args:
         out: The JSON file to write.
         corpus: embedded, the path of a file or a folder, or a corpus on the hub; as --data.corpus of `fit`.
-        vocab_size: Number of tokens, the nine special ones included; at least 265.
+        vocab_size: Number of tokens, including the nine special tokens; at least 265.
         column: The column of .parquet files, or the field of .jsonl records, that holds the text.
-        split: Of a corpus on the hub.
-        max_shards: Of a corpus on the hub, read no more than its first so many files.
-        overwrite: Whether the file may be replaced.
+        split: The split of a corpus on the hub.
+        max_shards: Read at most this many files of a corpus on the hub, from the first; null reads all.
+        overwrite: Whether an existing file may be replaced.
     """
-    from nanochat.cache import write_atomically
     from nanochat.data.corpus.corpora import open_corpus
     from nanochat.data.tokens.prepare import cached_tokenizer
     from nanochat.tokenizer.tokenizer import check_vocab_size
@@ -49,11 +48,11 @@ def train(
     check_vocab_size(vocab_size)
     check_free(path, "--out", overwrite)
     tokenizer = cached_tokenizer(open_corpus(corpus, column, split, max_shards), True, vocab_size)
-    write_atomically(path, json.dumps(tokenizer.to_dict(), indent=0))
-    learned = len(tokenizer.tokens)
-    few = "" if learned + len(tokenizer.special_tokens) == vocab_size else " (the text yields no more)"
-    print(f"Wrote {path}: {vocab_size:,} tokens, {learned - 256:,} of them learned from {corpus}{few}")
-    print("How well it compresses:")
+    tokenizer.save(path)
+    ordinary = len(tokenizer.tokens)
+    note = "" if ordinary + len(tokenizer.special_tokens) == vocab_size else " (the corpus has no more)"
+    print(f"Wrote {path}: {vocab_size:,} tokens, including {plural(ordinary - 256, 'merge')} from {corpus}{note}")
+    print("To measure how well it compresses:")
     print(f"  {program_name()} tokenizer evaluate --tokenizer={path}")
 
 
@@ -64,29 +63,29 @@ def evaluate(
     root: str = ".",
     text: str | None = None,
 ) -> None:
-    """Shows how many bytes of text a token stands for, beside GPT-2's and GPT-4's where tiktoken has or can fetch them.
+    """Prints bytes of text per token, compared with the GPT-2 and GPT-4 tokenizers if tiktoken has them.
 
     Args:
-        tokenizer: A JSON file that `tokenizer train` wrote; null takes the tokenizer of a model.
-        ckpt_path: The model: a file, a run's folder, or last or best of the newest run.
-        name: Of the runs to take the newest from.
-        root: The folder that lightning_logs is in.
-        text: A text file of your own to measure on as well.
+        tokenizer: A JSON file written by `tokenizer train`; null takes the tokenizer of a model.
+        ckpt_path: The model: a checkpoint file, the folder of a run, or last or best for the newest run.
+        name: Take the newest run with this name.
+        root: The folder that contains lightning_logs.
+        text: A text file to measure in addition.
     """
-    from nanochat.grid import grid
-    from nanochat.tokenizer.compression import TEXTS, bytes_per_token, others
+    from nanochat.text_table import format_table
+    from nanochat.tokenizer.compression import TEXTS, bytes_per_token, measure_references
 
     texts = dict(TEXTS)
     if text is not None:
-        texts[Path(text).name[:COLUMN]] = _read(Path(text))
-    label, mine = _tokenizer(tokenizer, ckpt_path, name, root)
-    found, absent = others(texts)
-    rows = {label: bytes_per_token(mine.encode, texts), **found}
-    cells = [[who, *(f"{figure:.2f}" for figure in figures.values())] for who, figures in rows.items()]
-    print("Bytes per token: the more, the shorter the rows that say the same")
-    print(grid([["", *texts], *cells], right=range(1, 1 + len(texts))))
-    if absent:
-        print(f"Not compared with {' and '.join(absent)}: not on this machine, and there is no network to fetch it by")
+        texts[Path(text).name[:MAX_HEADER]] = _read(Path(text))
+    label, chosen = _load(tokenizer, ckpt_path, name, root)
+    references, unavailable = measure_references(texts)
+    measured = {label: bytes_per_token(chosen.encode, texts), **references}
+    rows = [[name, *(f"{value:.2f}" for value in values.values())] for name, values in measured.items()]
+    print("Bytes per token (more is better: the same text in fewer tokens)")
+    print(format_table([["", *texts], *rows], right=range(1, 1 + len(texts))))
+    if unavailable:
+        print(f"Not compared with {' and '.join(unavailable)}: not on this machine, and the download failed")
 
 
 def _read(path: Path) -> str:
@@ -101,13 +100,13 @@ def _read(path: Path) -> str:
     return content
 
 
-def _tokenizer(file: str | None, ckpt_path: str | None, name: str | None, root: str) -> tuple[str, Tokenizer]:
-    """What to call it, and the tokenizer."""
-    from nanochat.tokenizer import Tokenizer  # not above: --help does not wait for it
+def _load(file: str | None, ckpt_path: str | None, name: str | None, root: str) -> tuple[str, Tokenizer]:
+    """A label, and the tokenizer from a JSON file or a checkpoint."""
+    from nanochat.tokenizer import Tokenizer  # imported here so that --help stays fast
 
     if file is not None:
         if not Path(file).is_file():
-            raise UsageError(f"there is no file {file}: `{program_name()} tokenizer train` writes one")
+            raise UsageError(f"there is no file {file}: create one with `{program_name()} tokenizer train`")
         return Path(file).stem, Tokenizer.load(Path(file))
     from nanochat.serving.find import choose
     from nanochat.training.model_files import read_model
@@ -118,7 +117,7 @@ def _tokenizer(file: str | None, ckpt_path: str | None, name: str | None, root: 
 
 
 FUNCTIONS: dict[str, Callable[..., None]] = {"train": train, "evaluate": evaluate}
-WHAT = {"train": "learn a vocabulary from a corpus", "evaluate": "measure how well one compresses"}
+SUMMARIES = {"train": "train a tokenizer on a corpus", "evaluate": "measure how well a tokenizer compresses text"}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -131,11 +130,13 @@ def _call(words: Sequence[str]) -> None:
         print(
             f"usage: {program_name()} tokenizer {{{','.join(FUNCTIONS)}}} [options]\n\n{COMMANDS['tokenizer'].what}\n"
         )
-        print("\n".join(f"  {name:<10}{what}" for name, what in WHAT.items()))
+        print("\n".join(f"  {name:<10}{summary}" for name, summary in SUMMARIES.items()))
         return
     command = words[0]
     if command not in FUNCTIONS:
-        raise UsageError(f"there is no tokenizer {command}{nearest(command, FUNCTIONS)} ({', '.join(FUNCTIONS)})")
+        raise UsageError(
+            f"there is no command tokenizer {command}{did_you_mean(command, FUNCTIONS)} (one of {', '.join(FUNCTIONS)})"
+        )
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    flags = {"overwrite": "Replace the file, if there is one."} if command == "train" else {}
-    call(FUNCTIONS[command], [f"tokenizer {command}", *words[1:]], WHAT[command], **flags)
+    flags = {"overwrite": "Replace an existing file."} if command == "train" else {}
+    call(FUNCTIONS[command], [f"tokenizer {command}", *words[1:]], SUMMARIES[command], **flags)

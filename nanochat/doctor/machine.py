@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from nanochat.containers import cores_limit, memory_limit
+from nanochat.cgroups import cpu_limit, memory_limit
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, Status, amount
 
 LEAST_MEMORY, GOOD_MEMORY = 1.0e9, 4.0e9  # free bytes: tiny takes 0.9 GB, the machine recommended has 4 to 8
@@ -64,7 +64,7 @@ def threads(torch_threads: int | None) -> Check:
     """
     logical = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
-    quota, physical = cores_limit(), physical_cores()
+    quota, physical = cpu_limit(), physical_cores()
     usable = min(allowed, quota) if quota else allowed
     facts = {
         "torch_threads": torch_threads,

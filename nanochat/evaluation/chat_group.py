@@ -24,10 +24,10 @@ from nanochat.evaluation.multiple_choice import MultipleChoice
 from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.sandbox.run import require
 from nanochat.evaluation.table import percents, wrapped
-from nanochat.grid import grid
 from nanochat.inference.engine import Engine
 from nanochat.options import at_least
 from nanochat.tasks.task import Task
+from nanochat.text_table import format_table
 
 HEADER = ("task", "score", "chance", "centred", "95% CI", "items")
 WORKED = 256  # tokens of an answer that is worked out, step by step
@@ -201,7 +201,7 @@ def as_facts(score: ChatScore) -> dict[str, object]:
 
 def as_table(score: ChatScore) -> str:
     """The tasks, a line each, and the figure."""
-    lines = [grid([HEADER, *(_row(result) for result in score.results)], right=range(1, len(HEADER)))]
+    lines = [format_table([HEADER, *(_row(result) for result in score.results)], right=range(1, len(HEADER)))]
     for result in score.results:
         if result.samples > 1:
             shown = ", ".join(f"pass@{k} {result.pass_at(k):.1%}" for k in SHOWN_K if k <= result.samples)

@@ -18,8 +18,8 @@ from nanochat.evaluation.published import find_bundle
 from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.scoring import Judge
 from nanochat.evaluation.table import percents, wrapped
-from nanochat.grid import grid
 from nanochat.options import at_least
+from nanochat.text_table import format_table
 
 HEADER = ("task", "score", "chance", "centred", "95% CI", "items")
 
@@ -124,7 +124,7 @@ def as_table(score: CoreScore, bundle: Bundle | None = None) -> str:
         for task in score.tasks
     ]
     low, high = score.interval
-    lines = [grid([HEADER, *rows], right=range(1, len(HEADER))), ""]
+    lines = [format_table([HEADER, *rows], right=range(1, len(HEADER))), ""]
     lines += wrapped(f"{score.label}: {score.value:.4f} (95% interval {low:.4f} to {high:.4f})")
     if score.missing:
         where = "" if bundle is None or any(n not in bundle.missing for n in score.missing) else f" in {bundle.folder}"

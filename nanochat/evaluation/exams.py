@@ -19,7 +19,7 @@ from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling
 from nanochat.tasks import records
 from nanochat.tasks.records import Record
-from nanochat.tasks.task import Item, Task, asked, nth
+from nanochat.tasks.task import Item, Task, permuted_index, single_turn
 from nanochat.tokenizer import Tokenizer, render_prompt
 
 OnDone = Callable[[int], object]
@@ -144,7 +144,7 @@ class ProgramExam(Exam):
     ) -> None:
         self.name, self.engine, self.samples, self.max_tokens = name, engine, samples, max_tokens
         self.rows = in_order(name, rows, most)
-        self.items = [asked(str(row["prompt"]), "", str(row["test"])) for row in self.rows]
+        self.items = [single_turn(str(row["prompt"]), "", str(row["test"])) for row in self.rows]
 
     def mark(self, chosen: Sequence[int], on_done: OnDone) -> list[int]:
         passed = []
@@ -185,13 +185,13 @@ class ProgramExam(Exam):
 def in_order(name: str, rows: Sequence[Record], most: int | None) -> list[Record]:
     """The first of a task's records in an order that makes few of them a fair sample, always the same one."""
     count = len(rows) if most is None else min(most, len(rows))
-    return [rows[nth(0, index, len(rows), name, "held out")[0]] for index in range(count)]
+    return [rows[permuted_index(0, index, len(rows), name, "held out")[0]] for index in range(count)]
 
 
 def gsm8k_exam(rows: Sequence[Record], most: int | None, engine: Engine, max_tokens: int) -> Exam:
     """GSM8K: worked with the calculator; right is whose final number is."""
     items = [_converted("gsm8k", records.gsm8k, row) for row in in_order("gsm8k", rows, most)]
-    return AnswerExam("gsm8k", items, records.names_number, engine, max_tokens)
+    return AnswerExam("gsm8k", items, records.check_number, engine, max_tokens)
 
 
 def spelling_bee(spelling: Task, most: int | None, engine: Engine, max_tokens: int) -> Exam:

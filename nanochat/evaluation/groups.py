@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from nanochat.evaluation.bundle import CORE_TASKS
 from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE
 from nanochat.model import GPT
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 from nanochat.tokenizer import Tokenizer
 
 
@@ -96,7 +96,7 @@ def choose(words: str) -> dict[str, tuple[str, ...]]:
         group = next((name for name, group in GROUPS.items() if word in group.tasks), None)
         if group is None:
             names = [*GROUPS, *(task for group in GROUPS.values() for task in group.tasks)]
-            hint = nearest(word, names) or f" ({', '.join(GROUPS)}, or one of their tasks)"
+            hint = did_you_mean(word, names) or f" ({', '.join(GROUPS)}, or one of their tasks)"
             raise ValueError(f"--tasks={words}: there is no {word}{hint}")
         if group not in whole:
             chosen[group] = (*chosen.get(group, ()), word)

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from nanochat.cache import cache_root, new_folder
+from nanochat.cache import atomic_folder, cache_root
 from nanochat.evaluation.bundle import Bundle, open_bundle
 
 ADDRESS = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"
@@ -92,7 +92,7 @@ def unpack(archive: Path, target: Path) -> None:
         ValueError: if the file is damaged, is no bundle, or would write anywhere else.
     """
     try:
-        with zipfile.ZipFile(archive) as opened, new_folder(target) as work:
+        with zipfile.ZipFile(archive) as opened, atomic_folder(target) as work:
             for entry, name in _members(archive, opened):
                 path = work / name
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""What runs and caches take, and how they are removed when somebody asks for it."""
+"""Lists runs and caches with their sizes, and removes those that the user names."""

@@ -1,4 +1,4 @@
-"""The caches: what they hold, and how they are emptied."""
+"""Lists the caches and removes them."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nanochat.cache import cache_root, file_sizes
-from nanochat.grid import grid
 from nanochat.housekeeping.removal import remove_folder
+from nanochat.text_table import format_table
 from nanochat.training.console import size
-from nanochat.wording import counted
+from nanochat.wording import plural
 
-CACHES = {  # below the cache's folder: nothing else there is ever removed
-    "tokens": "texts as tokens",
-    "tokenizers": "vocabularies",
-    "corpora": "the embedded corpus, and what corpora are made of",
-    "tables": "conversations of tables read from files",
-    "hub": "what corpora on the hub are made of",
-    "core": "the tasks of CORE",
-    "compiled": "what torch.compile has made",
-    "native": "the forward pass in C++, compiled",
+CACHES = {  # folders in the cache folder and their contents; nothing else there is ever removed
+    "tokens": "tokenized corpora",
+    "tokenizers": "trained tokenizers",
+    "corpora": "the embedded corpus, and statistics of other corpora",
+    "tables": "rows of parquet files, for memory mapping",
+    "hub": "file lists of datasets on the hub",
+    "core": "the CORE tasks",
+    "compiled": "code compiled by torch.compile",
+    "native": "the compiled C++ forward pass",
 }
 
 
 class Cache(NamedTuple):
-    """One of them.
+    """One cache. (The attributes are the fields of ``runs --caches --json``.)
 
     Attributes:
-        name: of its folder.
-        what: it holds.
-        folder: where.
-        size_bytes: of its files.
-        files: how many.
+        name: name of its folder, a key of :data:`CACHES`.
+        what: description of its contents.
+        folder: path of its folder.
+        size_bytes: total size of its files.
+        files: number of files.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Cache(NamedTuple):
 
 
 def find_caches() -> list[Cache]:
-    """Those that there are, the largest last."""
+    """The existing caches, the largest last."""
     found = []
     for name, what in CACHES.items():
         folder = cache_root() / name
@@ -53,27 +53,27 @@ def find_caches() -> list[Cache]:
     return sorted(found, key=lambda cache: cache.size_bytes)
 
 
-def choose_caches(names: Sequence[str]) -> list[Cache]:
-    """Those of the names; all, if there are none.
+def select_caches(names: Sequence[str]) -> list[Cache]:
+    """The existing caches with these names; all of them if ``names`` is empty.
 
     Raises:
-        ValueError: if one is unknown.
+        ValueError: if a name is not in :data:`CACHES`.
     """
     for name in names:
         if name not in CACHES:
-            raise ValueError(f"there is no cache {name}: one of {', '.join(CACHES)}")
+            raise ValueError(f"there is no cache {name}: give one or more of {', '.join(CACHES)}")
     return [cache for cache in find_caches() if not names or cache.name in names]
 
 
-def clear(caches: Sequence[Cache]) -> int:
-    """Removes them, and returns how many bytes that frees. Whatever needs one makes it again."""
+def remove_caches(caches: Sequence[Cache]) -> int:
+    """Removes caches and returns the freed bytes. They are rebuilt when needed."""
     for cache in caches:
         remove_folder(cache.folder)
     return sum(cache.size_bytes for cache in caches)
 
 
-def table(caches: Sequence[Cache]) -> str:
-    """A line for each."""
-    rows = [(cache.name, size(cache.size_bytes), counted(cache.files, "file"), cache.what) for cache in caches]
+def caches_table(caches: Sequence[Cache]) -> str:
+    """One line per cache, and the total size."""
+    rows = [(cache.name, size(cache.size_bytes), plural(cache.files, "file"), cache.what) for cache in caches]
     total = f"{size(sum(cache.size_bytes for cache in caches))} in {cache_root()}"
-    return f"{grid(rows, right=(1, 2))}\n\n{total}" if rows else total
+    return f"{format_table(rows, right=(1, 2))}\n\n{total}" if rows else total

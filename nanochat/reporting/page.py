@@ -8,12 +8,12 @@ from pathlib import Path
 
 import jinja2
 
-from nanochat.grid import grid
 from nanochat.reporting import score_tables, tables
 from nanochat.reporting.published import ABOUT, MODEL
 from nanochat.reporting.schema import Card
 from nanochat.reporting.tables import DASH, Table
 from nanochat.reporting.writing import MAX_TOKENS
+from nanochat.text_table import format_table
 from nanochat.training.console import size
 from nanochat.wording import one_line
 
@@ -125,7 +125,7 @@ def fenced(text: str) -> str:
 def in_words(card: Card, width: int = 80) -> str:
     """A short summary for the terminal."""
     table = tables.glance(card)
-    shown = grid((table.header, *table.rows), right=range(1, len(table.header))).replace(DASH, "-")
+    shown = format_table((table.header, *table.rows), right=range(1, len(table.header))).replace(DASH, "-")
     lines = [f"Report card of {one_line(card['name'])}: {one_line(heading(card))}", "", shown]
     if any(cell.endswith("*") for row in table.rows for cell in row):
         lines.append("* only in part: not all of the tasks, of their items or of the stages")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nanochat.options import dotted
+from nanochat.options import flatten_config
 from nanochat.reporting.life import ALWAYS, LABELS
 from nanochat.reporting.schema import Card, Score, Stage
 from nanochat.training.console import count, duration, size
@@ -135,7 +135,7 @@ def stages(card: Card) -> Table:
 def settings(card: Card) -> Table:
     """All that was set, by stage; what was left to the program (null) in every stage is left out."""
     columns = labels(card)
-    flat = {stage["label"]: dotted(stage["config"]) for stage in card["stages"]}
+    flat = {stage["label"]: flatten_config(stage["config"]) for stage in card["stages"]}
     names = dict.fromkeys(name for values in flat.values() for name in values)
     rows = []
     for name in names:

@@ -9,7 +9,7 @@ from nanochat.inference.sampling import Sampling
 from nanochat.reporting.schema import Compression, Sample
 from nanochat.serving.model import load
 from nanochat.tokenizer import Tokenizer, prompt_ids
-from nanochat.tokenizer.compression import TEXTS, bytes_per_token, others
+from nanochat.tokenizer.compression import TEXTS, bytes_per_token, measure_references
 from nanochat.training.checkpoint_files import data_state, load_checkpoint
 
 # The same for every model and for all time, so that reports can be laid side by side.
@@ -64,6 +64,6 @@ def compression_of(checkpoint: Path) -> Compression:
         tokenizer = Tokenizer.from_dict(data_state(load_checkpoint(checkpoint))["tokenizer"])
     except KeyError as error:
         raise ValueError(f"{checkpoint} is not a checkpoint of this project: it has no tokenizer") from error
-    found, absent = others(TEXTS)
+    found, absent = measure_references(TEXTS)
     mine = bytes_per_token(tokenizer.encode, TEXTS)
     return {"vocab_size": tokenizer.vocab_size, "bytes_per_token": {MINE: mine, **found}, "absent": absent}

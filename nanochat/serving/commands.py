@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 from nanochat.serving.session import Session, said
-from nanochat.wording import counted
+from nanochat.wording import plural
 
 
 class Reply(NamedTuple):
@@ -44,7 +44,9 @@ def run_command(session: Session, line: str) -> Reply:
     name = ALIASES.get(name, name)
     if name not in COMMANDS:
         begun = " or ".join(f"/{known}" for known in COMMANDS if name and known.startswith(name))
-        meant = f", did you mean {begun}?" if begun else nearest(f"/{name}", map("/{}".format, (*COMMANDS, *ALIASES)))
+        meant = (
+            f", did you mean {begun}?" if begun else did_you_mean(f"/{name}", map("/{}".format, (*COMMANDS, *ALIASES)))
+        )
         hint = meant or " (/help lists them; a question may begin with a space)"
         raise ValueError(f"there is no command /{word.strip()}{hint}")
     command = COMMANDS[name]
@@ -128,12 +130,12 @@ def _stats(session: Session, argument: str) -> Reply:
     if turns:
         last, seconds = turns[-1], sum(turn.seconds for turn in turns)
         context, speed = last.prompt_tokens + last.tokens, f"{last.speed:,.0f} tokens/s"
-        written = counted(sum(turn.tokens for turn in turns), "token")
+        written = plural(sum(turn.tokens for turn in turns), "token")
         lines += [
-            f"last     {counted(last.tokens, 'token')} at {speed}, the first after {last.waited:.2f} s",
+            f"last     {plural(last.tokens, 'token')} at {speed}, the first after {last.waited:.2f} s",
             f"context  {context:,} of {model.context:,} tokens"
-            + (f", without the oldest {counted(session.dropped, 'message')}" if session.dropped else ""),
-            f"all      {counted(len(turns), 'answer')}, {written} in {seconds:.1f} s",
+            + (f", without the oldest {plural(session.dropped, 'message')}" if session.dropped else ""),
+            f"all      {plural(len(turns), 'answer')}, {written} in {seconds:.1f} s",
         ]
     return Reply("\n".join(lines))
 
@@ -164,7 +166,7 @@ def shortened(text: str, length: int = 60) -> str:
 
 
 def _messages(session: Session) -> str:
-    return counted(len(session.messages), "message")
+    return plural(len(session.messages), "message")
 
 
 def _path(argument: str, command: str) -> Path:

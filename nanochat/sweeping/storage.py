@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nanochat.sweeping.owners import SIGN_SECONDS, lives, owner, process_of
+from nanochat.sweeping.process_identity import SIGN_SECONDS, lives, owner, process_of
 from nanochat.sweeping.space import Axis, Setting
 from nanochat.sweeping.trials import DONE, FAILED, INTERRUPTED, PRUNED, RUNNING, Trial, key_of, wanted
 

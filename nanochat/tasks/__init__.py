@@ -1,1 +1,1 @@
-"""What conversations are about: their questions and answers, those held out, and how an answer is checked."""
+"""Tasks for fine-tuning: training conversations, held-out conversations, and checks of the model's answers."""

@@ -1,4 +1,4 @@
-"""Arithmetic: the assistant writes down what is to be reckoned, and the calculator reckons."""
+"""Arithmetic: the assistant writes an expression, and the calculator computes it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 import zlib
 
 from nanochat.tasks.phrasings import GIVE, LEADS, indirect, pick, vary
-from nanochat.tasks.task import Item, Task, asked, call, generator
+from nanochat.tasks.task import Item, Task, calculator_call, seeded_rng, single_turn
 
-HELD_OUT_SHARE = 16  # one problem of so many is held out, whichever way it is asked
+HELD_OUT_EVERY = 16  # one problem in 16 is held out, with all its phrasings
 HELD_OUT_ITEMS = 1000
 
-# {a} and {b} are numbers; after each way of asking for all operators come those for one of them.
-LEARNED = {
+# Phrasings with numbers {a} and {b} and operator {o}: those for any operator (""), then those for a single one.
+TRAIN = {
     "": (
         *("What is {a} {o} {b}?", "{a} {o} {b}", "{a}{o}{b}", "{a} {o} {b} = ?") * 4,
         "What is {a}{o}{b}?",
@@ -120,36 +120,36 @@ HELD_OUT = {
 
 
 class Arithmetic(Task):
-    """One operation on two whole numbers. Held out are pairs of numbers; half are asked in words of their own."""
+    """One operation on two whole numbers. Problems are held out; half of them are asked in held-out phrasings."""
 
     name = "arithmetic"
 
     def item(self, seed: int, index: int) -> Item:
-        return _item(generator(self.name, seed, index), held_out=False, ways=LEARNED)
+        return _item(seeded_rng(self.name, seed, index), held_out=False, phrasings=TRAIN)
 
     @property
     def held_out_count(self) -> int:
         return HELD_OUT_ITEMS
 
     def held_out(self, index: int) -> Item:
-        rng = generator(self.name, "held out", index)
-        return _item(rng, held_out=True, ways=HELD_OUT if index % 2 else LEARNED)
+        rng = seeded_rng(self.name, "held out", index)
+        return _item(rng, held_out=True, phrasings=HELD_OUT if index % 2 else TRAIN)
 
     def check(self, item: Item, answer: str) -> bool:
-        """The last number that the answer names is the result."""
+        """Whether the last number in the answer is the result."""
         numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
         return bool(numbers) and numbers[-1] == item.answer
 
 
-def _item(rng: random.Random, held_out: bool, ways: dict[str, tuple[str, ...]]) -> Item:
+def _item(rng: random.Random, held_out: bool, phrasings: dict[str, tuple[str, ...]]) -> Item:
     while True:
         a, operator, b = _problem(rng)
         if is_held_out(a, operator, b) == held_out:
             break
-    way = pick(rng, ways[""] if rng.random() < 0.6 else ways[operator])
-    question = (way if held_out else vary(rng, way)).format(a=a, b=b, o=operator)
-    result = {"+": a + b, "-": a - b, "*": a * b, "/": a // (b or 1)}[operator]  # divisions come out even
-    return asked(question, call(f"{a}{operator}{b}", str(result), f"It is {result}."), str(result))
+    phrasing = pick(rng, phrasings[""] if rng.random() < 0.6 else phrasings[operator])
+    question = (phrasing if held_out else vary(rng, phrasing)).format(a=a, b=b, o=operator)
+    result = {"+": a + b, "-": a - b, "*": a * b, "/": a // (b or 1)}[operator]  # divisions have no remainder
+    return single_turn(question, calculator_call(f"{a}{operator}{b}", str(result), f"It is {result}."), str(result))
 
 
 def _problem(rng: random.Random) -> tuple[int, str, int]:
@@ -162,9 +162,10 @@ def _problem(rng: random.Random) -> tuple[int, str, int]:
 
 
 def _number(rng: random.Random) -> int:
-    """Of one to five digits; short ones are asked more often."""
+    """A number of one to five digits; short numbers are more frequent."""
     return rng.randrange(10 ** rng.choices((1, 2, 3, 4, 5), (2, 4, 3, 2, 1))[0])
 
 
 def is_held_out(a: int, operator: str, b: int) -> bool:
-    return zlib.crc32(f"{a}{operator}{b}".encode()) % HELD_OUT_SHARE == 0
+    """Whether a problem is held out: decided by its hash, independent of its phrasing."""
+    return zlib.crc32(f"{a}{operator}{b}".encode()) % HELD_OUT_EVERY == 0

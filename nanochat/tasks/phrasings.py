@@ -1,8 +1,8 @@
-"""How questions are asked: many ways to learn from, and others that are used for scoring only.
+"""Phrasings of questions: many for training, and others that are held out for evaluation.
 
-The ways to learn from are put together from parts, so that there are hundreds: a small model that has heard a question
-in few ways does not know it again in another. ``{x}`` is the name of what is asked about, ``{s}`` a summary, ``{w}`` a
-word, ``{c}`` a letter.
+The training phrasings are combined from lists of beginnings and clauses, so that there are hundreds: a small model that
+was trained on few phrasings of a question does not recognise others. Placeholders: ``{x}`` the name of a function,
+``{s}`` a summary, ``{w}`` a word, ``{c}`` a letter.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-LEADS = (  # before a question that is said indirectly: "Tell me" + "what len does"
+LEADS = (  # beginnings of an indirect question: "Tell me" + "what len does"
     *("Tell me", "Can you tell me", "Please tell me", "Do you know", "I want to know", "I need to know", "I wonder"),
     *("Let me know", "Explain", "Can you explain", "Please explain", "Say", "Can you say", "I would like to know"),
     *("I forgot", "I am not sure", "Help me understand", "Show me", "Teach me", "I have to find out"),
 )
-GIVE = (  # before a thing: "Give me" + "the letters of len"
+GIVE = (  # beginnings of a request for a thing: "Give me" + "the letters of len"
     *("Give me", "Tell me", "Can you give me", "Show me", "I need", "Find", "I want", "Please give me", "What is"),
     *("Do you know", "I am looking for", "Write down", "Name", "Let me see", "I would like to have"),
 )
 
 
 class Phrasings(NamedTuple):
-    """Ways to ask the same thing, those to learn from and those held out."""
+    """Phrasings of one question, for training and held out."""
 
-    learned: tuple[str, ...]
+    train: tuple[str, ...]
     held_out: tuple[str, ...]
 
 
 def indirect(leads: Sequence[str], clauses: Sequence[str]) -> tuple[str, ...]:
-    """Each lead with each clause, with a question mark where the lead asks."""
+    """Each lead combined with each clause; with a question mark if the lead is a question, else a full stop."""
     asks = ("Can", "Do", "Could", "Would", "What", "Which", "How")
     return tuple(f"{lead} {clause}{'?' if lead.startswith(asks) else '.'}" for lead in leads for clause in clauses)
 
 
 def vary(rng: random.Random, question: str) -> str:
-    """The question as people write it: with a word before or after, without its mark, in lower case."""
+    """A random variation: words before or after the question, without its final mark, or with a lower-case initial."""
     chance = rng.random()
     if chance < 0.08:
         question = pick(rng, BEFORE) + question
@@ -57,16 +57,16 @@ AFTER = (" Please.", " Thanks.", " Thank you.", " Be brief.", " I need it.", " D
 
 
 def pick(rng: random.Random, options: Sequence[str]) -> str:
-    """One of them."""
+    """One of the options, chosen uniformly."""
     return options[rng.randrange(len(options))]
 
 
-# What stands for {x}, mostly the name alone.
+# Replacements of {x}; in most questions it is the name alone.
 NAMES = ("{x}()", "`{x}`", "the function {x}", "the {x} function", "Python's {x}", "{x} in Python", "this: {x}")
 
 SUMMARY = Phrasings(
     (
-        *("What does {x} do?",) * 24,  # the plainest ways come most often
+        *("What does {x} do?",) * 24,  # the plainest phrasings are the most frequent
         *("What is {x}?",) * 12,
         *("{x}", "{x}?", "Explain {x}.", "Describe {x}.", "help {x}", "help({x})", "What is {x} for?") * 3,
         "What is {x} used for?",
@@ -175,7 +175,7 @@ EXAMPLE = Phrasings(
     ("Demonstrate {x}.", "I would like to see {x} in use.", "Write a line of code with {x}."),
 )
 
-WHICH = Phrasings(
+IDENTIFY = Phrasings(
     (
         'Which function does this: "{s}"',
         "Which function does this? {s}",
@@ -319,8 +319,8 @@ COUNT = Phrasings(
 
 SIGNATURE_OF_NONE = "{x} takes no arguments."
 
-# What programs that speak to an assistant like to say first.
-SYSTEM = (
+# System messages that programs commonly send.
+SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are nanochat, a helpful assistant.",
     "Answer in one sentence.",

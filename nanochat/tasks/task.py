@@ -1,23 +1,23 @@
-"""What a task is: conversations to learn from, others held out, and how an answer is checked."""
+"""The interface of a task: training conversations, held-out conversations, and a check of answers."""
 
 from __future__ import annotations
 
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Message = Mapping[str, Any]  # {"role": ..., "content": ...}
-Parts = list[dict[str, str]]  # of a message's content: {"type": "text" | "python" | "python_output", "text": ...}
+from nanochat.tokenizer import Message
+
+Parts = list[dict[str, str]]  # content parts of a message: {"type": "text" | "python" | "python_output", "text": ...}
 
 
 class Item(NamedTuple):
     """A conversation.
 
     Attributes:
-        messages: all of it; the last one is the assistant's, and right.
-        answer: what an answer is compared with; what that means is the task's own.
+        messages: the whole conversation; the last message is a correct answer by the assistant.
+        answer: the reference that :meth:`Task.check` compares an answer with, in a form that the task defines.
     """
 
     messages: tuple[Message, ...]
@@ -25,17 +25,17 @@ class Item(NamedTuple):
 
     @property
     def question(self) -> tuple[Message, ...]:
-        """What the assistant is to answer."""
+        """The messages that the assistant answers: all but the last one."""
         return self.messages[:-1]
 
 
 class Task(ABC):
-    """A kind of conversation.
+    """A source of conversations of one kind.
 
-    An item depends on nothing but the task, the seed and the index: any process can make any of them at any time.
+    An item is a function of the task, the seed and the index, so any process can create any item independently.
 
     Attributes:
-        name: as in the configuration.
+        name: its name in the configuration.
         scored: whether answers can be checked.
     """
 
@@ -44,47 +44,47 @@ class Task(ABC):
 
     @abstractmethod
     def item(self, seed: int, index: int) -> Item:
-        """A conversation to learn from; ``index`` counts from 0 and has no end."""
+        """A training conversation; ``index`` is any non-negative integer."""
 
     @property
     @abstractmethod
     def held_out_count(self) -> int:
-        """How many conversations are held out."""
+        """Number of held-out conversations."""
 
     @abstractmethod
     def held_out(self, index: int) -> Item:
-        """A conversation that is never learned from, in an order that makes the first few a fair sample."""
+        """A conversation that is never used for training; the order is random, so the first n are a fair sample."""
 
     def check(self, item: Item, answer: str) -> bool:
-        """Whether an answer to the item's question is right.
+        """Whether an answer to the item's question is correct.
 
         Args:
-            item: one of this task's.
-            answer: what the assistant wrote, without its calls of the calculator and what came of them.
+            item: an item of this task.
+            answer: the text that the assistant wrote, without calculator calls and their results.
         """
-        return squeeze(answer) == squeeze(item.answer)
+        return normalise_whitespace(answer) == normalise_whitespace(item.answer)
 
 
-def squeeze(text: str) -> str:
-    """The text with any white space as one space, and none around it."""
+def normalise_whitespace(text: str) -> str:
+    """The text with each run of whitespace replaced by one space, and none at its ends."""
     return " ".join(text.split())
 
 
-def asked(question: str, content: str | Parts, answer: str | None = None) -> Item:
-    """A question and its answer.
+def single_turn(question: str, content: str | Parts, answer: str | None = None) -> Item:
+    """A conversation of one question and one answer.
 
     Args:
-        question: what the user says.
-        content: what the assistant says.
-        answer: what an answer is compared with; None for the text of the content.
+        question: content of the user message.
+        content: content of the assistant message.
+        answer: the reference for :meth:`Task.check`; None takes the text of ``content``.
     """
     if answer is None:
         answer = content if isinstance(content, str) else "".join(p["text"] for p in content if p["type"] == "text")
     return Item(({"role": "user", "content": question}, {"role": "assistant", "content": content}), answer)
 
 
-def call(expression: str, result: str, text: str) -> Parts:
-    """What the assistant says when it calls the calculator first."""
+def calculator_call(expression: str, result: str, text: str) -> Parts:
+    """Content of an assistant message that calls the calculator, receives the result, and then writes ``text``."""
     return [
         {"type": "python", "text": expression},
         {"type": "python_output", "text": result},
@@ -92,21 +92,21 @@ def call(expression: str, result: str, text: str) -> Parts:
     ]
 
 
-def generator(*salts: str | int) -> random.Random:
-    """Random numbers that depend on the arguments alone, the same on every machine."""
+def seeded_rng(*salts: str | int) -> random.Random:
+    """A random number generator seeded by the arguments, the same on every machine."""
     return random.Random("/".join(map(str, salts)))
 
 
-def nth(seed: int, index: int, count: int, *salts: str | int) -> tuple[int, int]:
-    """The ``index``-th of ``count`` things in an endless order in which each comes once before any comes again.
+def permuted_index(seed: int, index: int, count: int, *salts: str | int) -> tuple[int, int]:
+    """Element ``index`` of an endless sequence of epochs, each a pseudo-random permutation of ``range(count)``.
 
     Returns:
-        Which one, below ``count``; and how many times all have been there before.
+        The element, from 0 to ``count - 1``; and the epoch.
     """
-    turn, place = divmod(index, count)
-    rng = generator("order", seed, turn, count, *salts)
+    epoch, position = divmod(index, count)
+    rng = seeded_rng("order", seed, epoch, count, *salts)
     start = rng.randrange(count)
     step = rng.randrange(count) | 1
-    while math.gcd(step, count) > 1:  # only then does it come by all of them
+    while math.gcd(step, count) > 1:  # a step coprime to count reaches every element
         step += 2
-    return (start + place * step) % count, turn
+    return (start + position * step) % count, epoch

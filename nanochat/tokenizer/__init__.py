@@ -1,4 +1,4 @@
-"""Bytes to ids and back, and conversations to ids."""
+"""The byte-level BPE tokenizer, and the rendering of conversations as token ids."""
 
 from nanochat.tokenizer.conversation import Message, prompt_ids, render, render_prompt
 from nanochat.tokenizer.tokenizer import SPECIAL_TOKENS, Tokenizer

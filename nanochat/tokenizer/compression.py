@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001 (letters that look like Latin ones)
-"""How few tokens a tokenizer makes of a text: bytes per token, on texts of different kinds."""
+"""Compression of a tokenizer: UTF-8 bytes per token on texts of different kinds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# GPT-2's and GPT-4's, as tiktoken calls them
-OTHERS = {"GPT-2": "gpt2", "GPT-4": "cl100k_base"}
-PATIENCE = 20.0  # seconds to fetch one of those
+REFERENCES = {"GPT-2": "gpt2", "GPT-4": "cl100k_base"}  # tokenizers to compare with: name and tiktoken encoding
+TIMEOUT = 20.0  # seconds to download one of them
 
 PROSE = """\
 When the ferry had gone, the harbour fell quiet again. Two boys sat on the wall with their feet above the water and
@@ -70,44 +69,48 @@ SCRIPTS = """\
 בבוקר היה הכפר שקט, ורק כלב אחד נבח מעבר לנהר. הילדים הלכו לבית הספר בשביל הצר.
 """
 NUMBERS = "".join(f"{n * 7919 % 10_007},{n * n / 8:.3f},{1900 + n * 37 % 130}-{n % 12 + 1:02}\n" for n in range(1, 60))
-TEXTS = {"prose": PROSE, "code": CODE, "numbers": NUMBERS, "other scripts": SCRIPTS}  # all written for this purpose
+TEXTS = {"prose": PROSE, "code": CODE, "numbers": NUMBERS, "other scripts": SCRIPTS}  # all written for this module
 
 
 def bytes_per_token(encode: Callable[[str], Sequence[int]], texts: dict[str, str]) -> dict[str, float]:
-    """Of each text: how many of its UTF-8 bytes a token stands for on average."""
+    """Mean number of UTF-8 bytes per token, for each text."""
     return {name: len(text.encode()) / len(encode(text)) for name, text in texts.items()}
 
 
-def others(texts: dict[str, str], patience: float = PATIENCE) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """The same of well-known tokenizers, as far as they are on disk or can be fetched.
+def measure_references(
+    texts: dict[str, str], timeout: float = TIMEOUT
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """:func:`bytes_per_token` of the tokenizers in :data:`REFERENCES` that are cached or can be downloaded.
 
-    tiktoken fetches without a time limit: so another process does it, and is ended when it takes too long.
+    tiktoken downloads without a timeout, so each tokenizer is measured in a subprocess that is killed after
+    ``timeout`` seconds.
 
     Returns:
-        The figures by the name of the tokenizer; and the names of those that are not to be had.
+        The measurements by tokenizer name; and the names of the tokenizers that are unavailable.
     """
-    found: dict[str, dict[str, float]] = {}
+    measured: dict[str, dict[str, float]] = {}
     context = multiprocessing.get_context("spawn")
-    for name, encoding in OTHERS.items():
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_measure, args=(theirs, encoding, texts), daemon=True)
+    for name, encoding in REFERENCES.items():
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_measure, args=(sender, encoding, texts), daemon=True)
         process.start()
-        theirs.close()
+        sender.close()
         try:
-            if ours.poll(patience) and (figures := ours.recv()) is not None:
-                found[name] = figures
+            if receiver.poll(timeout) and (result := receiver.recv()) is not None:
+                measured[name] = result
         except EOFError:
-            pass  # it ended without a word
+            pass  # the process ended without an answer
         process.kill()
         process.join()
-        ours.close()
-    return found, [name for name in OTHERS if name not in found]
+        receiver.close()
+    return measured, [name for name in REFERENCES if name not in measured]
 
 
 def _measure(pipe: Any, encoding: str, texts: dict[str, str]) -> None:
+    """Sends the bytes per token of a tiktoken encoding, or None if it is unavailable."""
     import tiktoken
 
     try:
         pipe.send(bytes_per_token(tiktoken.get_encoding(encoding).encode_ordinary, texts))
-    except Exception:  # of the HTTP library, whichever it is
+    except Exception:  # whatever the HTTP library raises
         pipe.send(None)

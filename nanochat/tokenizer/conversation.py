@@ -1,8 +1,8 @@
-"""A conversation as token ids, and which of them the assistant says: what it is to learn, and nothing else.
+"""Renders a conversation as token ids, with a loss mask that selects what the assistant writes.
 
-The ids are those of the chat template that ``export`` writes for other programs (``nanochat/exchange/chat.py``):
-``<|bos|>``, then in turn ``<|user_start|>`` ... ``<|user_end|>`` and ``<|assistant_start|>`` ... ``<|assistant_end|>``.
-A system message is the beginning of the first user message.
+The ids equal those of the chat template that ``export`` writes for other programs (``nanochat/exchange/chat.py``):
+``<|bos|>``, then alternately ``<|user_start|>`` ... ``<|user_end|>`` and ``<|assistant_start|>`` ...
+``<|assistant_end|>``. A system message becomes the beginning of the first user message.
 """
 
 from __future__ import annotations
@@ -12,86 +12,87 @@ from typing import Any
 
 from nanochat.tokenizer.tokenizer import SPECIAL_TOKENS, Tokenizer
 
-Message = Mapping[str, Any]  # {"role": ..., "content": ...}, as JSON has it
+Message = Mapping[str, Any]  # {"role": ..., "content": ...}
 
 ROLES = ("system", "user", "assistant")
-# The special tokens around a part of what the assistant says, and whether the assistant says the part itself.
-PARTS = {
+# Types of content parts: the special tokens around a part, and whether the assistant writes it.
+PART_TYPES = {
     "text": (None, None, True),
     "python": ("<|python_start|>", "<|python_end|>", True),
-    "python_output": ("<|output_start|>", "<|output_end|>", False),  # the calculator says it
+    "python_output": ("<|output_start|>", "<|output_end|>", False),  # written by the calculator
 }
 
 
 def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-    """A whole conversation as ids.
+    """A whole conversation as token ids with a loss mask.
 
     Args:
-        tokenizer: one with the special tokens of a conversation.
-        messages: ``{"role": "system" | "user" | "assistant", "content": ...}``; the content is a text, or a list of
-            parts ``{"type": "text" | "python" | "python_output", "text": ...}``, of which the last two are the
-            assistant's only. A system message may come first, and a user message after it.
+        tokenizer: must have all special tokens of a conversation.
+        messages: ``{"role": "system" | "user" | "assistant", "content": ...}``; the content is a string, or a list of
+            parts ``{"type": "text" | "python" | "python_output", "text": ...}``; only an assistant message may have
+            parts of the last two types. The first message may be a system message, followed by a user message.
 
     Returns:
-        The ids, and a mask of the same length: 1 for what the assistant says (its calls of the calculator and
-        ``<|assistant_end|>`` included), 0 for what it is told.
+        The ids, and a mask of the same length: 1 for tokens that the assistant writes (including calculator calls and
+        ``<|assistant_end|>``), 0 for all others.
 
     Raises:
-        ValueError: if the messages are not a conversation, or the tokenizer knows none, in one line.
+        ValueError: if the messages are not a valid conversation, or the tokenizer lacks a special token.
     """
     special = _special_tokens(tokenizer)
     ids, mask = [tokenizer.bos], [0]
 
-    def add(new: Sequence[int], said: bool) -> None:
+    def add(new: Sequence[int], by_assistant: bool) -> None:
         ids.extend(new)
-        mask.extend([int(said)] * len(new))
+        mask.extend([int(by_assistant)] * len(new))
 
     system = ""
     for role, parts in check_messages(messages):
         if role == "system":
             system = _joined(parts) + "\n\n"
         elif role == "user":
-            asked = tokenizer.encode(system + _joined(parts))
-            add([special["<|user_start|>"], *asked, special["<|user_end|>"]], False)
+            question = tokenizer.encode(system + _joined(parts))
+            add([special["<|user_start|>"], *question, special["<|user_end|>"]], False)
             system = ""
         else:
             add([special["<|assistant_start|>"]], False)
             for kind, text in parts:
-                begin, end, said = PARTS[kind]
-                around = [[special[name]] if name is not None else [] for name in (begin, end)]
-                add([*around[0], *tokenizer.encode(text), *around[1]], said)
+                start, end, by_assistant = PART_TYPES[kind]
+                before, after = ([special[name]] if name is not None else [] for name in (start, end))
+                add([*before, *tokenizer.encode(text), *after], by_assistant)
             add([special["<|assistant_end|>"]], True)
     return ids, mask
 
 
 def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-    """A conversation as ids that ask for the assistant's answer: they end with ``<|assistant_start|>``.
+    """A conversation as a prompt for the assistant's next message: the ids end with ``<|assistant_start|>``.
 
     Args:
-        tokenizer: one with the special tokens of a conversation.
-        messages: as for :func:`render`; the last one is the user's.
+        tokenizer: must have all special tokens of a conversation.
+        messages: as for :func:`render`; the last one must be a user message.
 
     Raises:
-        ValueError: as for :func:`render`, and if there is nothing to answer.
+        ValueError: as for :func:`render`, and if the last message is not from the user.
     """
     ids, _ = render(tokenizer, messages)
     if messages[-1]["role"] != "user":
-        raise ValueError(f"the last message must be the user's, not the {messages[-1]['role']}'s: it is to be answered")
+        role = messages[-1]["role"]
+        raise ValueError(f"the last message must be the user's, not the {role}'s: the model answers the last message")
     return [*ids, tokenizer.special_tokens["<|assistant_start|>"]]
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str, is_chat: bool) -> list[int]:
-    """A question as ids to a model that was fine-tuned to answer; to another one, the beginning of a text."""
+    """The ids of a prompt: for a chat model, ``text`` as a user message; for a base model, a text to continue."""
     if is_chat:
         return render_prompt(tokenizer, [{"role": "user", "content": text}])
     return [tokenizer.bos, *tokenizer.encode(text)]
 
 
 def check_messages(messages: Sequence[Message]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The role of each message and its parts, each a type and a text; texts that follow each other become one.
+    """Validates messages and returns the role and the ``(type, text)`` parts of each; adjacent text parts are merged.
 
     Raises:
-        ValueError: if the messages are not a conversation, saying which one and why.
+        ValueError: if the messages are not a valid conversation, with the number of the invalid one.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, (str, bytes)):
         raise ValueError("messages must be a list")
@@ -118,21 +119,22 @@ def check_messages(messages: Sequence[Message]) -> list[tuple[str, list[tuple[st
 
 def _parts(content: Any, role: str, where: str) -> list[tuple[str, str]]:
     if isinstance(content, str):
-        return [("text", _unicode(content, where))]
+        _check_unicode(content, where)
+        return [("text", content)]
     if not isinstance(content, Sequence) or isinstance(content, (bytes, bytearray)):
-        raise ValueError(f"{where}: the content must be a text or a list of parts")
+        raise ValueError(f"{where}: the content must be a string or a list of parts")
     parts: list[tuple[str, str]] = []
     for part in content:
         kind, text = (part.get("type"), part.get("text")) if isinstance(part, Mapping) else (None, None)
         if not isinstance(kind, str) or not isinstance(text, str):
             raise ValueError(f"{where}: each part of the content must have a type and a text")
-        if kind not in PARTS:
-            raise ValueError(f"{where}: there is no part of type {kind!r}, only {', '.join(PARTS)}")
+        if kind not in PART_TYPES:
+            raise ValueError(f"{where}: there is no part of type {kind!r}, only {', '.join(PART_TYPES)}")
         if kind != "text" and role != "assistant":
             raise ValueError(f"{where}: only the assistant's content may have a part of type {kind}")
-        _unicode(text, where)
+        _check_unicode(text, where)
         if kind == "text" and parts and parts[-1][0] == "text":
-            text = parts.pop()[1] + text  # a merge of bytes may reach across
+            text = parts.pop()[1] + text  # encoded as one text, since BPE merges may cross the boundary
         parts.append((kind, text))
     return parts
 
@@ -141,16 +143,15 @@ def _joined(parts: Sequence[tuple[str, str]]) -> str:
     return "".join(text for _, text in parts)
 
 
-def _unicode(text: str, where: str) -> str:
+def _check_unicode(text: str, where: str) -> None:
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can write as an escape
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON escapes can express
         raise ValueError(f"{where}: the content is not valid Unicode") from error
-    return text
 
 
 def _special_tokens(tokenizer: Tokenizer) -> Mapping[str, int]:
     missing = [name for name in SPECIAL_TOKENS if name not in tokenizer.special_tokens]
     if missing:
-        raise ValueError(f"this model was not made for conversations: its tokenizer has no {', '.join(missing)}")
+        raise ValueError(f"this model was not trained for conversations: its tokenizer has no {', '.join(missing)}")
     return tokenizer.special_tokens

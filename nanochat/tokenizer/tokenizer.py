@@ -1,4 +1,4 @@
-"""Byte-level BPE: text to token ids and back. Trained with rustbpe, used through tiktoken."""
+"""Byte-level BPE tokenizer: trained with rustbpe, encodes with tiktoken."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import rustbpe
 import tiktoken
 from numpy.typing import NDArray
 
-from nanochat.cache import short_hash
+from nanochat.cache import short_hash, write_atomically
 
-# In this order they take the last ids of the vocabulary.
+# They take the last ids of the vocabulary, in this order.
 SPECIAL_TOKENS = (
-    "<|bos|>",  # begins every document and every conversation
+    "<|bos|>",  # the first token of every document and every conversation
     "<|user_start|>",
     "<|user_end|>",
     "<|assistant_start|>",
@@ -31,43 +31,44 @@ SPECIAL_TOKENS = (
 )
 MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
 
-# Where merges may not reach across: GPT-4's pattern, but with numbers in groups of at most two digits instead of
-# three, which wastes fewer tokens of a small vocabulary on numbers (nanochat).
+# Splits text before merging; merges never cross a match. GPT-4's pattern, except that numbers are split into groups of
+# at most two digits instead of three, which spends fewer tokens of a small vocabulary on numbers (as in nanochat).
 PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 FORMAT = "nanochat-bpe-1"
 
+# tiktoken's regex engine panics on a million whitespace characters in a row, so longer runs are split first.
+_MAX_WHITESPACE = 500_000
+_BATCH = 64  # texts per task of a thread
 
-# The pattern's engine panics at a million characters of white space in a row: such text is cut before.
-_ENDLESS_SPACE = 500_000
-_CHUNK = 64  # texts that a thread encodes at a time
 
-
-def _split_endless_space(text: str) -> list[str]:
-    """The text in parts without such runs; nearly always the text itself."""
-    if len(text) < _ENDLESS_SPACE:
+def _split_long_whitespace(text: str) -> list[str]:
+    """Splits a text so that no part has more than ``_MAX_WHITESPACE`` whitespace characters in a row."""
+    if len(text) < _MAX_WHITESPACE:
         return [text]
-    return [part for part in re.split(rf"(\s{{{_ENDLESS_SPACE}}})", text) if part]
+    return [part for part in re.split(rf"(\s{{{_MAX_WHITESPACE}}})", text) if part]
 
 
 class Tokenizer:
-    """Ids 0 to 255 are the bytes or, like all that follow, merges of them; the last nine are special tokens.
+    """A byte-level BPE tokenizer: ordinary tokens are the 256 bytes and merges of them, then come special tokens.
 
-    Every text can be encoded, since every byte has an id, and decoding gives it back exactly. A tokenizer from
-    elsewhere may split text by another pattern and have other special tokens at other ids; its ordinary tokens take
-    the ids between them.
+    Every text can be encoded, since every byte is a token, and decoding restores it exactly. An imported tokenizer may
+    have another split pattern, and other special tokens at other ids; its ordinary tokens take the remaining ids in
+    order.
 
     Args:
-        tokens: the bytes of each ordinary token in the order of its id, which is also the order of merging.
-        vocab_size: number of ids. Where a small corpus yields fewer merges than asked for, the ids between the
-            ordinary and the special tokens stay unused.
-        pattern: the regular expression whose matches merges may not reach across.
-        special_tokens: name and id of each special token, ``<|bos|>`` among them; None for the nine as the last ids.
+        tokens: the bytes of each ordinary token, in the order of the ids, which is also the merge order.
+        vocab_size: number of ids. If a small corpus yields fewer merges than requested, the ids between the ordinary
+            and the special tokens stay unused.
+        pattern: regular expression that splits text before merging.
+        special_tokens: name and id of each special token, including ``<|bos|>``; None gives the nine
+            :data:`SPECIAL_TOKENS` the last ids.
 
     Raises:
-        ValueError: if the vocabulary does not hold the tokens and the special tokens, or if one cannot use them.
+        ValueError: if the tokens do not fit into the vocabulary, a byte or ``<|bos|>`` is missing, special ids are not
+            unique, or the pattern is not a valid regular expression.
     """
 
     def __init__(
@@ -89,10 +90,10 @@ class Tokenizer:
         self.vocab_size = vocab_size
         self.pattern = pattern
         self.special_tokens = dict(sorted(special_tokens.items(), key=lambda token: token[1]))
-        taken = set(self.special_tokens.values())
-        ordinary_ids = (i for i in range(vocab_size) if i not in taken)
+        special_ids = set(self.special_tokens.values())
+        ordinary_ids = (i for i in range(vocab_size) if i not in special_ids)
         self.ids = dict(zip(self.tokens, ordinary_ids, strict=False))  # some ids may stay unused
-        self._bytes = [b""] * vocab_size  # of each id
+        self._bytes = [b""] * vocab_size  # the bytes of each id
         for token, i in self.ids.items():
             self._bytes[i] = token
         try:
@@ -100,80 +101,81 @@ class Tokenizer:
                 name=FORMAT, pat_str=pattern, mergeable_ranks=self.ids, special_tokens=self.special_tokens
             )
         except ValueError as error:
-            raise ValueError(f"not a regular expression that tiktoken knows: {pattern}") from error
+            raise ValueError(f"not a regular expression that tiktoken supports: {pattern}") from error
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-        """Learns the merges from texts.
+        """Trains a tokenizer: learns the merges from texts.
 
         Args:
-            texts: what to learn from; read once.
-            vocab_size: number of ids, the nine special tokens included; at least 265.
+            texts: the training texts; iterated once.
+            vocab_size: number of ids, including the nine special tokens; at least 265.
 
         Raises:
             ValueError: if ``vocab_size`` is too small.
         """
         check_vocab_size(vocab_size)
         trainer = rustbpe.Tokenizer()
-        parts = (part for text in texts for part in _split_endless_space(text))
+        parts = (part for text in texts for part in _split_long_whitespace(text))
         trainer.train_from_iterator(parts, vocab_size - len(SPECIAL_TOKENS), pattern=PATTERN)
         ranks = sorted(trainer.get_mergeable_ranks(), key=lambda pair: pair[1])
         return cls([bytes(token) for token, _ in ranks], vocab_size)
 
     @property
     def bos(self) -> int:
+        """The id of ``<|bos|>``."""
         return self.special_tokens["<|bos|>"]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text. What looks like a special token in it is ordinary text: a text cannot give orders."""
-        if len(text) < _ENDLESS_SPACE:
+        """The ids of a text. The name of a special token in it is encoded as ordinary text (no prompt injection)."""
+        if len(text) < _MAX_WHITESPACE:
             return self._encoding.encode_ordinary(text)
-        return [i for part in _split_endless_space(text) for i in self._encoding.encode_ordinary(part)]
+        return [i for part in _split_long_whitespace(text) for i in self._encoding.encode_ordinary(part)]
 
     def encode_documents(self, texts: Sequence[str], threads: int = 1) -> list[NDArray[np.uint32]]:
-        """Ids of each text, each begun with ``<|bos|>``, as arrays: several times as quick as lists."""
+        """The ids of each text, preceded by ``<|bos|>``, as arrays: several times as fast as lists."""
         with ThreadPoolExecutor(threads) as pool:
-            chunks = [texts[i : i + _CHUNK] for i in range(0, len(texts), _CHUNK)]
-            return [ids for chunk in pool.map(self._encode_chunk, chunks) for ids in chunk]
+            batches = [texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH)]
+            return [ids for batch in pool.map(self._encode_batch, batches) for ids in batch]
 
-    def _encode_chunk(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+    def _encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
         bos = np.array([self.bos], np.uint32)
-        return [np.concatenate([bos, *map(self._to_array, _split_endless_space(text))]) for text in texts]
+        return [np.concatenate([bos, *map(self._to_array, _split_long_whitespace(text))]) for text in texts]
 
     def _to_array(self, text: str) -> NDArray[np.uint32]:
-        # nothing allowed and nothing disallowed: special tokens in a text are ordinary text
+        # no special token is allowed and none is an error: their names are encoded as ordinary text
         return self._encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=())
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of ids; special and unused ids stand for none."""
+        """The bytes of ids; special and unused ids have none."""
         return b"".join(self._bytes[i] for i in ids)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids. Bytes that are not UTF-8, as a model may well produce, become the replacement character."""
+        """The text of ids; invalid UTF-8, which a model can produce, becomes the replacement character U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     @cached_property
     def token_bytes(self) -> list[int]:
-        """Number of UTF-8 bytes that each id stands for: what turns a loss into bits per byte."""
+        """Number of UTF-8 bytes of each id, to convert a loss into bits per byte; 0 for special and unused ids."""
         return [len(token) for token in self._bytes]
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash of all that decides how text is encoded."""
+        """A short hash of everything that determines the encoding."""
         return short_hash(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain strings, numbers and lists, for a checkpoint or a JSON file.
+        """The tokenizer as strings, numbers, lists and dicts, for a checkpoint or a JSON file.
 
-        A token is written with one character for each of its bytes (Latin-1), so that English can be read. The
-        special tokens are a list where they are the last ids, and names with their ids where they are not.
+        A token is written with one character per byte (Latin-1), so that English is readable. The special tokens are a
+        list of names if they are :data:`SPECIAL_TOKENS` at the last ids, otherwise a dict of names and ids.
         """
-        own = self.special_tokens == default_special_tokens(self.vocab_size)
+        is_default = self.special_tokens == default_special_tokens(self.vocab_size)
         return {
             "format": FORMAT,
             "vocab_size": self.vocab_size,
             "pattern": self.pattern,
-            "special_tokens": list(SPECIAL_TOKENS) if own else self.special_tokens,
+            "special_tokens": list(SPECIAL_TOKENS) if is_default else self.special_tokens,
             "tokens": [token.decode("latin-1") for token in self.tokens],
         }
 
@@ -194,24 +196,28 @@ class Tokenizer:
             raise ValueError(f"not a tokenizer in the format {FORMAT}: {error!r}") from error
 
     def save(self, path: Path) -> None:
-        """Writes a JSON file that a person can read."""
-        path.write_text(json.dumps(self.to_dict(), indent=0), encoding="utf-8")
+        """Writes the tokenizer as a readable JSON file, atomically."""
+        write_atomically(path, json.dumps(self.to_dict(), indent=0))
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        """Reads what :meth:`save` wrote.
+        """Reads a file written by :meth:`save`.
 
         Raises:
-            ValueError: if the file is not a tokenizer, naming it.
+            ValueError: naming the file, if it is not a tokenizer.
         """
         try:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
-            raise ValueError(f"{path} is no file of a tokenizer: {error}") from error
+            raise ValueError(f"{path} is not a tokenizer file: {error}") from error
 
 
 def check_vocab_size(vocab_size: int) -> None:
-    """Refuses a vocabulary that cannot hold the 256 bytes and the special tokens."""
+    """Checks that a vocabulary can hold the 256 bytes and the special tokens.
+
+    Raises:
+        ValueError: if it is too small.
+    """
     if vocab_size < MIN_VOCAB_SIZE:
         raise ValueError(
             f"a vocabulary of {vocab_size} is too small: at least {MIN_VOCAB_SIZE} "
@@ -220,14 +226,18 @@ def check_vocab_size(vocab_size: int) -> None:
 
 
 def default_special_tokens(vocab_size: int) -> dict[str, int]:
-    """The nine special tokens with the last ids of a vocabulary."""
+    """The nine :data:`SPECIAL_TOKENS` with the last ids of a vocabulary."""
     return {name: vocab_size - len(SPECIAL_TOKENS) + i for i, name in enumerate(SPECIAL_TOKENS)}
 
 
 def check_special_tokens(special_tokens: Mapping[str, int], vocab_size: int) -> None:
-    """Refuses special tokens that documents cannot begin with, or that are not ids of their own."""
+    """Checks that the special tokens include ``<|bos|>``, and have unique ids within the vocabulary.
+
+    Raises:
+        ValueError: if they do not.
+    """
     if "<|bos|>" not in special_tokens:
         raise ValueError("there is no <|bos|> among the special tokens, which every document begins with")
     ids = sorted(special_tokens.values())
     if len(set(ids)) < len(ids) or not 0 <= ids[0] <= ids[-1] < vocab_size:
-        raise ValueError(f"the special tokens' ids are not different ones below {vocab_size}")
+        raise ValueError(f"the ids of the special tokens are not unique numbers below {vocab_size}")

@@ -17,7 +17,7 @@ from nanochat.inference.sampling import Sampling
 from nanochat.options import at_least
 from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
-from nanochat.wording import counted
+from nanochat.wording import plural
 
 
 class Completions(BasePredictionWriter):
@@ -103,7 +103,7 @@ class Completions(BasePredictionWriter):
     def in_words(self) -> str:
         """What was written, how quickly, and where; when all is done."""
         speed = self._tokens / max(self._seconds, 1e-9)
-        what = f"{counted(self._count, 'completion')} of {self._tokens:,} tokens"
+        what = f"{plural(self._count, 'completion')} of {self._tokens:,} tokens"
         return f"{what} in {self._seconds:.1f} s ({speed:,.0f} tokens/s): {self.out}"
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from nanochat.containers import memory_limit
+from nanochat.cgroups import memory_limit
 from nanochat.training.peaks import makers_peak
-from nanochat.wording import counted
+from nanochat.wording import plural
 
 MEASURE_SECONDS = 0.3
 
@@ -123,7 +123,7 @@ def describe(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
         threads = torch.get_num_threads()
-        return f"CPU ({counted(threads, 'thread')} of {os.cpu_count()})"
+        return f"CPU ({plural(threads, 'thread')} of {os.cpu_count()})"
     return device.type.upper()
 
 

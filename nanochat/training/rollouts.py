@@ -14,7 +14,7 @@ from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling
 from nanochat.model import IGNORE
-from nanochat.tasks.task import generator
+from nanochat.tasks.task import seeded_rng
 from nanochat.tokenizer import render_prompt
 
 # Drawn as the model says: only of what was drawn from its own distribution is the gradient that of the mean reward.
@@ -68,7 +68,7 @@ def write_groups(
         for question in questions[start : start + each]:
             prompt = render_prompt(engine.tokenizer, question.item.question)
             if len(prompt) < engine.context:
-                own = generator("answers", seed, question.place).getrandbits(62)
+                own = seeded_rng("answers", seed, question.place).getrandbits(62)
                 begun.append((question, prompt, engine.start(prompt, ON_POLICY, max_tokens, own, count=samples)))
         engine.run([generation for _, _, group in begun for generation in group])
         groups += [[to_answer(question, prompt, one) for one in group] for question, prompt, group in begun]

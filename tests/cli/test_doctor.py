@@ -135,13 +135,13 @@ def test_little_memory_is_a_problem_also_where_only_the_container_has_little(mon
 
 
 def test_threads_that_take_turns_and_cores_that_stay_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cores_limit", lambda: None)
+    monkeypatch.setattr(machine, "cpu_limit", lambda: None)
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setattr(machine, "physical_cores", lambda: 4)
     assert machine.threads(4).status == OK
     assert "OMP_NUM_THREADS=4" in machine.threads(1).advice
-    monkeypatch.setattr(machine, "cores_limit", lambda: 2.0)
+    monkeypatch.setattr(machine, "cpu_limit", lambda: 2.0)
     check = machine.threads(4)
     assert (check.status, check.advice) == (NOTE, "they take turns: set OMP_NUM_THREADS=2")
     assert "2 of 8 processors allowed" in check.found

@@ -41,7 +41,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--data.max_shards=0"], "--data.max_shards must be at least 1, not 0"),
         (["--data.corpus=nowhere/at/all"], "there is no file or folder nowhere/at/all"),
         (["--data.tokens_per_step=100"], "a step of 100 tokens does not divide"),
-        (["--name=a/b"], "--name=a/b is no name of a folder"),
+        (["--name=a/b"], "--name=a/b is not a folder name"),
         (["--ckpt_path=last"], "there is no last checkpoint"),
         (["--ckpt_path=missing.ckpt"], "there is no checkpoint missing.ckpt"),
         (["--config=missing.yaml"], "missing.yaml"),

@@ -148,7 +148,7 @@ def test_a_tokenizer_is_trained_and_measured(
     assert "there is already" in capsys.readouterr().err
     assert main([*train_it, "--vocab_size=320", "--overwrite"]) == 0
     assert Tokenizer.load(path).vocab_size == 320
-    monkeypatch.setattr(compression, "OTHERS", {"GPT-0": "no such encoding"})
+    monkeypatch.setattr(compression, "REFERENCES", {"GPT-0": "no such encoding"})
     own = tmp_path / "own.txt"
     own.write_text("the model reads text and learns " * 20)
     capsys.readouterr()
@@ -164,7 +164,7 @@ def test_a_models_tokenizer_is_measured(
 ) -> None:
     from nanochat.tokenizer import compression
 
-    monkeypatch.setattr(compression, "OTHERS", {})
+    monkeypatch.setattr(compression, "REFERENCES", {})
     assert main(["tokenizer", "evaluate", f"--root={run.parents[2]}", "--name=run"]) == 0
     assert capsys.readouterr().out.splitlines()[2].startswith("run ")
 
@@ -172,10 +172,10 @@ def test_a_models_tokenizer_is_measured(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "there is no tokenizer trian, did you mean train?"),
+        (["trian"], "there is no command tokenizer trian, did you mean train?"),
         (["train", "--out=x.json", "--vocab_size=3"], "a vocabulary of 3 is too small"),
         (["evaluate", "--tokenizer=none.json"], "there is no file none.json"),
-        (["evaluate", f"--tokenizer={__file__}"], "test_evaluate.py is no file of a tokenizer: "),
+        (["evaluate", f"--tokenizer={__file__}"], "test_evaluate.py is not a tokenizer file: "),
         (["train", "--outt=x"], "there is no option --outt, did you mean --out?"),
     ],
 )

@@ -37,7 +37,7 @@ def root(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_whole_life(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(compression, "OTHERS", {"GPT-0": "no such encoding"})
+    monkeypatch.setattr(compression, "REFERENCES", {"GPT-0": "no such encoding"})
     assert main(["report", f"--root={root}", "--dollars_per_hour=3600"]) == 0
     shown = capsys.readouterr().out
     folder = root / "lightning_logs" / "run"
@@ -74,7 +74,7 @@ def test_a_whole_life(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_a_damaged_checkpoint_writes_no_samples(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compression, "OTHERS", {})
+    monkeypatch.setattr(compression, "REFERENCES", {})
     shutil.copytree(root / "lightning_logs" / "run" / "version_0", tmp_path / "lightning_logs" / "run" / "version_0")
     checkpoint = tmp_path / "lightning_logs" / "run" / "version_0" / "checkpoints" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])

@@ -41,7 +41,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         sweep_check, "check", lambda fit, more: Base("run", "pretrain", str(tmp_path), 42, None, False, {})
     )
-    monkeypatch.setattr("nanochat.sweeping.running.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("nanochat.sweeping.trial_process.LOOK_SECONDS", 0.02)
     return tmp_path
 
 

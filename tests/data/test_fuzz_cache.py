@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import sentences
 from tests.data.corpus.test_documents import write_parquet
-from tests.fuzzing import Reader, accidents, report
+from tests.fuzzing import ReaderProcess, corruptions, report
 
 quick_and_slow = pytest.mark.parametrize(
     "share", [pytest.param(0.1, id="quick"), pytest.param(1.0, marks=pytest.mark.slow, id="slow")]
@@ -25,8 +25,8 @@ quick_and_slow = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[Reader]:
-    process = Reader()
+def reader() -> Iterator[ReaderProcess]:
+    process = ReaderProcess()
     yield process
     process.close()
 
@@ -77,7 +77,9 @@ def listing(cache: Path) -> tuple[Any, ...]:
     return tuple(hub.list_corpus(hub.Address("owner/name"), "train"))
 
 
-def damage_everything(reader: Reader, tmp_path: Path, count: float, look: Callable[..., Any], *arguments: Any) -> None:
+def damage_everything(
+    reader: ReaderProcess, tmp_path: Path, count: float, look: Callable[..., Any], *arguments: Any
+) -> None:
     """Damages each file of a cache in many ways, and looks whether what is read stays the same.
 
     Args:
@@ -92,7 +94,7 @@ def damage_everything(reader: Reader, tmp_path: Path, count: float, look: Callab
     counts, started = Counter[str](), time.monotonic()
     for number, name in enumerate(files):
         share = int(count * (number + 1) / len(files)) - int(count * number / len(files))
-        for damaged in accidents((whole / name).read_bytes(), share, seed=number):
+        for damaged in corruptions((whole / name).read_bytes(), share, seed=number):
             shutil.rmtree(cache, ignore_errors=True)
             shutil.copytree(whole, cache)
             (cache / name).write_bytes(damaged.content)
@@ -105,7 +107,7 @@ def damage_everything(reader: Reader, tmp_path: Path, count: float, look: Callab
 
 @quick_and_slow
 @pytest.mark.parametrize("large", [False, True])
-def test_tokens_tokenizers_and_surveys(large: bool, share: float, tmp_path: Path, reader: Reader) -> None:
+def test_tokens_tokenizers_and_surveys(large: bool, share: float, tmp_path: Path, reader: ReaderProcess) -> None:
     folder = tmp_path / "corpus"
     folder.mkdir()
     write_parquet(folder / "a.parquet", sentences(40, 1), row_group_size=20)
@@ -114,10 +116,10 @@ def test_tokens_tokenizers_and_surveys(large: bool, share: float, tmp_path: Path
 
 
 @quick_and_slow
-def test_the_embedded_corpus(share: float, tmp_path: Path, reader: Reader) -> None:
+def test_the_embedded_corpus(share: float, tmp_path: Path, reader: ReaderProcess) -> None:
     damage_everything(reader, tmp_path, 100 * share, embedded, "cache")
 
 
 @quick_and_slow
-def test_what_a_corpus_on_the_hub_is_made_of(share: float, tmp_path: Path, reader: Reader) -> None:
+def test_what_a_corpus_on_the_hub_is_made_of(share: float, tmp_path: Path, reader: ReaderProcess) -> None:
     damage_everything(reader, tmp_path, 60 * share, listing, "cache")

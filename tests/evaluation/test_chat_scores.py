@@ -53,8 +53,8 @@ def test_every_answer_of_gsm8k_is_right_by_itself() -> None:
     for row in rows:
         item = records.gsm8k(row)
         said = item.messages[-1]["content"]
-        assert records.names_number(item, row["answer"])
-        assert records.names_number(item, "".join(part["text"] for part in said if part["type"] == "text"))
+        assert records.check_number(item, row["answer"])
+        assert records.check_number(item, "".join(part["text"] for part in said if part["type"] == "text"))
 
 
 # ----------------------------------------------------------------------------------------------------------- letters

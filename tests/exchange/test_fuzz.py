@@ -16,12 +16,12 @@ from nanochat.exchange import read_folder, write_folder
 from nanochat.tokenizer import Tokenizer
 from tests.conftest import sentences
 from tests.exchange.samples import random_model
-from tests.fuzzing import Reader, accidents, check_line, report
+from tests.fuzzing import ReaderProcess, check_error_line, corruptions, report
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[Reader]:
-    process = Reader()
+def reader() -> Iterator[ReaderProcess]:
+    process = ReaderProcess()
     yield process
     process.close()
 
@@ -57,7 +57,7 @@ def other_values(content: bytes, count: int, seed: int) -> Iterator[tuple[str, b
 
 @pytest.mark.parametrize("count", [20, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_other_values(name: str, count: int, tmp_path: Path, reader: Reader) -> None:
+def test_other_values(name: str, count: int, tmp_path: Path, reader: ReaderProcess) -> None:
     folder = model_folder(tmp_path)
     path = folder / name
     whole = path.read_bytes()
@@ -69,7 +69,7 @@ def test_other_values(name: str, count: int, tmp_path: Path, reader: Reader) -> 
         try:
             reader(how, sizes, folder)
         except (ValueError, OSError) as error:
-            check_line(error, folder, how)
+            check_error_line(error, folder, how)
             counts["refused"] += 1
         else:
             counts["read"] += 1
@@ -84,19 +84,19 @@ def model_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("count", [9, pytest.param(180, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "header"])
-def test_import(name: str, count: int, tmp_path: Path, reader: Reader) -> None:
+def test_import(name: str, count: int, tmp_path: Path, reader: ReaderProcess) -> None:
     folder = model_folder(tmp_path)
     path = folder / ("model.safetensors" if name == "header" else name)
     whole = path.read_bytes()
     part = whole[: 8 + int.from_bytes(whole[:8], "little")] if name == "header" else whole
     before = reader("nothing", sizes, folder)
     counts, started = Counter[str](), time.monotonic()
-    for damaged in accidents(part, count, seed=4):
+    for damaged in corruptions(part, count, seed=4):
         path.write_bytes(damaged.content + whole[len(part) :])
         try:
             after = reader(damaged.how, sizes, folder)
         except (ValueError, OSError) as error:
-            check_line(error, folder, damaged.how)
+            check_error_line(error, folder, damaged.how)
             counts["refused"] += 1
         else:
             assert after == before or name != "model.safetensors", damaged.how

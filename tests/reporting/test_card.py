@@ -22,7 +22,7 @@ from tests.reporting.lives import chat_task, core_task, write_run, write_scores
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the tokenizers of others, which may have to be fetched."""
-    monkeypatch.setattr(compression, "OTHERS", {})
+    monkeypatch.setattr(compression, "REFERENCES", {})
 
 
 def card_of(root: Path, name: str | None = None, **options: Any) -> Card:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.sweeping.owners import lives, owner, process_of
+from nanochat.sweeping.process_identity import lives, owner, process_of
 from nanochat.sweeping.space import Axis, parse_axes
 from nanochat.sweeping.storage import Storage
 from nanochat.sweeping.trials import DONE, FAILED, INTERRUPTED, PRUNED, RUNNING

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from nanochat.sweeping.noise import SeedBySeed, lead, results
-from nanochat.sweeping.report import best, reasons, table
+from nanochat.sweeping.comparison import SeedBySeed, lead, results
+from nanochat.sweeping.results import best, reasons, table
 from nanochat.sweeping.space import parse_axes
 from nanochat.sweeping.trials import DONE, FAILED, INTERRUPTED, PRUNED, RUNNING, Trial, superseded, wanted
 

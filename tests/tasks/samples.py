@@ -1,10 +1,10 @@
-"""A little documentation, and the tasks made of it."""
+"""Sample documentation, and tasks created from it."""
 
 from __future__ import annotations
 
 from nanochat.data.corpus.docstrings import Documented
 from nanochat.tasks.arithmetic import Arithmetic
-from nanochat.tasks.documentation import documentation, functions, words_in
+from nanochat.tasks.documentation import docstring_words, documentation, functions
 from nanochat.tasks.identity import Identity
 from nanochat.tasks.spelling import Spelling
 from nanochat.tasks.task import Task
@@ -24,12 +24,12 @@ DOCUMENTS = [
     Documented("random.Random", "", "Random number generator base class used by bound module functions."),
     Documented("textwrap.dedent", "(text)", "Remove any common leading whitespace from every line in `text`.\n\nMore."),
     Documented("sympy.solve", "(f, *symbols)", "Algebraically solves equations.\n\n>>> solve(x - 1)\n[1]\n\nmore"),
-    Documented("sympy._private", "()", "Nobody should ask about this."),
+    Documented("sympy._private", "()", "A private function."),
     Documented("numpy.sort", "(a, axis=-1)", "Return a sorted copy of an array, e.g. of a list."),
     Documented("numpy.bad", "()", "... ---"),
 ]
 
 
 def all_tasks() -> list[Task]:
-    words = ["model", "reads", "text", "learns", *words_in(DOCUMENTS)]
+    words = ["model", "reads", "text", "learns", *docstring_words(DOCUMENTS)]
     return [functions(DOCUMENTS), documentation(DOCUMENTS), Arithmetic(), Spelling(words), Identity()]

@@ -1,4 +1,4 @@
-"""Rows of other people's data sets as conversations."""
+"""Records of public datasets converted into conversations."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from nanochat.tasks import records
-from nanochat.tasks.records import Records, share_held_out
+from nanochat.tasks.records import Records, split_held_out
 
 
-def test_gsm8k_calls_the_calculator() -> None:
+def test_gsm8k() -> None:
     record = {
         "question": "Weng earns $12 an hour. She worked 50 minutes.",
         "answer": "She earns 12/60 = $<<12/60=0.2>>0.2 a minute.\nSo 0.2 x 50 = $<<0.2*50=10>>10.\n#### 1,010",
@@ -26,9 +26,9 @@ def test_gsm8k_calls_the_calculator() -> None:
         ("python_output", "10"),
         ("text", "10.\nIt is 1010."),
     ]
-    assert records.names_number(item, "... It is 1,010.")
-    assert not records.names_number(item, "1010 or 12")
-    assert not records.names_number(item, "no idea")
+    assert records.check_number(item, "... It is 1,010.")
+    assert not records.check_number(item, "1010 or 12")
+    assert not records.check_number(item, "no idea")
 
 
 @pytest.mark.parametrize(
@@ -50,24 +50,24 @@ def test_multiple_choice(convert: Any, record: dict[str, Any]) -> None:
     item = convert(record)
     assert item.question[0]["content"] == "Which?\nA. x\nB. y\nC. z\nAnswer with the letter."
     assert item.messages[-1]["content"] == item.answer == "B"
-    assert records.names_letter(item, " B. y")
-    assert not records.names_letter(item, "A or B")
-    assert not records.names_letter(item, "Because")
+    assert records.check_letter(item, " B. y")
+    assert not records.check_letter(item, "A or B")
+    assert not records.check_letter(item, "Because")
 
 
-def test_a_question_that_nobody_answers_is_left_out() -> None:
+def test_unanswered_messages_are_removed() -> None:
     messages = [{"role": role, "content": role} for role in ("system", "user", "assistant", "user")]
     assert records.conversation({"messages": messages}).messages == tuple(messages[:3])
 
 
-def test_what_is_held_out_is_not_learned() -> None:
+def test_split_held_out() -> None:
     for count in (1, 2, 100, 1000):
         rows = [{"messages": [i]} for i in range(count)]
-        learned, held_out = share_held_out(rows)
-        assert sorted(r["messages"][0] for r in [*learned, *held_out]) == list(range(count))
+        train, held_out = split_held_out(rows)
+        assert sorted(r["messages"][0] for r in [*train, *held_out]) == list(range(count))
         assert len(held_out) == (0 if count == 1 else max(1, count // 64))
 
 
-def test_nothing_to_learn_from() -> None:
+def test_no_training_records() -> None:
     with pytest.raises(ValueError, match="no conversations"):
         Records("mine", [], [], records.conversation)

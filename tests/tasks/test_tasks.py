@@ -1,4 +1,4 @@
-"""The tasks made on this machine: the same items always, held-out ones that are never learned, answers checked."""
+"""Synthetic tasks: reproducible items, disjoint training and held-out questions, and checks of answers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from nanochat.inference.calculator import calculate
 from nanochat.tasks import arithmetic, identity, phrasings
-from nanochat.tasks.documentation import Questions, documentation, functions
-from nanochat.tasks.names import FUNCTIONS
-from nanochat.tasks.task import Task, asked, nth
+from nanochat.tasks.common_functions import FUNCTIONS
+from nanochat.tasks.documentation import DocumentationQuestions, documentation, functions
+from nanochat.tasks.task import Task, permuted_index, single_turn
 from nanochat.tokenizer import Tokenizer, render
 from tests.tasks.samples import DOCUMENTS, all_tasks
 
@@ -21,42 +21,43 @@ def question(item: Any) -> str:
     return str(item.question[0]["content"])
 
 
-def said(item: Any) -> str:
+def answer_text(item: Any) -> str:
+    """The text that the assistant writes, without calculator calls."""
     content = item.messages[-1]["content"]
     return content if isinstance(content, str) else "".join(p["text"] for p in content if p["type"] == "text")
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_items_depend_on_seed_and_index_alone(name: str) -> None:
-    again = {task.name: task for task in all_tasks()}[name]
+def test_items_are_reproducible(name: str) -> None:
+    other = {task.name: task for task in all_tasks()}[name]
     task = TASKS[name]
-    assert [task.item(3, i) for i in (5, 900, 7)] == [again.item(3, i) for i in (5, 900, 7)]
+    assert [task.item(3, i) for i in (5, 900, 7)] == [other.item(3, i) for i in (5, 900, 7)]
     assert [task.item(3, i) for i in range(40)] != [task.item(4, i) for i in range(40)]
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_held_out_questions_are_never_learned(name: str) -> None:
+def test_held_out_questions_are_not_in_training(name: str) -> None:
     task = TASKS[name]
-    learned = {question(task.item(seed, i)) for seed in range(3) for i in range(3000)}
+    train = {question(task.item(seed, i)) for seed in range(3) for i in range(3000)}
     held_out = {question(task.held_out(i)) for i in range(min(300, task.held_out_count))}
-    assert not learned & held_out
+    assert not train & held_out
     assert len(held_out) > 1
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_the_right_answer_is_right_and_another_is_wrong(name: str) -> None:
+def test_check_accepts_only_the_correct_answer(name: str) -> None:
     task = TASKS[name]
     items = [task.held_out(i) for i in range(min(200, task.held_out_count))]
-    assert all(task.check(item, said(item)) for item in items)
-    assert all(task.check(item, f"\n {said(item)}  ") for item in items)
+    assert all(task.check(item, answer_text(item)) for item in items)
+    assert all(task.check(item, f"\n {answer_text(item)}  ") for item in items)
     assert not any(task.check(item, "") for item in items)
-    wrong = [task.check(item, said(other)) for item in items for other in items if item.answer != other.answer]
+    wrong = [task.check(item, answer_text(other)) for item in items for other in items if item.answer != other.answer]
     assert wrong
     assert not any(wrong)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_item_is_a_conversation(name: str) -> None:
+def test_items_can_be_rendered(name: str) -> None:
     tokenizer = Tokenizer.train(["text"], 265)
     for i in range(50):
         _, mask = render(tokenizer, TASKS[name].item(0, i).messages)
@@ -64,7 +65,7 @@ def test_every_item_is_a_conversation(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["arithmetic", "spelling"])
-def test_calls_come_to_what_the_calculator_says(name: str) -> None:
+def test_calculator_calls_have_the_correct_result(name: str) -> None:
     task = TASKS[name]
     calls = 0
     for item in [*(task.item(1, i) for i in range(500)), *(task.held_out(i) for i in range(500))]:
@@ -77,17 +78,17 @@ def test_calls_come_to_what_the_calculator_says(name: str) -> None:
     assert calls > 300
 
 
-def test_arithmetic_holds_out_pairs_of_numbers() -> None:
+def test_arithmetic_holds_out_problems() -> None:
     def calls(items: list[Any]) -> set[str]:
         return {item.messages[-1]["content"][0]["text"] for item in items}
 
     task = TASKS["arithmetic"]
-    learned = calls([task.item(0, i) for i in range(5000)])
-    assert not learned & calls([task.held_out(i) for i in range(1000)])
-    assert {next(o for o in "*/+-" if o in call) for call in learned} == set("+-*/")
+    train = calls([task.item(0, i) for i in range(5000)])
+    assert not train & calls([task.held_out(i) for i in range(1000)])
+    assert {next(o for o in "*/+-" if o in call) for call in train} == set("+-*/")
 
 
-def test_spelling_holds_out_words_and_always_those_that_people_ask_about() -> None:
+def test_spelling_holds_out_words() -> None:
     task = TASKS["spelling"]
     items = [task.item(0, i) for i in range(3000)]
     words = {item.answer for item in items if not item.answer.isdigit()}
@@ -100,34 +101,33 @@ def test_spelling_holds_out_words_and_always_those_that_people_ask_about() -> No
     assert len(invented) > 100
 
 
-def test_a_word_is_spelled_by_its_letters_one_at_a_time() -> None:
-    task, item = TASKS["spelling"], asked("Spell banana.", "b a n a n a", "banana")
+def test_spelling_requires_separated_letters() -> None:
+    task, item = TASKS["spelling"], single_turn("Spell banana.", "b a n a n a", "banana")
     assert all(task.check(item, answer) for answer in ("b a n a n a", "B-A-N-A-N-A.", "b\na\nn\na\nn\na"))
     assert not any(task.check(item, answer) for answer in ("banana", "ba na na", "b a n a n", "b a n n a a", "6"))
 
 
-def test_ways_of_asking_are_learned_or_held_out_and_not_both() -> None:
+def test_training_and_held_out_phrasings_are_disjoint() -> None:
     pairs = [
-        *((p.learned, p.held_out) for p in (phrasings.SUMMARY, phrasings.ARGUMENTS, phrasings.EXAMPLE)),
-        (phrasings.WHICH.learned, phrasings.WHICH.held_out),
-        *((s.learned, s.held_out) for s in identity.SUBJECTS.values()),
-        *((arithmetic.LEARNED[kind], arithmetic.HELD_OUT[kind]) for kind in arithmetic.LEARNED),
-        *((p.learned, p.held_out) for p in (phrasings.SPELL, phrasings.COUNT)),
+        *((p.train, p.held_out) for p in (phrasings.SUMMARY, phrasings.ARGUMENTS, phrasings.EXAMPLE)),
+        (phrasings.IDENTIFY.train, phrasings.IDENTIFY.held_out),
+        *((s.train, s.held_out) for s in identity.SUBJECTS.values()),
+        *((arithmetic.TRAIN[kind], arithmetic.HELD_OUT[kind]) for kind in arithmetic.TRAIN),
+        *((p.train, p.held_out) for p in (phrasings.SPELL, phrasings.COUNT)),
     ]
-    for learned, held_out in pairs:
-        assert learned
+    for train, held_out in pairs:
+        assert train
         assert held_out
-        assert not set(learned) & set(held_out)
+        assert not set(train) & set(held_out)
 
 
 def entries(task: Task) -> dict[str, tuple[str, ...]]:
-    assert isinstance(task, Questions)
+    assert isinstance(task, DocumentationQuestions)
     return {entry.name: entry[1:] for entry in task.entries}
 
 
-def test_what_is_known_of_a_function() -> None:
-    known = entries(functions(DOCUMENTS))
-    assert known == {
+def test_entries_of_common_functions() -> None:
+    assert entries(functions(DOCUMENTS)) == {
         "abs": ("Return the absolute value of the argument.", "abs(x)", ""),
         "len": ("Return the number of items in a container.", "len(obj)", ""),
         "max": ("With a single iterable, return its biggest item.", "", ""),
@@ -143,17 +143,16 @@ def test_what_is_known_of_a_function() -> None:
     }
 
 
-def test_what_is_known_of_everything_else() -> None:
-    known = entries(documentation(DOCUMENTS))
-    assert known == {
+def test_entries_of_other_documents() -> None:
+    assert entries(documentation(DOCUMENTS)) == {
         "random.Random": ("Random number generator base class used by bound module functions.", "", ""),
         "sympy.solve": ("Algebraically solves equations.", "sympy.solve(f, *symbols)", ">>> solve(x - 1)\n[1]"),
         "numpy.sort": ("Return a sorted copy of an array, e.g. of a list.", "numpy.sort(a, axis=-1)", ""),
     }
 
 
-def test_questions_that_do_not_say_what_function() -> None:
-    task = Questions("functions", functions(DOCUMENTS).entries, {"which": 1.0})
+def test_identify_questions_contain_the_summary() -> None:
+    task = DocumentationQuestions("functions", functions(DOCUMENTS).entries, {"identify": 1.0})
     for i in range(30):
         item = task.item(0, i)
         summary = next(e.summary for e in task.entries if e.name == item.answer)
@@ -165,13 +164,13 @@ def test_no_documentation() -> None:
         functions([])
 
 
-def test_the_list_of_functions() -> None:
+def test_common_functions() -> None:
     assert 290 <= len(FUNCTIONS) <= 340
     assert {"len", "str.split", "textwrap.dedent", "json.loads", "os.path.join"} <= set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 64, 330])
-def test_each_comes_once_before_any_comes_again(count: int) -> None:
-    order = [nth(5, index, count, "x") for index in range(3 * count)]
-    for turn in range(3):
-        assert sorted(order[turn * count : (turn + 1) * count]) == [(which, turn) for which in range(count)]
+def test_permuted_index_is_a_permutation_per_epoch(count: int) -> None:
+    order = [permuted_index(5, index, count, "x") for index in range(3 * count)]
+    for epoch in range(3):
+        assert sorted(order[epoch * count : (epoch + 1) * count]) == [(element, epoch) for element in range(count)]

@@ -1,4 +1,4 @@
-"""Conversations as ids: the same that transformers makes of an exported tokenizer, and a mask of what is learned."""
+"""Conversations as token ids: equal to those of transformers with the exported tokenizer, and with a loss mask."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONVERSATIONS: dict[str, list[dict[str, Any]]] = {
         {"role": "assistant", "content": "Yes."},
         {"role": "user", "content": "Sure?"},
     ],
-    "a call": [
+    "calculator call": [
         {"role": "user", "content": "What is 12 * 34?"},
         {
             "role": "assistant",
@@ -36,17 +36,18 @@ CONVERSATIONS: dict[str, list[dict[str, Any]]] = {
             ),
         },
     ],
-    "no words": [{"role": "user", "content": ""}, {"role": "assistant", "content": []}],
-    "texts that merge": [
+    "empty contents": [{"role": "user", "content": ""}, {"role": "assistant", "content": []}],
+    "adjacent texts": [
         {"role": "user", "content": "x"},
         {"role": "assistant", "content": parts(("text", "th"), ("text", "e tex"), ("text", ""), ("text", "t"))},
     ],
-    "the same speaker twice": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
+    "same role twice": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
 }
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The exported tokenizer, loaded by transformers."""
     folder = tmp_path_factory.mktemp("export") / "model"
     gpt = random_model(TOKENIZER.vocab_size)
     write_folder(folder, gpt, gpt.state_dict(), TOKENIZER)
@@ -54,29 +55,30 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def test_the_tokens_are_those_of_the_chat_template(theirs: Any, name: str) -> None:
+def test_ids_equal_the_chat_template(exported: Any, name: str) -> None:
     messages = CONVERSATIONS[name]
     ids, mask = render(TOKENIZER, messages)
-    assert ids == theirs.apply_chat_template(messages).input_ids
+    assert ids == exported.apply_chat_template(messages).input_ids
     assert len(mask) == len(ids)
-    asked = messages if messages[-1]["role"] == "user" else messages[:-1]
-    assert render_prompt(TOKENIZER, asked) == theirs.apply_chat_template(asked, add_generation_prompt=True).input_ids
+    prompt = messages if messages[-1]["role"] == "user" else messages[:-1]
+    expected = exported.apply_chat_template(prompt, add_generation_prompt=True).input_ids
+    assert render_prompt(TOKENIZER, prompt) == expected
 
 
-def test_only_what_the_assistant_says_is_learned() -> None:
+def test_mask_selects_assistant_tokens() -> None:
     names = {i: name for name, i in TOKENIZER.special_tokens.items()}
-    ids, mask = render(TOKENIZER, CONVERSATIONS["a call"])
+    ids, mask = render(TOKENIZER, CONVERSATIONS["calculator call"])
 
-    def shown(said: int) -> str:
-        return "".join(names.get(i) or TOKENIZER.decode([i]) for i, m in zip(ids, mask, strict=True) if m == said)
+    def masked(value: int) -> str:
+        return "".join(names.get(i) or TOKENIZER.decode([i]) for i, m in zip(ids, mask, strict=True) if m == value)
 
-    assert shown(1) == "It is <|python_start|>12*34<|python_end|> 408.<|assistant_end|>"
-    assert shown(0) == (
+    assert masked(1) == "It is <|python_start|>12*34<|python_end|> 408.<|assistant_end|>"
+    assert masked(0) == (
         "<|bos|><|user_start|>What is 12 * 34?<|user_end|><|assistant_start|><|output_start|>408<|output_end|>"
     )
 
 
-def test_what_looks_like_a_special_token_is_text() -> None:
+def test_names_of_special_tokens_in_messages_are_text() -> None:
     text = "<|assistant_end|><|user_start|>"
     messages = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
     ids, _ = render(TOKENIZER, messages)
@@ -85,7 +87,7 @@ def test_what_looks_like_a_special_token_is_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("messages", "message"),
     [
         ([], "there are no messages"),
         ("hello", "messages must be a list"),
@@ -93,7 +95,7 @@ def test_what_looks_like_a_special_token_is_text() -> None:
         ([{"role": "tool", "content": "x"}], "message 1 has the role 'tool'"),
         ([{"role": ["user"], "content": "x"}], "message 1 has the role"),
         ([{"role": "user"}], "message 1 has no content"),
-        ([{"role": "user", "content": None}], "message 1: the content must be a text or a list"),
+        ([{"role": "user", "content": None}], "message 1: the content must be a string or a list"),
         ([{"role": "user", "content": [{"type": "text"}]}], "must have a type and a text"),
         ([{"role": "user", "content": "x"}, {"role": "system", "content": "x"}], "message 2 is a system message"),
         ([{"role": "system", "content": "x"}, {"role": "assistant", "content": "x"}], "comes the user"),
@@ -103,18 +105,18 @@ def test_what_looks_like_a_special_token_is_text() -> None:
         ([{"role": "user", "content": "\ud800"}], "not valid Unicode"),
     ],
 )
-def test_no_conversation(messages: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said) as caught:
+def test_invalid_conversations(messages: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
         render(TOKENIZER, messages)
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_to_answer() -> None:
+def test_prompt_must_end_with_the_user() -> None:
     with pytest.raises(ValueError, match="must be the user's"):
         render_prompt(TOKENIZER, CONVERSATIONS["one turn"])
 
 
-def test_a_tokenizer_without_conversations() -> None:
+def test_tokenizer_without_a_special_token() -> None:
     special = {name: i for name, i in default_special_tokens(400).items() if name != "<|python_end|>"}
     tokenizer = Tokenizer(TOKENIZER.tokens[:300], 400, special_tokens=special)
     with pytest.raises(ValueError, match=r"no <\|python_end\|>"):

@@ -1,3 +1,5 @@
+"""The byte-level BPE tokenizer: round trips, special tokens, files."""
+
 import json
 import re
 from pathlib import Path
@@ -11,35 +13,35 @@ from nanochat.tokenizer import SPECIAL_TOKENS, Tokenizer
 from tests.conftest import sentences
 
 TOKENIZER = Tokenizer.train(sentences(200), vocab_size=400)
-BYTES_ALONE = Tokenizer.train(sentences(10), vocab_size=265)
+BYTES_ONLY = Tokenizer.train(sentences(10), vocab_size=265)
 
 
-@pytest.mark.parametrize("tokenizer", [TOKENIZER, BYTES_ALONE])
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, BYTES_ONLY])
 @given(text=st.text())
-def test_any_unicode_comes_back(tokenizer: Tokenizer, text: str) -> None:
+def test_unicode_round_trip(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert sum(tokenizer.token_bytes[i] for i in ids) == len(text.encode())
 
 
 @given(st.lists(st.integers(0, 399)))
-def test_any_ids_can_be_decoded(ids: list[int]) -> None:
+def test_any_ids_decode(ids: list[int]) -> None:
     assert isinstance(TOKENIZER.decode(ids), str)
     assert len(TOKENIZER.decode_bytes(ids)) == sum(TOKENIZER.token_bytes[i] for i in ids)
 
 
-def test_merges_are_learned_from_the_text() -> None:
+def test_merges_are_learned() -> None:
     text = "the model learns"
-    assert len(TOKENIZER.encode(text)) < len(BYTES_ALONE.encode(text)) == len(text)
+    assert len(TOKENIZER.encode(text)) < len(BYTES_ONLY.encode(text)) == len(text)
 
 
-def test_special_tokens_are_the_last_ids_in_their_order() -> None:
+def test_special_tokens_are_the_last_ids() -> None:
     assert [TOKENIZER.special_tokens[name] for name in SPECIAL_TOKENS] == list(range(391, 400))
     assert TOKENIZER.bos == 391
     assert TOKENIZER.token_bytes[391:] == [0] * 9
 
 
-def test_a_text_cannot_speak_special_tokens() -> None:
+def test_names_of_special_tokens_are_encoded_as_text() -> None:
     ids = TOKENIZER.encode("<|bos|><|assistant_start|>")
     assert max(ids) < 391
     assert TOKENIZER.decode(ids) == "<|bos|><|assistant_start|>"
@@ -59,86 +61,86 @@ def test_documents_begin_with_bos() -> None:
 @pytest.mark.parametrize(
     "text", [" " * 1_200_000 + "end", "x" + " \t" * 700_000, "a" * 1_200_000, "\u3000" * 1_100_000]
 )
-def test_endless_runs_of_one_kind_of_character(text: str) -> None:
+def test_very_long_runs_of_one_character_class(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
     assert TOKENIZER.encode_documents([text])[0].tolist() == [TOKENIZER.bos, *TOKENIZER.encode(text)]
     Tokenizer.train([text, "words"], 300)
 
 
-def test_arrays_hold_what_lists_do() -> None:
+def test_encode_documents_equals_encode() -> None:
     text = "special <|bos|> tokens and 12345 numbers, it's  all\n\nordinary text"
     assert TOKENIZER.encode_documents([text])[0].tolist() == [TOKENIZER.bos, *TOKENIZER.encode(text)]
 
 
-def test_a_file_can_be_read_by_people_and_gives_the_same_tokenizer(tmp_path: Path) -> None:
+def test_save_and_load(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     TOKENIZER.save(path)
     assert " the" in json.loads(path.read_text())["tokens"]
     loaded = Tokenizer.load(path)
     assert loaded.tokens == TOKENIZER.tokens
-    assert loaded.fingerprint == TOKENIZER.fingerprint != BYTES_ALONE.fingerprint
+    assert loaded.fingerprint == TOKENIZER.fingerprint != BYTES_ONLY.fingerprint
     assert loaded.encode("the model, né 2024") == TOKENIZER.encode("the model, né 2024")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "another"}', '{"tokens": 3}', "\x00\x01"])
-def test_another_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
+def test_load_names_an_invalid_file(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
     with pytest.raises(ValueError, match="tokenizer.json"):
         Tokenizer.load(path)
 
 
-def test_a_small_corpus_leaves_ids_unused() -> None:
+def test_small_corpus_leaves_ids_unused() -> None:
     tokenizer = Tokenizer.train(["aaaa"], vocab_size=1000)
     assert len(tokenizer.tokens) < 300
     assert tokenizer.bos == 991
     assert tokenizer.decode([500]) == ""
 
 
-def test_a_vocabulary_too_small_is_refused() -> None:
+def test_vocabulary_too_small() -> None:
     with pytest.raises(ValueError, match="264 is too small: at least 265"):
         Tokenizer.train(["text"], vocab_size=264)
 
 
-ELSEWHERE = Tokenizer(TOKENIZER.tokens, 420, r"\p{L}+|\P{L}", {"<|end|>": 410, "<|bos|>": 0, "<|pad|>": 100})
+IMPORTED = Tokenizer(TOKENIZER.tokens, 420, r"\p{L}+|\P{L}", {"<|end|>": 410, "<|bos|>": 0, "<|pad|>": 100})
 
 
 @given(text=st.text())
-def test_a_tokenizer_from_elsewhere_gives_any_text_back(text: str) -> None:
-    ids = ELSEWHERE.encode(text)
+def test_imported_tokenizer_round_trip(text: str) -> None:
+    ids = IMPORTED.encode(text)
     assert not {0, 100, 410} & set(ids)
-    assert ELSEWHERE.decode([0, *ids, 410]) == text
-    assert sum(ELSEWHERE.token_bytes[i] for i in ids) == len(text.encode())
+    assert IMPORTED.decode([0, *ids, 410]) == text
+    assert sum(IMPORTED.token_bytes[i] for i in ids) == len(text.encode())
 
 
-def test_a_tokenizer_from_elsewhere_keeps_its_pattern_and_its_ids() -> None:
-    assert (ELSEWHERE.bos, ELSEWHERE.ids[b"\x00"], ELSEWHERE.ids[b"\x63"]) == (0, 1, 101)
-    assert len(ELSEWHERE.encode("  ")) == 2  # each by itself
-    loaded = Tokenizer.from_dict(json.loads(json.dumps(ELSEWHERE.to_dict())))
+def test_imported_tokenizer_keeps_pattern_and_ids() -> None:
+    assert (IMPORTED.bos, IMPORTED.ids[b"\x00"], IMPORTED.ids[b"\x63"]) == (0, 1, 101)
+    assert len(IMPORTED.encode("  ")) == 2  # the pattern splits between the spaces
+    loaded = Tokenizer.from_dict(json.loads(json.dumps(IMPORTED.to_dict())))
     assert loaded.pattern == r"\p{L}+|\P{L}"
     assert loaded.special_tokens == {"<|bos|>": 0, "<|pad|>": 100, "<|end|>": 410}
-    assert loaded.fingerprint == ELSEWHERE.fingerprint
+    assert loaded.fingerprint == IMPORTED.fingerprint
     text = "the model  learns: 2024"
-    assert loaded.encode(text) == ELSEWHERE.encode(text) != TOKENIZER.encode(text)
+    assert loaded.encode(text) == IMPORTED.encode(text) != TOKENIZER.encode(text)
 
 
-def test_the_fingerprint_of_our_own_never_changes() -> None:
-    """The cache finds token files by it, and checkpoints hold what it is made of."""
+def test_fingerprint_is_stable() -> None:
+    """The cache keys of token files depend on it, and checkpoints contain the hashed fields."""
     assert list(TOKENIZER.to_dict()) == ["format", "vocab_size", "pattern", "special_tokens", "tokens"]
     assert TOKENIZER.to_dict()["special_tokens"] == list(SPECIAL_TOKENS)
     assert TOKENIZER.fingerprint == "4e43205886b2c60e"
 
 
 @pytest.mark.parametrize(
-    ("said", "arguments"),
+    ("message", "arguments"),
     [
         ("no <|bos|>", {"special_tokens": {"<|end|>": 399}}),
-        ("not different ones below 400", {"special_tokens": {"<|bos|>": 399, "<|end|>": 399}}),
-        ("not different ones below 400", {"special_tokens": {"<|bos|>": 400}}),
-        ("not a regular expression that tiktoken knows", {"pattern": "(a"}),
+        ("not unique numbers below 400", {"special_tokens": {"<|bos|>": 399, "<|end|>": 399}}),
+        ("not unique numbers below 400", {"special_tokens": {"<|bos|>": 400}}),
+        ("not a regular expression that tiktoken supports", {"pattern": "(a"}),
         ("the 256 bytes are not all among the tokens", {"tokens": [bytes([i, i]) for i in range(256)]}),
     ],
 )
-def test_what_no_tokenizer_can_be_made_of(said: str, arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
+def test_invalid_arguments(message: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         Tokenizer(**{"tokens": TOKENIZER.tokens, "vocab_size": 400, **arguments})

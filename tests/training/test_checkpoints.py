@@ -15,7 +15,7 @@ from nanochat.training.checkpoint_files import load_checkpoint, load_whole_check
 from nanochat.training.checkpoint_io import SafeCheckpointIO
 from nanochat.training.checkpoint_versions import current_name
 from tests.conftest import sentences
-from tests.fuzzing import accidents, check_line, report
+from tests.fuzzing import check_error_line, corruptions, report
 
 
 def checkpoint(step: int) -> dict[str, object]:
@@ -52,7 +52,7 @@ def test_every_damage_is_noticed_or_harms_nothing(count: int, tmp_path: Path) ->
     content = (tmp_path / "whole.ckpt").read_bytes()
     assert same(load_whole_checkpoint(tmp_path / "whole.ckpt"), original)
     counts, started = Counter[str](), time.monotonic()
-    halves = (accidents(content, count // 2, seed=1), accidents(content, count // 2, 2, begin=len(content) - 6000))
+    halves = (corruptions(content, count // 2, seed=1), corruptions(content, count // 2, 2, begin=len(content) - 6000))
     for number, damaged in enumerate(damaged for half in halves for damaged in half):
         path = tmp_path / f"{number}.ckpt"  # another name each time: a file that is mapped must not change
         path.write_bytes(damaged.content)
@@ -60,7 +60,7 @@ def test_every_damage_is_noticed_or_harms_nothing(count: int, tmp_path: Path) ->
         try:
             loaded = load_whole_checkpoint(path)
         except ValueError as error:
-            check_line(error, path, damaged.how)
+            check_error_line(error, path, damaged.how)
             counts["refused"] += 1
         else:
             assert same(loaded, original), damaged.how
@@ -87,7 +87,7 @@ def test_the_checkpoint_before_is_offered(tmp_path: Path) -> None:
         ValueError, match=r"last.ckpt is not a whole checkpoint.*step 3, is whole: --ckpt_path="
     ) as found:
         load_whole_checkpoint(last)
-    check_line(found.value, last, "cut short")
+    check_error_line(found.value, last, "cut short")
     assert str(found.value).endswith(f"--ckpt_path={tmp_path / 'previous.ckpt'}")
     assert load_whole_checkpoint(tmp_path / "previous.ckpt")["global_step"] == 3
 

@@ -20,7 +20,7 @@ from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampler, Sampling
 from nanochat.model import IGNORE
 from nanochat.tasks.arithmetic import Arithmetic
-from nanochat.tasks.task import Item, Task, asked
+from nanochat.tasks.task import Item, Task, single_turn
 from nanochat.tokenizer import Tokenizer, render, render_prompt
 from nanochat.training import reinforce
 from nanochat.training.reinforce import Reinforce
@@ -49,7 +49,7 @@ class Echo(Task):
     name = "echo"
 
     def item(self, seed: int, index: int) -> Item:
-        return asked(LETTERS[(seed + index) % 4], LETTERS[(seed + index) % 4])
+        return single_turn(LETTERS[(seed + index) % 4], LETTERS[(seed + index) % 4])
 
     @property
     def held_out_count(self) -> int:
@@ -160,7 +160,7 @@ def test_what_the_calculator_says_carries_no_loss() -> None:
     tokenizer = byte_tokenizer()
     call = ["<|python_start|>", *b"1+2", "<|python_end|>"]
     generation = written(tokenizer, [*call, *b"3", "<|assistant_end|>"])
-    question = Question(0, Arithmetic(), asked("1+2", "3"))
+    question = Question(0, Arithmetic(), single_turn("1+2", "3"))
     found = to_answer(question, [5, 6], generation)
     said = ["<|output_start|>", "<|output_end|>"]
     output = [tokenizer.special_tokens[name] for name in said]
@@ -183,7 +183,7 @@ def test_an_output_that_the_model_makes_up_is_its_own() -> None:
 
 def test_an_answer_that_does_not_end_is_wrong() -> None:
     tokenizer = byte_tokenizer()
-    question = Question(0, Arithmetic(), asked("1+2", "3"))
+    question = Question(0, Arithmetic(), single_turn("1+2", "3"))
     assert to_answer(question, [5], written(tokenizer, [*b"It is 3."])).reward == 0
     assert to_answer(question, [5], written(tokenizer, [*b"It is 3.", "<|assistant_end|>"])).reward == 1
     assert to_answer(question, [5], written(tokenizer, [*b"It is 4.", "<|assistant_end|>"])).reward == 0
@@ -203,8 +203,8 @@ def test_answers_depend_on_the_place_and_not_on_how_many_are_written_together() 
 
 def test_a_question_without_room_has_no_answers() -> None:
     gpt, tokenizer = random_gpt(vocab_size=265, context=16), byte_tokenizer()
-    long = Question(0, Echo(), asked("a" * 40, "a"))
-    short = Question(1, Echo(), asked("a", "a"))
+    long = Question(0, Echo(), single_turn("a" * 40, "a"))
+    short = Question(1, Echo(), single_turn("a", "a"))
     assert len(write_groups(Engine(gpt, tokenizer), [long, short], 2, 4, seed=0, at_once=8)) == 1
 
 

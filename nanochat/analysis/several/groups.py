@@ -8,7 +8,7 @@ from typing import Any
 
 from nanochat.analysis.history import History
 from nanochat.analysis.statistics import Estimate, mean_of
-from nanochat.options import dotted
+from nanochat.options import flatten_config
 
 SEEDS = ("seed_everything", "data.seed")
 # What says where things are and how they are shown, not what is trained.
@@ -22,7 +22,7 @@ NOT_SAID = "(not said)"
 
 def settings(history: History) -> dict[str, Any]:
     """What a run was trained with, as far as it matters for what comes of it."""
-    return {name: value for name, value in dotted(history.run.config).items() if name not in ELSEWHERE}
+    return {name: value for name, value in flatten_config(history.run.config).items() if name not in ELSEWHERE}
 
 
 def differences(histories: Sequence[History]) -> dict[str, list[Any]]:

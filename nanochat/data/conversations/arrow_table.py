@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 
-from nanochat.cache import cache_root, new_folder, short_hash
+from nanochat.cache import atomic_folder, cache_root, short_hash
 
 BATCH_ROWS = 256
 
@@ -54,7 +54,7 @@ def to_table(files: Sequence[Path], columns: Sequence[str], key: str) -> Table:
     folder = cache_root() / "tables" / known
     path = folder / "rows.arrow"
     if not path.is_file():
-        with new_folder(folder) as work:
+        with atomic_folder(folder) as work:
             _copy(files, columns, work / path.name)
     return Table(path)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nanochat.data.tokens.shuffle import shuffled
-from nanochat.tasks.phrasings import SYSTEM, pick
-from nanochat.tasks.task import Item, Message, Task, generator
+from nanochat.tasks.phrasings import SYSTEM_PROMPTS, pick
+from nanochat.tasks.task import Item, Message, Task, seeded_rng
 
 ROUND = 512  # conversations that are drawn, and packed, together
 SYSTEM_SHARE = 0.03  # of the conversations begin with a system message, as programs send one
@@ -56,7 +56,7 @@ class Mixture:
 
     def round(self, seed: int, number: int) -> list[Turns]:
         """The conversations of a round: items alone, or several as the turns of one."""
-        rng = generator("turns", seed, number)
+        rng = seeded_rng("turns", seed, number)
         conversations: list[Turns] = []
         open_for_more = False
         for _, item in self.items(seed, number):
@@ -67,7 +67,7 @@ class Mixture:
                 continue
             messages = item.messages
             if joins and rng.random() < SYSTEM_SHARE:
-                messages = ({"role": "system", "content": pick(rng, SYSTEM)}, *messages)
+                messages = ({"role": "system", "content": pick(rng, SYSTEM_PROMPTS)}, *messages)
             conversations.append([messages])
             open_for_more = joins
         return conversations

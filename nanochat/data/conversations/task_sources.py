@@ -13,12 +13,12 @@ from nanochat.data.conversations.arrow_table import Table, to_table
 from nanochat.data.corpus.docstrings import Documented
 from nanochat.data.corpus.embedded import DOCUMENTS, embedded_corpus
 from nanochat.data.corpus.hub import Address, list_corpus
-from nanochat.options import nearest
+from nanochat.options import did_you_mean
 from nanochat.tasks import records
 from nanochat.tasks.arithmetic import Arithmetic
-from nanochat.tasks.documentation import documentation, functions, words_in
+from nanochat.tasks.documentation import docstring_words, documentation, functions
 from nanochat.tasks.identity import Identity
-from nanochat.tasks.records import Record, Records, share_held_out
+from nanochat.tasks.records import Record, Records, split_held_out
 from nanochat.tasks.spelling import Spelling
 from nanochat.tasks.task import Item, Task
 from nanochat.tokenizer.conversation import check_messages
@@ -49,7 +49,7 @@ class HubTask(NamedTuple):
 
 def _arc(name: str) -> HubTask:
     columns = ("question", "choices", "answerKey")
-    return HubTask("allenai/ai2_arc", (name, "train"), (name, "test"), columns, records.arc, records.names_letter)
+    return HubTask("allenai/ai2_arc", (name, "train"), (name, "test"), columns, records.arc, records.check_letter)
 
 
 HUB = {
@@ -62,12 +62,12 @@ HUB = {
         ("all", "test"),
         ("question", "choices", "answer"),
         records.mmlu,
-        records.names_letter,
+        records.check_letter,
     ),
     "arc-easy": _arc("ARC-Easy"),
     "arc-challenge": _arc("ARC-Challenge"),
     "gsm8k": HubTask(
-        "openai/gsm8k", ("main", "train"), ("main", "test"), ("question", "answer"), records.gsm8k, records.names_number
+        "openai/gsm8k", ("main", "train"), ("main", "test"), ("question", "answer"), records.gsm8k, records.check_number
     ),
 }
 LOCAL = ("functions", "documentation", "arithmetic", "spelling", "identity")
@@ -95,12 +95,12 @@ def _open(name: str) -> Task:
     if name == "arithmetic":
         return Arithmetic()
     if name == "spelling":
-        uses = Counter(words_in(documents()))
+        uses = Counter(docstring_words(documents()))
         return Spelling(word for word, count in uses.items() if count >= LEAST_USES)
     if name == "identity":
         return Identity()
     every = f"(all of them: {', '.join(NAMES)}, or the path of a {JSONL} file)"
-    raise ValueError(f"--data.tasks: there is no task {name}{nearest(name, NAMES)} {every}")
+    raise ValueError(f"--data.tasks: there is no task {name}{did_you_mean(name, NAMES)} {every}")
 
 
 @cache
@@ -156,7 +156,7 @@ def own_conversations(path: Path) -> Records:
                 raise ValueError(f"{path}, line {number}: {error}") from error
     if not found:
         raise ValueError(f"{path} has no conversations")
-    learned, held_out = share_held_out(found)
+    learned, held_out = split_held_out(found)
     return Records(path.stem, learned, held_out, records.conversation)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nanochat.wording import counted
+from nanochat.wording import plural
 
 
 @dataclass
@@ -36,7 +36,7 @@ class LeftOut:
     def lines(self, most: int = 3) -> list[str]:
         """What to tell the user: a line for each of the first few files, and one for the others."""
         said = [
-            f"{name}: left out {counted(count, 'bad record')}, the first: {self.first[name]}"
+            f"{name}: left out {plural(count, 'bad record')}, the first: {self.first[name]}"
             for name, count in list(self.counts.items())[:most]
         ]
         others = list(self.counts.values())[most:]

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from nanochat.cache import cache_root, checksum_of, new_folder, read_checked, short_hash, write_checked
+from nanochat.cache import atomic_folder, cache_root, checksum_of, read_checked, short_hash, write_checked
 from nanochat.data.corpus.docstrings import Documented, read_c_modules, read_module, read_topics
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def embedded_corpus() -> Path:
         log.warning("The documentation kept in %s is damaged: reading it again (about 20 s) ...", target)
         with contextlib.suppress(FileNotFoundError):  # another process that noticed it was quicker
             shutil.rmtree(target)
-    with new_folder(target) as work:
+    with atomic_folder(target) as work:
         with open(work / DOCUMENTS, "w", encoding="utf-8") as file:
             for document in scan():
                 file.write(json.dumps({"text": document.text, **document._asdict()}, ensure_ascii=False) + "\n")

@@ -12,13 +12,14 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TypeVar
 
-from nanochat.cache import cache_root, new_folder, read_checked, short_hash, write_checked
+from nanochat.cache import atomic_folder, cache_root, read_checked, short_hash, write_checked
 from nanochat.data.corpus.corpora import EMBEDDED, Corpus, LargeCorpus, first_characters, open_corpus
 from nanochat.data.corpus.documents import SPAN_BYTES
+from nanochat.data.tokens import TokenFile, TokenWriter, tokenize
 from nanochat.data.tokens.shards import TRAIN, Pieces, StoredPieces, StreamedPieces
 from nanochat.data.tokens.token_files import TokenFile, TokenWriter, tokenize
 from nanochat.tokenizer import Tokenizer
-from nanochat.wording import counted
+from nanochat.wording import plural
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +69,10 @@ class Prepared:
     def extent(self) -> str:
         """How much text there is, in words."""
         if isinstance(self.corpus, LargeCorpus):
-            return counted(len(self.corpus.shards), "file")
+            return plural(len(self.corpus.shards), "file")
         survey = self.corpus.survey
-        bad = f", {counted(survey.left_out, 'bad record')} left out" if survey.left_out else ""
-        return f"{counted(survey.documents, 'document')}, {survey.bytes / 1e6:,.1f} MB{bad}"
+        bad = f", {plural(survey.left_out, 'bad record')} left out" if survey.left_out else ""
+        return f"{plural(survey.documents, 'document')}, {survey.bytes / 1e6:,.1f} MB{bad}"
 
 
 def prepare(sources: Sources, vocab_size: int, tokenizer: Tokenizer | None = None, train: bool = True) -> Prepared:
@@ -134,7 +135,7 @@ def _cached(folder: Path, open_folder: Callable[[Path], Opened], make: Callable[
         if there:  # what was not there a moment ago is not damaged: another process has just made it
             shutil.rmtree(folder, ignore_errors=True)
         log.info("Turning %s into tokens ...", what)
-    with new_folder(folder) as work:
+    with atomic_folder(folder) as work:
         make(work)
     return open_folder(folder)
 

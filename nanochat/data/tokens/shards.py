@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-from nanochat.cache import new_folder, read_checked, write_checked
+from nanochat.cache import atomic_folder, read_checked, write_checked
 from nanochat.data.corpus.bad_records import LeftOut
 from nanochat.data.corpus.corpora import LargeCorpus, shard_spans
 from nanochat.data.corpus.documents import SPAN_BYTES, Span, read_documents
 from nanochat.data.corpus.survey import document_hash
+from nanochat.data.tokens import TokenFile, TokenWriter, read_facts, tokenize
 from nanochat.data.tokens.shuffle import shuffled
 from nanochat.data.tokens.token_files import TokenFile, TokenWriter, read_facts, tokenize
 from nanochat.tokenizer import Tokenizer
@@ -206,7 +207,7 @@ class StreamedPieces:
         texts = read_documents(span, self.corpus.column, left_out)
         threshold = self.corpus.threshold
         kept = (text for text in texts if document_hash(text) >= threshold)
-        with new_folder(folder) as work:
+        with atomic_folder(folder) as work:
             writer = TokenWriter(work, TRAIN, self.tokenizer)
             for batch in tokenize(kept, self.tokenizer, threads):
                 writer.write(batch)

@@ -17,14 +17,20 @@ from nanochat.data.corpus.bad_records import LeftOut
 from nanochat.data.corpus.documents import read_documents, spans
 from tests.conftest import sentences
 from tests.data.corpus.test_documents import write_parquet
-from tests.fuzzing import Damaged, Reader, accidents, check_line, report
+from tests.fuzzing import (
+    Corrupted,
+    ReaderProcess,
+    check_error_line,
+    corruptions,
+    report,
+)
 
 SPAN_BYTES = 3_000
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[Reader]:
-    process = Reader()
+def reader() -> Iterator[ReaderProcess]:
+    process = ReaderProcess()
     yield process
     process.close()
 
@@ -57,7 +63,7 @@ def lines_of(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         place += len(line) + 1
 
 
-def spared_lines(content: bytes, damaged: Damaged) -> list[bytes]:
+def spared_lines(content: bytes, damaged: Corrupted) -> list[bytes]:
     """Lines that are still there, each begun by the end of another one, and not blank."""
     return [
         line
@@ -75,14 +81,14 @@ def is_blank(line: bytes) -> bool:
 
 
 def readings(
-    reader: Reader,
+    reader: ReaderProcess,
     folder: Path,
     suffix: str,
     content: bytes,
-    accidental: Iterable[Damaged],
+    accidental: Iterable[Corrupted],
     text_of: Callable[[bytes], str],
     counts: Counter[str],
-) -> Iterator[tuple[Damaged, list[str], tuple[Any, ...]]]:
+) -> Iterator[tuple[Corrupted, list[str], tuple[Any, ...]]]:
     """Each damaged file that is read, with the texts whose bytes are untouched and what was read of it.
 
     One that is refused must be named in one line, and must hold no untouched text.
@@ -94,7 +100,7 @@ def readings(
         try:
             found = reader(damaged.how, read_all, path)
         except ValueError as error:
-            check_line(error, path, damaged.how)
+            check_error_line(error, path, damaged.how)
             assert not spared, damaged.how
             counts["refused"] += 1
             continue
@@ -105,11 +111,11 @@ def readings(
 
 
 @quick_and_slow
-def test_jsonl(share: float, tmp_path: Path, reader: Reader) -> None:
+def test_jsonl(share: float, tmp_path: Path, reader: ReaderProcess) -> None:
     records = [{"n": n, "text": text} for n, text in enumerate([*sentences(40), "naïve 你好 😀\nline\ttwo"])]
     content = b"".join(json.dumps(r, ensure_ascii=n % 2 == 0).encode() + b"\n" for n, r in enumerate(records))
     counts, started = Counter[str](), time.monotonic()
-    accidental = accidents(content, int(400 * share), seed=1)
+    accidental = corruptions(content, int(400 * share), seed=1)
     for damaged, spared, (texts, left_out, parts, left_out_apart) in readings(
         reader, tmp_path, ".jsonl", content, accidental, lambda line: json.loads(line)["text"], counts
     ):
@@ -121,12 +127,12 @@ def test_jsonl(share: float, tmp_path: Path, reader: Reader) -> None:
 
 @quick_and_slow
 @pytest.mark.parametrize("documents", [20, 300])
-def test_text(documents: int, share: float, tmp_path: Path, reader: Reader) -> None:
+def test_text(documents: int, share: float, tmp_path: Path, reader: ReaderProcess) -> None:
     lines = [line for text in sentences(documents) for line in (text, "naïve 你好 😀, it's", "")]
     content = "\n".join(lines).encode()
     assert (len(content) > 16_384) == (documents > 20)
     counts, started = Counter[str](), time.monotonic()
-    accidental = accidents(content, int(300 * share), seed=2)
+    accidental = corruptions(content, int(300 * share), seed=2)
     for damaged, spared, (texts, left_out, parts, left_out_apart) in readings(
         reader, tmp_path, ".txt", content, accidental, bytes.decode, counts
     ):
@@ -152,7 +158,7 @@ PARQUET: dict[str, dict[str, Any]] = {
 @quick_and_slow
 @pytest.mark.parametrize("kind", sorted(PARQUET))
 @pytest.mark.parametrize("where", ["anywhere", "footer"])
-def test_parquet(where: str, kind: str, share: float, tmp_path: Path, reader: Reader) -> None:
+def test_parquet(where: str, kind: str, share: float, tmp_path: Path, reader: ReaderProcess) -> None:
     texts = [None if n % 17 == 5 else text for n, text in enumerate([*sentences(90), *sentences(10)])]
     column = pyarrow.array(texts, pyarrow.large_string() if kind == "large_string" else pyarrow.string())
     original = tmp_path / "original.parquet"
@@ -162,13 +168,13 @@ def test_parquet(where: str, kind: str, share: float, tmp_path: Path, reader: Re
     begin = len(content) - 8 - int.from_bytes(content[-8:-4], "little") if where == "footer" else 0
     counts, started = Counter[str](), time.monotonic()
     assert reader("whole", read_all, original)[0] == [text for text in texts if text]
-    for number, damaged in enumerate(accidents(content, int(max(150 * share, 9)), seed=3, begin=begin)):
+    for number, damaged in enumerate(corruptions(content, int(max(150 * share, 9)), seed=3, begin=begin)):
         path = tmp_path / f"{number}.parquet"
         path.write_bytes(damaged.content)
         try:
             found, left_out, parts, left_out_apart = reader(damaged.how, read_all, path)
         except ValueError as error:
-            check_line(error, path, damaged.how)
+            check_error_line(error, path, damaged.how)
             counts["refused"] += 1
             continue
         # whatever was not touched is delivered, and every row of the file is either delivered or counted
@@ -190,7 +196,7 @@ def row_groups(path: Path, texts: list[str | None]) -> Iterator[tuple[int, int, 
         row += group.num_rows
 
 
-def test_metadata_that_ends_the_process_when_pyarrow_looks_at_it(tmp_path: Path, reader: Reader) -> None:
+def test_metadata_that_ends_the_process_when_pyarrow_looks_at_it(tmp_path: Path, reader: ReaderProcess) -> None:
     path = tmp_path / "a.parquet"
     write_parquet(path, sentences(3))
     # thrift: the column of byte arrays is optional, which the statistics of its sizes agree with; now it is required
@@ -202,7 +208,7 @@ def test_metadata_that_ends_the_process_when_pyarrow_looks_at_it(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_every_bit_of_the_metadata_of_parquet(tmp_path: Path, reader: Reader) -> None:
+def test_every_bit_of_the_metadata_of_parquet(tmp_path: Path, reader: ReaderProcess) -> None:
     path = tmp_path / "a.parquet"
     texts = sentences(6)
     write_parquet(path, texts, row_group_size=3, compression="none")
@@ -216,7 +222,7 @@ def test_every_bit_of_the_metadata_of_parquet(tmp_path: Path, reader: Reader) ->
             try:
                 found, left_out, parts, _ = reader(f"bit {bit} of byte {place}", read_all, path)
             except ValueError as error:
-                check_line(error, path, f"bit {bit} of byte {place}")
+                check_error_line(error, path, f"bit {bit} of byte {place}")
                 counts["refused"] += 1
                 continue
             assert (found, left_out, parts) == (texts, 0, texts), f"bit {bit} of byte {place}"

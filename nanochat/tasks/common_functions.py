@@ -1,7 +1,7 @@
-"""The functions that Python programs use most: about 300 of those built in and in the standard library, a fixed list.
+"""A fixed list of about 300 common functions, built in or in the standard library.
 
-They are what a user of a small assistant asks about first, so their summaries get extra weight, and the assistant is
-judged by them. The list was put together by hand from what tutorials and programs call.
+Users of a small assistant ask about these first, so their summaries get extra weight in training, and the assistant is
+evaluated on them. The list was compiled by hand from the functions that tutorials and programs call.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ typing.get_type_hints urllib.parse.quote urllib.parse.urlencode urllib.parse.url
 urllib.request.urlopen uuid.uuid1 uuid.uuid4 warnings.warn webbrowser.open zipfile.ZipFile
 """
 
-# Where the documentation of some of them stands: they are shared by several modules, or by several classes.
-ELSEWHERE = {
+# Other names, or prefixes of names, under which the documentation has functions that several modules or classes share.
+ALIASES = {
     "open": ("_pyio.open",),
     "str.replace": ("bytearray.replace",),
     "set.": ("frozenset.",),
@@ -69,12 +69,12 @@ ELSEWHERE = {
 FUNCTIONS = tuple(dict.fromkeys((BUILTIN + METHODS + STANDARD_LIBRARY).split()))
 
 
-def documented_as(name: str) -> list[str]:
-    """The names under which a function of the list may stand in the documentation, its own first."""
-    others = [
-        other + name.removeprefix(prefix)
-        for prefix, found in ELSEWHERE.items()
+def documented_names(name: str) -> list[str]:
+    """The names under which the documentation may have a function of the list, starting with ``name`` itself."""
+    aliases = [
+        alias + name.removeprefix(prefix)
+        for prefix, alias_prefixes in ALIASES.items()
         if name == prefix or (prefix.endswith(".") and name.startswith(prefix))
-        for other in found
+        for alias in alias_prefixes
     ]
-    return [name, *others]
+    return [name, *aliases]

@@ -1,21 +1,22 @@
-"""What a docstring says in one sentence, and other short answers that can be read off it."""
+"""Short excerpts of a docstring: its summary sentence, and an example."""
 
 from __future__ import annotations
 
 import re
 
-LONGEST = 160  # characters of a summary; what takes longer is no short answer
+MAX_SUMMARY = 160  # characters; a longer sentence is not a short answer
 
-# Ends of sentences that are none.
+# A full stop after an abbreviation or an initial does not end a sentence.
 _ABBREVIATIONS = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|approx|incl|Fig|Eq|No|St|Dr)|\b[A-Z])\.$")
 
 
-def summary(name: str, docstring: str) -> str | None:
-    """The first sentence of a docstring, on one line; None if there is no short one.
+def docstring_summary(name: str, docstring: str) -> str | None:
+    """The first sentence of a docstring, on one line; None if it is missing or longer than ``MAX_SUMMARY``.
 
     Args:
-        name: of what is documented: docstrings of C functions begin with lines like ``max(iterable) -> value``.
-        docstring: as it was written.
+        name: the documented object; docstrings of C functions begin with its signature (``max(iterable) -> value``),
+            which is skipped.
+        docstring: the raw docstring.
     """
     last = re.escape(name.split(".")[-1])
     lines = [line.strip() for line in docstring.strip().splitlines()]
@@ -34,9 +35,9 @@ def summary(name: str, docstring: str) -> str | None:
             break
         paragraph.append(line)
     text = re.sub(r"``?([^`]*)``?", r"\1", " ".join(" ".join(paragraph).split()))
-    text = re.sub(r":\w+:(?=\S)", "", text)  # roles of reStructuredText
+    text = re.sub(r":\w+:(?=\S)", "", text)  # reStructuredText roles
     sentence = _first_sentence(text)
-    if not sentence or len(sentence) > LONGEST or len(sentence) < 10 or not re.match(r"[A-Za-z\"'(]", sentence):
+    if not 10 <= len(sentence) <= MAX_SUMMARY or not re.match(r"[A-Za-z\"'(]", sentence):
         return None
     return sentence if sentence[-1] in ".!?" else sentence.rstrip(":;,") + "."
 
@@ -49,17 +50,17 @@ def _first_sentence(text: str) -> str:
     return text
 
 
-def example(docstring: str) -> str | None:
-    """The first example of a docstring with what it prints, at most three lines; None if there is no short one."""
+def docstring_example(docstring: str) -> str | None:
+    """The first short example of a docstring with its output, at most three lines; None if there is none."""
     lines = [line.strip() for line in docstring.splitlines()]
     starts = [i for i, line in enumerate(lines) if line.startswith(">>> ") and "import" not in line]
     for start in starts[:3]:
-        taken = [lines[start]]
+        example = [lines[start]]
         for line in lines[start + 1 : start + 3]:
-            if not line or (line.startswith(">>> ") and not taken[-1].startswith(">>> ")):
+            if not line or (line.startswith(">>> ") and not example[-1].startswith(">>> ")):
                 break
-            taken.append(line)
-        text = "\n".join(taken)
-        if len(text) <= 120 and not taken[-1].endswith((",", "(", "[", "{", ":")):
+            example.append(line)
+        text = "\n".join(example)
+        if len(text) <= 120 and not example[-1].endswith((",", "(", "[", "{", ":")):
             return text
     return None

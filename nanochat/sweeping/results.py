@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nanochat.grid import grid
-from nanochat.sweeping.noise import Result, lead, results
+from nanochat.sweeping.comparison import Result, lead, results
 from nanochat.sweeping.space import in_words, short_names
 from nanochat.sweeping.trials import DONE, FAILED, Trial
+from nanochat.text_table import format_table
 from nanochat.training.console import clock
 
 WIDTH = 80  # columns, where the terminal does not say
@@ -33,7 +33,7 @@ def table(trials: Sequence[Trial], width: int = WIDTH) -> str:
     rows = [[_numbers(result.trials), *row] for result, row in zip(found, rows, strict=True)]
     varied = range(1, 1 + len(options))
     numbers = range(1 + len(options), len(head) - 1)
-    return grid([head, *rows], right=numbers, narrow=varied, width=width)
+    return format_table([head, *rows], right=numbers, narrow=varied, width=width)
 
 
 def _numbers(trials: Sequence[Trial]) -> str:

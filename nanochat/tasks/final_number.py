@@ -1,19 +1,19 @@
-"""The number that an answer to a sum in words ends with."""
+"""Extracts the final number of an answer to a word problem, as GSM8K is scored."""
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal
 
-MARK = "####"  # what GSM8K's own answers have before the number
-# A minus belongs to the number unless something stands before it that it takes away from.
+MARK = "####"  # precedes the final number in the reference answers of GSM8K
+# A minus is a sign unless it follows an operand, as in "10-5".
 NUMBER = re.compile(r"(?:(?<![\w)%])[-\u2212]\s?)?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
 
 def final_number(answer: str) -> Decimal | None:
-    """The number after the last ``####``; in an answer without, the last number; None if there is none.
+    """The first number after the last ``####``, or without it the last number; None if there is none.
 
-    Commas between digits, a currency's sign and white space do not matter.
+    Thousands separators, dollar signs and whitespace are ignored.
 
     >>> final_number("48 / 2 = 24 each, 72 in all. #### 1,072")
     Decimal('1072')

@@ -1,4 +1,4 @@
-"""The limits of a container, in both versions of control groups, wherever in the tree they are."""
+"""Memory and CPU limits of containers, in both versions of control groups and at any level of the tree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.containers import cores_limit, memory_limit
+from nanochat.cgroups import cpu_limit, memory_limit
 
 V1 = "4:memory:/docker/1f\n3:cpu,cpuacct:/docker/1f\n0::/\n"
 V1_CPU = {"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "100000"}
@@ -21,7 +21,7 @@ NONE = str(2**63 - 4096)
             {"memory.max": "2000", "memory.current": "500", "cpu.max": "150000 100000"},
             (2000, 1500),
             1.5,
-            id="a container that sees its own group as the root",
+            id="container whose own group is the root",
         ),
         pytest.param(
             "0::/\n",
@@ -42,7 +42,7 @@ NONE = str(2**63 - 4096)
             },
             (4000, 3000),
             2.0,
-            id="a job's limit holds for a step within it",
+            id="limit of a parent group",
         ),
         pytest.param(
             V1,
@@ -64,7 +64,7 @@ NONE = str(2**63 - 4096)
             },
             (4000, 3000),
             0.5,
-            id="version 1 in a container, which names a group that it does not see",
+            id="version 1 in a container that cannot see the named group",
         ),
         pytest.param(V1, {"memory/memory.limit_in_bytes": NONE, "memory/memory.usage_in_bytes": "1"}, None, None),
         pytest.param(
@@ -76,12 +76,12 @@ NONE = str(2**63 - 4096)
             },
             (4000, 2600),
             None,
-            id="files that were read and are kept give way",
+            id="inactive file cache counts as available",
         ),
-        pytest.param("", {}, None, None, id="no groups"),
+        pytest.param("", {}, None, None, id="no membership"),
     ],
 )
-def test_the_least_limit_around_a_process(
+def test_smallest_limit_of_all_levels(
     membership: str, files: dict[str, str], memory: object, cores: object, tmp_path: Path
 ) -> None:
     (tmp_path / "self").write_text(membership)
@@ -90,9 +90,9 @@ def test_the_least_limit_around_a_process(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
     assert memory_limit(tmp_path / "cgroup", tmp_path / "self") == memory
-    assert cores_limit(tmp_path / "cgroup", tmp_path / "self") == cores
+    assert cpu_limit(tmp_path / "cgroup", tmp_path / "self") == cores
 
 
-def test_where_there_are_no_groups_there_is_no_limit(tmp_path: Path) -> None:
-    assert memory_limit(tmp_path, tmp_path / "not there") is None
-    assert cores_limit(tmp_path, tmp_path / "not there") is None
+def test_no_limit_without_cgroups(tmp_path: Path) -> None:
+    assert memory_limit(tmp_path, tmp_path / "missing") is None
+    assert cpu_limit(tmp_path, tmp_path / "missing") is None

@@ -1,28 +1,28 @@
-"""Tables for a terminal: cells in columns."""
+"""Tables of text for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
 GAP = "  "  # between columns
-LEAST = 8  # letters of a column that is made narrower
+MIN_WIDTH = 8  # characters that a shortened column keeps at least
 
 
-def grid(
+def format_table(
     rows: Sequence[Sequence[str]], right: Collection[int] = (), narrow: Collection[int] = (), width: int = 80
 ) -> str:
-    """Cells in columns, a line for each row.
+    """Aligns cells in columns, one line per row.
 
     Args:
-        rows: of cells; the head is one of them.
-        right: the columns that are set to the right: numbers.
-        narrow: those whose cells are shortened, the widest column first, where lines would be longer than ``width``.
-        width: of the lines.
+        rows: the cells of each row, the header row included.
+        right: indices of the columns that are right-aligned, such as numbers.
+        narrow: indices of the columns whose cells may be shortened, the widest first, where lines exceed ``width``.
+        width: maximum length of a line in characters; exceeded only if the ``narrow`` columns are at their minimum.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     while sum(widths) + len(GAP) * (len(widths) - 1) > width:
         widest = max(narrow, key=lambda column: widths[column], default=None)
-        if widest is None or widths[widest] <= LEAST:
+        if widest is None or widths[widest] <= MIN_WIDTH:
             break
         widths[widest] -= 1
 
@@ -34,7 +34,7 @@ def grid(
 
 
 def shorten(text: str, width: int) -> str:
-    """The text in so many columns, its middle left out where it is longer."""
+    """The text in at most ``width`` characters; a longer one has its middle replaced by an ellipsis."""
     if len(text) <= width:
         return text
     end = (width - 1) * 2 // 3

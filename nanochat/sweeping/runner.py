@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
-from nanochat.sweeping.running import Watched
 from nanochat.sweeping.space import in_words
 from nanochat.sweeping.storage import Storage, Work
+from nanochat.sweeping.trial_process import Watched
 from nanochat.sweeping.trials import DONE, RUNNING, Trial, superseded
 from nanochat.training.console import clock, duration
 
