@@ -33,17 +33,17 @@ def report(
     if dollars_per_hour is not None and not 0 <= dollars_per_hour < float("inf"):
         raise UsageError(f"--dollars_per_hour must not be negative, but is {dollars_per_hour:g}")
     from nanochat.cache import write_atomically
-    from nanochat.reporting.card import make_card
-    from nanochat.reporting.life import find_life
-    from nanochat.reporting.page import as_markdown, in_words
+    from nanochat.reporting.lineage import find_lineage
+    from nanochat.reporting.render import render_markdown, render_text
+    from nanochat.reporting.report_card import make_report_card
 
-    life = find_life(root, name)
+    life = find_lineage(root, name)
     check_folder(out, "--out")
-    card = make_card(life, samples, dollars_per_hour, program_name(), say)
+    card = make_report_card(life, samples, dollars_per_hour, program_name(), say)
     folder = life.folder if out is None else Path(out)
     write_atomically(folder / DATA, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    write_atomically(folder / PAGE, as_markdown(card))
-    print(in_words(card))
+    write_atomically(folder / PAGE, render_markdown(card))
+    print(render_text(card))
     print(f"\nWritten to {folder / PAGE} and {DATA}")
 
 

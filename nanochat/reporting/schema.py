@@ -19,7 +19,7 @@ class Stage(TypedDict):
         label: "BASE", "MIDDLE", "CHAT" or "RL", as a column is called; with a number where a stage comes again.
         stage: "pretrain", "middle", "chat" or "reinforce".
         run, folder: "tiny/version_0", and where that is.
-        state: "finished", "training" (written to a moment ago) or "interrupted".
+        state: "finished", "training" (written to a iso_time ago) or "interrupted".
         started, updated: when it began, and when training last wrote anything (ISO 8601).
         began_with: the checkpoint or the run whose weights it began with; null for fresh ones.
         by_name: whether the run does not say so, and it follows from the names of the runs.
@@ -124,7 +124,7 @@ class Published(TypedDict):
     gpt2: float | None
 
 
-class Missing(TypedDict):
+class MissingItem(TypedDict):
     """What the card lacks.
 
     Keys:
@@ -138,7 +138,7 @@ class Missing(TypedDict):
     command: str | None
 
 
-class Card(TypedDict):
+class ReportCard(TypedDict):
     """The whole.
 
     Keys:
@@ -171,4 +171,4 @@ class Card(TypedDict):
     chat: dict[str, Score]
     samples: list[Sample]
     published: list[Published]
-    missing: list[Missing]
+    missing: list[MissingItem]

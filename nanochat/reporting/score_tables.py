@@ -7,12 +7,12 @@ from typing import Any
 
 from nanochat.evaluation.bundle import CORE_TASKS
 from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE
-from nanochat.reporting.published import MODEL
-from nanochat.reporting.schema import Card, Score
+from nanochat.reporting.published_scores import MODEL
+from nanochat.reporting.schema import ReportCard, Score
 from nanochat.reporting.tables import DASH, Table, by_label, cells, labels, percents
 
 
-def bits_per_byte(card: Card) -> Table:
+def bits_per_byte(card: ReportCard) -> Table:
     columns = labels(card)
     shown: list[tuple[str, str]] = [("at the end", "val_bpb"), ("best on the way", "best_val_bpb")]
     rows = [
@@ -23,7 +23,7 @@ def bits_per_byte(card: Card) -> Table:
     return Table(["", *columns], rows)
 
 
-def core(card: Card) -> Table:
+def core(card: ReportCard) -> Table:
     """CORE, and each of its tasks."""
     columns = [label for label in labels(card) if label in card["core"] or label.startswith("BASE")]
     header = ["", "chance", *[part for label in columns for part in (label, "95% interval", "centred", "items")]]
@@ -53,7 +53,7 @@ def _mean(score: Score) -> list[str]:
     return [between, f"{score['value']:+.4f}" if score["value"] is not None else DASH]
 
 
-def chat(card: Card) -> Table:
+def chat(card: ReportCard) -> Table:
     """The chat tasks, in a column for each stage; ChatCORE below its six."""
     columns = labels(card)
 
@@ -77,7 +77,7 @@ def _items(score: Score) -> str:
     return f"{asked[0]:,}" if len(asked) == 1 else f"{asked[0]:,} to {asked[-1]:,}"
 
 
-def at_the_end(card: Card) -> Table:
+def end_of_training(card: ReportCard) -> Table:
     """What each run itself found, when it had come to its end."""
     columns = labels(card)
     names = dict.fromkeys(name for stage in card["stages"] for name in stage["tasks"])
@@ -91,7 +91,7 @@ def at_the_end(card: Card) -> Table:
     return Table(["", *columns], rows)
 
 
-def published(card: Card) -> Table:
+def published(card: ReportCard) -> Table:
     """This model beside nanochat's and GPT-2."""
     rows = []
     for figure in card["published"]:
@@ -105,7 +105,7 @@ def published(card: Card) -> Table:
     return Table(["", "after", "this model", MODEL, "GPT-2, 1.6B"], rows)
 
 
-def compression(card: Card) -> Table:
+def compression(card: ReportCard) -> Table:
     """Bytes per token, by tokenizer."""
     if card["tokenizer"] is None:
         return Table([""], [])

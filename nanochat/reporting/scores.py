@@ -15,7 +15,7 @@ from nanochat.runs import Run
 ORDER = {"core": CORE_TASKS, "chat": (*CHAT_CORE, *OFFLINE)}
 
 
-def score_of(run: Run, group: str) -> tuple[Score | None, str | None]:
+def find_score(run: Run, group: str) -> tuple[Score | None, str | None]:
     """The fullest score of a group of tasks that belongs to a run's checkpoint.
 
     Args:

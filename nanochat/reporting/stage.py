@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nanochat.reporting.life import Chapter
+from nanochat.reporting.lineage import LineageStage
 from nanochat.reporting.schema import Stage
 from nanochat.runs import SUMMARY, Run
 
@@ -17,7 +17,7 @@ COUNTS = ("parameters", "steps", "tokens", "flops_per_token", "peak_memory_bytes
 MEASURES = ("seconds", "training_seconds", "tokens_per_second", "mfu", "val_bpb", "best_val_bpb")
 
 
-def describe(chapter: Chapter, dollars_per_hour: float | None = None, now: float | None = None) -> Stage:
+def describe_stage(chapter: LineageStage, dollars_per_hour: float | None = None, now: float | None = None) -> Stage:
     """The facts of a stage.
 
     Args:
@@ -44,8 +44,8 @@ def describe(chapter: Chapter, dollars_per_hour: float | None = None, now: float
         "run": run.label,
         "folder": str(run.folder),
         "state": "finished" if finished else "training" if recent else "interrupted",
-        "started": moment(run.started),
-        "updated": moment(run.updated),
+        "started": iso_time(run.started),
+        "updated": iso_time(run.updated),
         "began_with": run.started_from,
         "by_name": chapter.by_name,
         "figures": figures,
@@ -76,8 +76,8 @@ def _take_curves(run: Run, figures: dict[str, float | int | None]) -> bool:
         figures[name] = None  # of an earlier end, if there was one
     scores = run.curve("val/bpb")[1]
     whole_steps, whole = run.curve("val/bpb_all")
-    at_the_end = bool(whole_steps) and whole_steps[-1] == steps[-1]
-    figures["val_bpb"] = whole[-1] if at_the_end else scores[-1] if scores else None
+    end_of_training = bool(whole_steps) and whole_steps[-1] == steps[-1]
+    figures["val_bpb"] = whole[-1] if end_of_training else scores[-1] if scores else None
     figures["best_val_bpb"] = min(scores, default=None)
     return said is not None
 
@@ -126,6 +126,6 @@ def mapping(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def moment(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
     """A time in seconds since 1970 as ISO 8601, local."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nanochat.options import dotted
-from nanochat.reporting.life import ALWAYS, LABELS
-from nanochat.reporting.schema import Card, Score, Stage
+from nanochat.reporting.lineage import ALWAYS, LABELS
+from nanochat.reporting.schema import ReportCard, Score, Stage
 from nanochat.training.console import count, duration, size
 
 DASH = "—"  # not measured
@@ -38,7 +38,7 @@ class Table(NamedTuple):
     numbers: bool = True
 
 
-def labels(card: Card) -> list[str]:
+def labels(card: ReportCard) -> list[str]:
     """The columns: those of the stages there are, and BASE, CHAT and RL in any case."""
     have = [stage["label"] for stage in card["stages"]]
     order = list(LABELS.values())
@@ -65,7 +65,7 @@ COSTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 )
 
 
-def glance(card: Card) -> Table:
+def summary(card: ReportCard) -> Table:
     """The figures that are looked at first; a star at those that are not measured on everything."""
     columns = labels(card)
     named: list[tuple[str, str, Callable[[Any], str]]] = [
@@ -93,7 +93,7 @@ def _short(score: Score) -> str | None:
     return f"{score['value']:.4f}{'' if score['whole'] else '*'}"
 
 
-def costs(card: Card) -> Table:
+def costs(card: ReportCard) -> Table:
     """Time and cost of each stage, and their sum."""
     columns = labels(card)
     rows = []
@@ -109,7 +109,7 @@ def costs(card: Card) -> Table:
     return Table(["", *columns, "sum"], rows)
 
 
-def stages(card: Card) -> Table:
+def stages(card: ReportCard) -> Table:
     """What each stage is, and where."""
     columns = labels(card)
     rows: list[tuple[str, Callable[[Stage], Any], Callable[[Any], str]]] = [
@@ -132,7 +132,7 @@ def stages(card: Card) -> Table:
     return Table(["", *columns], [row for row in shown if set(row[1:]) != {DASH}], numbers=False)
 
 
-def settings(card: Card) -> Table:
+def settings(card: ReportCard) -> Table:
     """All that was set, by stage; what was left to the program (null) in every stage is left out."""
     columns = labels(card)
     flat = {stage["label"]: dotted(stage["config"]) for stage in card["stages"]}
@@ -146,7 +146,7 @@ def settings(card: Card) -> Table:
     return Table(["", *columns], rows, numbers=False)
 
 
-def by_label(card: Card, value: Callable[[Stage], Any]) -> dict[str, Any]:
+def by_label(card: ReportCard, value: Callable[[Stage], Any]) -> dict[str, Any]:
     return {stage["label"]: value(stage) for stage in card["stages"]}
 
 

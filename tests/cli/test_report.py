@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from nanochat.cli import main
-from nanochat.reporting.schema import Card, Stage
+from nanochat.reporting.schema import ReportCard, Stage
 from nanochat.tokenizer import compression
 from nanochat.training import provenance
 from tests.cli.tools import tiny_options, train
@@ -42,8 +42,8 @@ def test_a_whole_life(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     shown = capsys.readouterr().out
     folder = root / "lightning_logs" / "run"
     assert f"Written to {folder / 'report.md'} and report.json" in shown
-    card: Card = json.loads((folder / "report.json").read_text())
-    assert set(card) == set(Card.__annotations__)
+    card: ReportCard = json.loads((folder / "report.json").read_text())
+    assert set(card) == set(ReportCard.__annotations__)
     assert all(set(stage) == set(Stage.__annotations__) for stage in card["stages"])
     base, chat = card["stages"]
     assert (base["label"], base["run"], base["state"]) == ("BASE", "run/version_0", "finished")
@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_writes_no_samples(
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     assert main(["report", f"--root={tmp_path}", f"--out={tmp_path / 'elsewhere'}"]) == 0
     capsys.readouterr()
-    card: Card = json.loads((tmp_path / "elsewhere" / "report.json").read_text())
+    card: ReportCard = json.loads((tmp_path / "elsewhere" / "report.json").read_text())
     whys = {one["what"]: one["why"] for one in card["missing"]}
     assert "is not a whole checkpoint" in whys["samples of BASE"]
     assert "is not a whole checkpoint" in whys["tokenizer"]

@@ -13,7 +13,7 @@ ALWAYS = ("BASE", "CHAT", "RL")  # have a column of their own, even where there 
 
 
 @dataclass(frozen=True)
-class Chapter:
+class LineageStage:
     """One stage of a life.
 
     Attributes:
@@ -30,7 +30,7 @@ class Chapter:
 
 
 @dataclass(frozen=True)
-class Life:
+class Lineage:
     """A model's stages, in their order.
 
     Attributes:
@@ -42,19 +42,19 @@ class Life:
 
     name: str
     folder: Path
-    chapters: tuple[Chapter, ...]
+    chapters: tuple[LineageStage, ...]
     missing: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         have = {LABELS.get(chapter.run.stage) for chapter in self.chapters}
         object.__setattr__(self, "missing", tuple(label for label in ALWAYS if label not in have))
 
-    def of(self, label: str) -> Chapter | None:
+    def of(self, label: str) -> LineageStage | None:
         """The last chapter of a stage."""
         return next((c for c in reversed(self.chapters) if LABELS.get(c.run.stage) == label), None)
 
 
-def find_life(root: str | Path = ".", name: str | None = None) -> Life:
+def find_lineage(root: str | Path = ".", name: str | None = None) -> Lineage:
     """The life of a model: the run that was trained last, all that it descends from, and what descends from it.
 
     Args:
@@ -82,7 +82,7 @@ def find_life(root: str | Path = ".", name: str | None = None) -> Life:
     folder = chosen.folder.parent.with_name(chosen.base_name)
     if not folder.is_dir():
         folder = chosen.folder.parent
-    return Life(folder.name, folder, tuple(_numbered(chapters)))
+    return Lineage(folder.name, folder, tuple(_numbered(chapters)))
 
 
 def _of_folder(folder: Path, runs: Sequence[Run]) -> Run:
@@ -93,23 +93,23 @@ def _of_folder(folder: Path, runs: Sequence[Run]) -> Run:
     return read_run(folder)
 
 
-def _before(run: Run, runs: Sequence[Run]) -> list[Chapter]:
+def _before(run: Run, runs: Sequence[Run]) -> list[LineageStage]:
     """The run and all that it descends from, the oldest first."""
-    chapters: list[Chapter] = []
+    chapters: list[LineageStage] = []
     seen: set[Path] = set()
     following: Run | None = run
     while following is not None and following.folder not in seen:
         seen.add(following.folder)
         parent, by_name = parent_of(following, runs)
         lost = following.started_from if parent is None else None
-        chapters.append(Chapter("", following, by_name, lost))
+        chapters.append(LineageStage("", following, by_name, lost))
         following = parent
     return chapters[::-1]
 
 
-def _after(run: Run, runs: Sequence[Run], seen: set[Path]) -> list[Chapter]:
+def _after(run: Run, runs: Sequence[Run], seen: set[Path]) -> list[LineageStage]:
     """What descends from a run: of several children the newest of its own name, else the newest; and so on."""
-    chapters: list[Chapter] = []
+    chapters: list[LineageStage] = []
     while True:
         children = [(child, *parent_of(child, runs)) for child in runs if child.folder not in seen]
         mine = [(child, by_name) for child, parent, by_name in children if parent is not None and parent is run]
@@ -118,7 +118,7 @@ def _after(run: Run, runs: Sequence[Run], seen: set[Path]) -> list[Chapter]:
         family = [pair for pair in mine if pair[0].base_name == run.base_name]
         run, by_name = (family or mine)[-1]
         seen.add(run.folder)
-        chapters.append(Chapter("", run, by_name))
+        chapters.append(LineageStage("", run, by_name))
 
 
 def parent_of(run: Run, runs: Sequence[Run]) -> tuple[Run | None, bool]:
@@ -154,7 +154,7 @@ def _rank(run: Run) -> int:
     return STAGES.index(run.stage) if run.stage in STAGES else -1
 
 
-def _numbered(chapters: Sequence[Chapter]) -> list[Chapter]:
+def _numbered(chapters: Sequence[LineageStage]) -> list[LineageStage]:
     """With their labels: BASE, CHAT, CHAT 2."""
     counts: dict[str, int] = {}
     labelled = []
@@ -162,5 +162,5 @@ def _numbered(chapters: Sequence[Chapter]) -> list[Chapter]:
         label = LABELS.get(chapter.run.stage, chapter.run.stage.upper())
         counts[label] = counts.get(label, 0) + 1
         number = f" {counts[label]}" if counts[label] > 1 else ""
-        labelled.append(Chapter(label + number, chapter.run, chapter.by_name, chapter.lost))
+        labelled.append(LineageStage(label + number, chapter.run, chapter.by_name, chapter.lost))
     return labelled

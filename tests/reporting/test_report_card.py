@@ -11,12 +11,12 @@ import pytest
 
 from nanochat.evaluation.chat_core import CHAT_CORE
 from nanochat.reporting import score_tables, tables
-from nanochat.reporting.card import make_card
-from nanochat.reporting.life import find_life
-from nanochat.reporting.page import as_markdown, in_words
-from nanochat.reporting.schema import Card
+from nanochat.reporting.lineage import find_lineage
+from nanochat.reporting.render import render_markdown, render_text
+from nanochat.reporting.report_card import make_report_card
+from nanochat.reporting.schema import ReportCard
 from nanochat.tokenizer import compression
-from tests.reporting.lives import chat_task, core_task, write_run, write_scores
+from tests.reporting.run_folders import chat_task, core_task, write_run, write_scores
 
 
 @pytest.fixture(autouse=True)
@@ -25,21 +25,21 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression, "OTHERS", {})
 
 
-def card_of(root: Path, name: str | None = None, **options: Any) -> Card:
-    card = make_card(find_life(root, name), samples=False, **options)
+def card_of(root: Path, name: str | None = None, **options: Any) -> ReportCard:
+    card = make_report_card(find_lineage(root, name), samples=False, **options)
     assert json.loads(json.dumps(card, allow_nan=False)) == card  # plain values, all of them
-    page = as_markdown(card)
+    page = render_markdown(card)
     for title in ("What is missing", "Its life", "Time and cost", "Bits per byte", "CORE", "Chat tasks", "Samples"):
         assert f"\n## {title}\n" in page
-    assert max(map(len, (line for line in in_words(card).splitlines() if "python" not in line))) <= 80
+    assert max(map(len, (line for line in render_text(card).splitlines() if "python" not in line))) <= 80
     return card
 
 
-def missing(card: Card) -> dict[str, str]:
+def missing(card: ReportCard) -> dict[str, str]:
     return {one["what"]: one["why"] for one in card["missing"]}
 
 
-def commands(card: Card) -> dict[str, str | None]:
+def commands(card: ReportCard) -> dict[str, str | None]:
     return {one["what"]: one["command"] for one in card["missing"]}
 
 
@@ -59,7 +59,7 @@ def test_cost_is_summed_over_the_stages(tmp_path: Path) -> None:
     assert card["totals"]["flops"] == 1.3e10
     assert card["totals"]["dollars"] == pytest.approx(0.6)
     assert ["cost", "$0.50", "$0.10", "—", "$0.60"] in tables.costs(card).rows
-    assert ["time", "5 min 0 s", "1 min 0 s", "—", "6 min 0 s"] in tables.glance(card).rows
+    assert ["time", "5 min 0 s", "1 min 0 s", "—", "6 min 0 s"] in tables.summary(card).rows
 
 
 def test_a_sum_says_what_it_lacks(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_a_sum_says_what_it_lacks(tmp_path: Path) -> None:
     assert card["totals"]["flops"] == 1e10
     assert card["not_in_totals"]["flops"] == ["CHAT"]
     assert ["FLOPs", "1e+10", "—", "—", "1e+10 without CHAT"] in tables.costs(card).rows
-    assert "* only in part: not all of the tasks, of their items or of the stages" in in_words(card)
+    assert "* only in part: not all of the tasks, of their items or of the stages" in render_text(card)
     assert card["totals"]["dollars"] is None
-    assert "--dollars_per_hour" in as_markdown(card)
+    assert "--dollars_per_hour" in render_markdown(card)
 
 
 # ------------------------------------------------------------------------------------- damaged, missing, unfinished
@@ -98,7 +98,7 @@ def test_a_run_that_trains_now_is_said_to(tmp_path: Path) -> None:
     card = card_of(tmp_path)
     assert card["stages"][0]["state"] == "training"
     assert "seems to be training still, at step 8" in missing(card)["BASE, its end"]
-    assert "training still" in as_markdown(card)
+    assert "training still" in render_markdown(card)
 
 
 def test_a_run_that_went_on_is_not_what_its_summary_says(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_damage_is_told_with_its_file(tmp_path: Path) -> None:
     (folder / "summary.json").touch()  # just now: a damaged run is none that trains
     card = card_of(tmp_path)
     assert missing(card)["BASE, its end"] == "summary.json cannot be read: it is damaged"
-    assert "- BASE: summary.json cannot be read: it is damaged" in as_markdown(card)
+    assert "- BASE: summary.json cannot be read: it is damaged" in render_markdown(card)
 
 
 def test_a_report_that_is_to_be_written_again_is_of_the_same_model(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_strange_settings_become_plain_values(tmp_path: Path) -> None:
     card = card_of(tmp_path)
     config = card["stages"][0]["config"]
     assert (config["a"], config["b"], config["d"]) == ("inf", "2026-01-01", {"1": "x|y"})
-    assert "| d.1 | x\\|y | — | — |" in as_markdown(card)
-    assert "max_epochs" not in as_markdown(card)  # as always
+    assert "| d.1 | x\\|y | — | — |" in render_markdown(card)
+    assert "max_epochs" not in render_markdown(card)  # as always
 
 
 def test_what_was_not_done_comes_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_core_is_reckoned_from_its_tasks(tmp_path: Path) -> None:
     assert not score["whole"]
     assert score["tasks"]["copa"]["accuracy"] == 0.75
     assert missing(card)["CORE of BASE, whole"] == "what was scored is CORE over 2 of 22 tasks"
-    assert ["CORE", "0.2500*", "—", "—", ""] in tables.glance(card).rows
+    assert ["CORE", "0.2500*", "—", "—", ""] in tables.summary(card).rows
     figure = next(row for row in card["published"] if row["name"] == "CORE")
     assert (figure["value"], figure["comparable"], figure["nanochat"], figure["gpt2"]) == (0.25, False, 0.22, 0.2565)
 
@@ -229,7 +229,7 @@ def test_chat_scores_stand_in_columns(tmp_path: Path) -> None:
     assert rows["ChatCORE"][1].startswith("+0.2917 ")  # (1/4 + 1/3) / 2
     assert rows["ChatCORE"][2].startswith("+0.7500 ")
     assert all(cell.endswith(")*") for cell in rows["ChatCORE"][1:])  # of one task, and of two: they do not compare
-    assert score_tables.at_the_end(card).rows == [["identity", "—", "50.0%", "25.0%"]]
+    assert score_tables.end_of_training(card).rows == [["identity", "—", "50.0%", "25.0%"]]
     assert "humaneval" in missing(card)["ChatCORE of RL"]
     gsm8k = [(row["label"], row["value"]) for row in card["published"] if row["name"] == "gsm8k"]
     assert gsm8k == [("CHAT", 0.25), ("RL", 0.75)]
@@ -262,7 +262,7 @@ def test_a_gpu_is_named_and_different_devices_are_said(tmp_path: Path) -> None:
     gpu = {"device": "NVIDIA H100 80GB HBM3", "peak_gpu_memory_bytes": 2_500_000_000, "started_from": "tiny"}
     write_run(tmp_path, "tiny", 0, 1000, {})
     write_run(tmp_path, "tiny-chat", 0, 2000, gpu)
-    page = as_markdown(card_of(tmp_path))
+    page = render_markdown(card_of(tmp_path))
     assert "| device | CPU (2 threads of 2) | NVIDIA H100 80GB HBM3 | — |" in page
     assert "| GPU memory at the peak | — | 2.5 GB | — |" in page
     assert "The stages ran on different devices" in page
@@ -270,7 +270,7 @@ def test_a_gpu_is_named_and_different_devices_are_said(tmp_path: Path) -> None:
 
 def test_markdown_of_others_stays_text(tmp_path: Path) -> None:
     write_run(tmp_path, "tiny", 0, 1000, {"corpus": "my|<b>*text*\n# title"})
-    page = as_markdown(card_of(tmp_path))
+    page = render_markdown(card_of(tmp_path))
     assert "my\\|\\<b\\>\\*text\\*\\n" not in page
     assert "| learned from | my\\|\\<b\\>\\*text\\* \\# title | — | — |" in page
 

@@ -10,10 +10,10 @@ import jinja2
 
 from nanochat.grid import grid
 from nanochat.reporting import score_tables, tables
-from nanochat.reporting.published import ABOUT, MODEL
-from nanochat.reporting.schema import Card
+from nanochat.reporting.prompt_samples import MAX_TOKENS
+from nanochat.reporting.published_scores import ABOUT, MODEL
+from nanochat.reporting.schema import ReportCard
 from nanochat.reporting.tables import DASH, Table
-from nanochat.reporting.writing import MAX_TOKENS
 from nanochat.training.console import size
 from nanochat.wording import one_line
 
@@ -22,7 +22,7 @@ TEMPLATE = "report.md.jinja"
 SPECIAL = re.compile(r"([\\`*\[\]<>|#~]|(?<![^\W_])_|_(?![^\W_]))")
 
 
-def as_markdown(card: Card) -> str:
+def render_markdown(card: ReportCard) -> str:
     """The page, from the template beside this file."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -46,7 +46,7 @@ def as_markdown(card: Card) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
-def heading(card: Card) -> str:
+def heading(card: ReportCard) -> str:
     """What model it is."""
     parameters = [n for stage in card["stages"] if (n := stage["figures"]["parameters"]) is not None]
     depths = [depth for stage in card["stages"] if (depth := _setting(stage["config"], "model", "depth")) is not None]
@@ -60,7 +60,7 @@ def _setting(config: dict[str, object], part: str, name: str) -> object:
     return settings.get(name) if isinstance(settings, dict) else None
 
 
-def notes(card: Card) -> list[str]:
+def notes(card: ReportCard) -> list[str]:
     """What is to be said of the stages besides their figures."""
     said = []
     for stage in card["stages"]:
@@ -82,7 +82,7 @@ def notes(card: Card) -> list[str]:
     return said
 
 
-def here(card: Card) -> Table:
+def here(card: ReportCard) -> Table:
     """The machine and the code that wrote the report."""
     machine, code = card["machine"], card["code"]
     rows = [
@@ -122,15 +122,15 @@ def fenced(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- terminal
 
 
-def in_words(card: Card, width: int = 80) -> str:
+def render_text(card: ReportCard, width: int = 80) -> str:
     """A short summary for the terminal."""
-    table = tables.glance(card)
+    table = tables.summary(card)
     shown = grid((table.header, *table.rows), right=range(1, len(table.header))).replace(DASH, "-")
     lines = [f"Report card of {one_line(card['name'])}: {one_line(heading(card))}", "", shown]
     if any(cell.endswith("*") for row in table.rows for cell in row):
         lines.append("* only in part: not all of the tasks, of their items or of the stages")
     if card["missing"]:
-        lines += ["", "Missing, and what would fill it in:"]
+        lines += ["", "Missing, and how to add it:"]
     for one in card["missing"]:
         what = f"{one_line(one['what'])}: {one_line(one['why'])}"
         lines += textwrap.wrap(what, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)

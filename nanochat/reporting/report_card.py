@@ -6,23 +6,24 @@ import shlex
 import time
 from collections.abc import Callable
 
-from nanochat.reporting.life import Life
-from nanochat.reporting.missing import missing_ends, missing_scores, missing_stages
-from nanochat.reporting.published import beside
-from nanochat.reporting.schema import FORMAT, Card, Compression, Missing, Sample, Score
-from nanochat.reporting.scores import score_of
-from nanochat.reporting.stage import describe, moment, totals
-from nanochat.reporting.writing import compression_of, samples_of
+from nanochat.reporting.lineage import Lineage
+from nanochat.reporting.missing_items import missing_scores, missing_stages, unfinished_stages
+from nanochat.reporting.prompt_samples import generate_samples
+from nanochat.reporting.published_scores import compare_with_published
+from nanochat.reporting.schema import FORMAT, Compression, MissingItem, ReportCard, Sample, Score
+from nanochat.reporting.scores import find_score
+from nanochat.reporting.stage import describe_stage, iso_time, totals
+from nanochat.reporting.tokenizer_compression import measure_compression
 from nanochat.training.provenance import code, machine, versions
 
 
-def make_card(
-    life: Life,
+def make_report_card(
+    life: Lineage,
     samples: bool = True,
     dollars_per_hour: float | None = None,
     program: str = "python cli.py",
     say: Callable[[str], object] = lambda line: None,
-) -> Card:
+) -> ReportCard:
     """Everything about a model, in the form that :mod:`nanochat.reporting.schema` describes.
 
     Args:
@@ -32,20 +33,20 @@ def make_card(
         program: how the user calls the command line.
         say: prints a line about what takes a while.
     """
-    stages = [describe(chapter, dollars_per_hour) for chapter in life.chapters]
+    stages = [describe_stage(chapter, dollars_per_hour) for chapter in life.chapters]
     core: dict[str, Score] = {}
     chat: dict[str, Score] = {}
     whys: dict[tuple[str, str], str] = {}
     for chapter in life.chapters:
         for group, scores in (("core", core), ("chat", chat)):
-            score, why = score_of(chapter.run, group)
+            score, why = find_score(chapter.run, group)
             if score is not None:
                 scores[chapter.label] = score
             elif why is not None:
                 whys[group, chapter.label] = why
     missing = [
         *missing_stages(life, program),
-        *missing_ends(stages, program),
+        *unfinished_stages(stages, program),
         *missing_scores(stages, core, chat, whys, program),
     ]
     tokenizer = _tokenizer(life, program, missing, say)
@@ -57,7 +58,7 @@ def make_card(
     return {
         "format": FORMAT,
         "name": life.name,
-        "written": moment(time.time()),
+        "written": iso_time(time.time()),
         "machine": machine(),
         "versions": versions(),
         "code": code(),
@@ -68,19 +69,21 @@ def make_card(
         "core": core,
         "chat": chat,
         "samples": written,
-        "published": beside(core, chat),
+        "published": compare_with_published(core, chat),
         "missing": missing,
     }
 
 
-def _tokenizer(life: Life, program: str, missing: list[Missing], say: Callable[[str], object]) -> Compression | None:
+def _tokenizer(
+    life: Lineage, program: str, missing: list[MissingItem], say: Callable[[str], object]
+) -> Compression | None:
     """Of the last stage that has a checkpoint: all stages have the same one."""
     path = next((c.run.checkpoint for c in reversed(life.chapters) if c.run.checkpoint is not None), None)
     why = "there is no checkpoint to take it from"
     if path is not None:
         say("Measuring the tokenizer, beside GPT-2's and GPT-4's ...")
         try:
-            found = compression_of(path)
+            found = measure_compression(path)
         except ValueError as error:
             why = str(error)
         else:
@@ -94,7 +97,7 @@ def _tokenizer(life: Life, program: str, missing: list[Missing], say: Callable[[
     return None
 
 
-def _samples(life: Life, missing: list[Missing], say: Callable[[str], object]) -> list[Sample]:
+def _samples(life: Lineage, missing: list[MissingItem], say: Callable[[str], object]) -> list[Sample]:
     written: list[Sample] = []
     for chapter in life.chapters:
         path = chapter.run.checkpoint
@@ -102,7 +105,7 @@ def _samples(life: Life, missing: list[Missing], say: Callable[[str], object]) -
         if path is not None:
             say(f"{chapter.label} writes its samples ...")
             try:
-                written += samples_of(chapter.label, path)
+                written += generate_samples(chapter.label, path)
                 continue
             except ValueError as error:
                 why = str(error)

@@ -21,7 +21,7 @@ NANOCHAT = {
 GPT2 = {("BASE", "CORE"): 0.2565}  # OpenAI's model of 1.6B parameters, 2019; its CORE as nanochat gives it
 
 
-def beside(core: Mapping[str, Score], chat: Mapping[str, Score]) -> list[Published]:
+def compare_with_published(core: Mapping[str, Score], chat: Mapping[str, Score]) -> list[Published]:
     """The published figures, each with this model's where it was measured.
 
     Args:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from nanochat.evaluation.chat_core import CHAT_CORE
-from nanochat.reporting.life import LABELS, Life
-from nanochat.reporting.schema import Missing, Score, Stage
+from nanochat.reporting.lineage import LABELS, Lineage
+from nanochat.reporting.schema import MissingItem, Score, Stage
 from nanochat.runs import CHECKPOINTS, CONFIG, RUNS, SUMMARY, read_run
 
 OVERLAYS = {"CHAT": "chat", "RL": "reinforce"}  # the configuration that makes a stage of the one before
 
 
-def missing_stages(life: Life, program: str) -> Iterator[Missing]:
+def missing_stages(life: Lineage, program: str) -> Iterator[MissingItem]:
     """The stages that the model has not been through, or of which the run is gone."""
     first = life.chapters[0]
     for label in life.missing:
@@ -29,7 +29,7 @@ def missing_stages(life: Life, program: str) -> Iterator[Missing]:
         yield {"what": label, "why": f"the model has not been through this stage{first_chat}", "command": command}
 
 
-def _next_stage(life: Life, label: str, program: str) -> str | None:
+def _next_stage(life: Lineage, label: str, program: str) -> str | None:
     """How to go on from the last stage that comes before; None if that one, or its checkpoint, is missing, too."""
     before = life.of("CHAT") if label == "RL" else life.of("MIDDLE") or life.of("BASE")
     if before is None or before.run.checkpoint is None:
@@ -50,7 +50,7 @@ def _is_newest(folder: Path) -> bool:
     return Path(RUNS).resolve() == folder.parent.parent.resolve() and folder.name == f"version_{max(here)}"
 
 
-def missing_ends(stages: list[Stage], program: str) -> Iterator[Missing]:
+def unfinished_stages(stages: list[Stage], program: str) -> Iterator[MissingItem]:
     """The stages that have not come to their end, and those whose summary cannot be read."""
     for stage in stages:
         if stage["state"] == "finished":
@@ -78,7 +78,7 @@ def missing_scores(
     chat: Mapping[str, Score],
     whys: Mapping[tuple[str, str], str],
     program: str,
-) -> Iterator[Missing]:
+) -> Iterator[MissingItem]:
     """CORE of the base model, and ChatCORE's six of the later ones; with no command where no checkpoint is left.
 
     Args:
