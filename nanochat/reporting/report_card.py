@@ -1,4 +1,4 @@
-"""The card as plain values: all that is known of a model, and what is missing."""
+"""The report card as JSON values: every known result of a model, and a list of the missing ones."""
 
 from __future__ import annotations
 
@@ -18,96 +18,102 @@ from nanochat.training.provenance import code, machine, versions
 
 
 def make_report_card(
-    life: Lineage,
+    lineage: Lineage,
     samples: bool = True,
     dollars_per_hour: float | None = None,
     program: str = "python cli.py",
     say: Callable[[str], object] = lambda line: None,
 ) -> ReportCard:
-    """Everything about a model, in the form that :mod:`nanochat.reporting.schema` describes.
+    """The report card of a model, in the format of :mod:`nanochat.reporting.schema`.
 
     Args:
-        life: of the model.
-        samples: whether its checkpoints write samples, which takes seconds for each.
-        dollars_per_hour: what the machine costs; None if that is not known.
-        program: how the user calls the command line.
-        say: prints a line about what takes a while.
+        lineage: of the model.
+        samples: whether to generate samples from the checkpoints, which takes seconds for each.
+        dollars_per_hour: the price of the machine; None if unknown.
+        program: how the user calls the command line, for the suggested commands.
+        say: prints a line of progress.
     """
-    stages = [describe_stage(chapter, dollars_per_hour) for chapter in life.chapters]
+    stages = [describe_stage(stage, dollars_per_hour) for stage in lineage.stages]
     core: dict[str, Score] = {}
     chat: dict[str, Score] = {}
-    whys: dict[tuple[str, str], str] = {}
-    for chapter in life.chapters:
+    reasons: dict[tuple[str, str], str] = {}
+    for stage in lineage.stages:
         for group, scores in (("core", core), ("chat", chat)):
-            score, why = find_score(chapter.run, group)
+            score, reason = find_score(stage.run, group)
             if score is not None:
-                scores[chapter.label] = score
-            elif why is not None:
-                whys[group, chapter.label] = why
+                scores[stage.label] = score
+            elif reason is not None:
+                reasons[group, stage.label] = reason
     missing = [
-        *missing_stages(life, program),
+        *missing_stages(lineage, program),
         *unfinished_stages(stages, program),
-        *missing_scores(stages, core, chat, whys, program),
+        *missing_scores(stages, core, chat, reasons, program),
     ]
-    tokenizer = _tokenizer(life, program, missing, say)
-    written = _samples(life, missing, say) if samples else []
+    tokenizer = _tokenizer(lineage, program, missing, say)
+    generated = _samples(lineage, missing, say) if samples else []
     if not samples:
-        again = f"{program} report --name={shlex.quote(str(life.chapters[-1].run.folder))}"  # there may be newer models
-        missing.append({"what": "samples", "why": "they were left out", "command": again})
-    sums, lacking = totals(stages)
+        # by folder: a newer model may exist by the time the command is run
+        command = f"{program} report --name={shlex.quote(str(lineage.stages[-1].run.folder))}"
+        missing.append({"what": "samples", "why": "disabled with --samples=false", "command": command})
+    sums, not_in_totals = totals(stages)
     return {
         "format": FORMAT,
-        "name": life.name,
+        "name": lineage.name,
         "written": iso_time(time.time()),
         "machine": machine(),
         "versions": versions(),
         "code": code(),
         "stages": stages,
         "totals": sums,
-        "not_in_totals": lacking,
+        "not_in_totals": not_in_totals,
         "tokenizer": tokenizer,
         "core": core,
         "chat": chat,
-        "samples": written,
+        "samples": generated,
         "published": compare_with_published(core, chat),
         "missing": missing,
     }
 
 
 def _tokenizer(
-    life: Lineage, program: str, missing: list[MissingItem], say: Callable[[str], object]
+    lineage: Lineage, program: str, missing: list[MissingItem], say: Callable[[str], object]
 ) -> Compression | None:
-    """Of the last stage that has a checkpoint: all stages have the same one."""
-    path = next((c.run.checkpoint for c in reversed(life.chapters) if c.run.checkpoint is not None), None)
-    why = "there is no checkpoint to take it from"
+    """The compression of the tokenizer, from the last stage that has a checkpoint: all stages share one tokenizer.
+
+    Adds to ``missing`` what could not be measured.
+    """
+    checkpoints = (stage.run.checkpoint for stage in reversed(lineage.stages))
+    path = next((checkpoint for checkpoint in checkpoints if checkpoint is not None), None)
+    why = "there is no checkpoint"
     if path is not None:
-        say("Measuring the tokenizer, beside GPT-2's and GPT-4's ...")
+        say("Measuring the tokenizer's compression, with GPT-2's and GPT-4's for comparison ...")
         try:
-            found = measure_compression(path)
+            measured = measure_compression(path)
         except ValueError as error:
             why = str(error)
         else:
-            if found["absent"]:
+            if measured["absent"]:
                 command = f"{program} tokenizer evaluate --ckpt_path={shlex.quote(str(path.parent.parent))}"
-                what = f"compression of {' and '.join(found['absent'])}"
-                why = "not on this machine, and no network to fetch them by: with one, this fetches them"
+                what = f"compression of {' and '.join(measured['absent'])}"
+                why = "not on this machine and not downloadable: with network access, this command downloads them"
                 missing.append({"what": what, "why": why, "command": command})
-            return found
+            return measured
     missing.append({"what": "tokenizer", "why": why, "command": None})
     return None
 
 
-def _samples(life: Lineage, missing: list[MissingItem], say: Callable[[str], object]) -> list[Sample]:
-    written: list[Sample] = []
-    for chapter in life.chapters:
-        path = chapter.run.checkpoint
-        why = "there is no checkpoint to write them"
+def _samples(lineage: Lineage, missing: list[MissingItem], say: Callable[[str], object]) -> list[Sample]:
+    """The samples of all stages; adds to ``missing`` the stages without."""
+    samples: list[Sample] = []
+    for stage in lineage.stages:
+        path = stage.run.checkpoint
+        why = "there is no checkpoint"
         if path is not None:
-            say(f"{chapter.label} writes its samples ...")
+            say(f"Generating samples of {stage.label} ...")
             try:
-                written += generate_samples(chapter.label, path)
+                samples += generate_samples(stage.label, path)
                 continue
             except ValueError as error:
                 why = str(error)
-        missing.append({"what": f"samples of {chapter.label}", "why": why, "command": None})
-    return written
+        missing.append({"what": f"samples of {stage.label}", "why": why, "command": None})
+    return samples

@@ -1,4 +1,4 @@
-"""Which run began with the weights of which."""
+"""The lineage of a model: which run started from the weights of which."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nanochat.reporting.lineage import find_lineage
 from tests.reporting.run_folders import write_run
 
 
-def told(root: Path, name: str | None = None) -> list[tuple[str, str]]:
-    return [(chapter.label, chapter.run.label) for chapter in find_lineage(root, name).chapters]
+def labels_and_runs(root: Path, name: str | None = None) -> list[tuple[str, str]]:
+    return [(stage.label, stage.run.label) for stage in find_lineage(root, name).stages]
 
 
-def whole(root: Path) -> None:
-    """Two models of a tier: of the older one an assistant, by path, and of that one by reinforcement, by name."""
+def write_two_models(root: Path) -> None:
+    """Two base models of one name. CHAT refers to the older one by path, and RL refers to CHAT by name."""
     old = write_run(root, "tiny", 0, 1000, {}, {"name": "tiny"})
     chat = {"stage": "chat", "start_from": "tiny"}
     write_run(root, "tiny-chat", 0, 2000, {"started_from": f"{old}/checkpoints/last.ckpt"}, chat)
@@ -24,72 +24,72 @@ def whole(root: Path) -> None:
     write_run(root, "tiny-reinforce", 0, 4000, {}, {"stage": "reinforce", "start_from": "tiny-chat"})
 
 
-def test_a_life_is_followed_back_to_its_beginning(tmp_path: Path) -> None:
-    whole(tmp_path)
+def test_ancestors_and_descendants_are_found(tmp_path: Path) -> None:
+    write_two_models(tmp_path)
     expected = [("BASE", "tiny/version_0"), ("CHAT", "tiny-chat/version_0"), ("RL", "tiny-reinforce/version_0")]
-    assert told(tmp_path) == expected  # not tiny/version_1, though that is the newer one
-    assert told(tmp_path, "tiny") == expected
-    assert told(tmp_path, "tiny-chat") == expected  # and forward, to what became of it
-    life = find_lineage(tmp_path)
-    assert (life.name, life.folder, life.missing) == ("tiny", tmp_path / "lightning_logs" / "tiny", ())
+    assert labels_and_runs(tmp_path) == expected  # not tiny/version_1, which is newer
+    assert labels_and_runs(tmp_path, "tiny") == expected
+    assert labels_and_runs(tmp_path, "tiny-chat") == expected  # and its descendant
+    lineage = find_lineage(tmp_path)
+    assert (lineage.name, lineage.folder, lineage.missing_labels) == ("tiny", tmp_path / "lightning_logs" / "tiny", ())
 
 
-def test_a_run_is_named_by_its_folder(tmp_path: Path) -> None:
-    whole(tmp_path)
+def test_a_run_is_selected_by_its_folder(tmp_path: Path) -> None:
+    write_two_models(tmp_path)
     newer = tmp_path / "lightning_logs" / "tiny" / "version_1"
-    assert told(tmp_path, str(newer)) == [("BASE", "tiny/version_1")]
-    assert find_lineage(tmp_path, str(newer)).missing == ("CHAT", "RL")
+    assert labels_and_runs(tmp_path, str(newer)) == [("BASE", "tiny/version_1")]
+    assert find_lineage(tmp_path, str(newer)).missing_labels == ("CHAT", "RL")
 
 
-def test_the_newest_model_of_several_names_is_meant(tmp_path: Path) -> None:
+def test_the_default_is_the_newest_model(tmp_path: Path) -> None:
     write_run(tmp_path, "small", 0, 5000, {})
-    whole(tmp_path)
-    assert told(tmp_path) == [("BASE", "small/version_0")]
-    assert told(tmp_path, "tiny")[0] == ("BASE", "tiny/version_0")
+    write_two_models(tmp_path)
+    assert labels_and_runs(tmp_path) == [("BASE", "small/version_0")]
+    assert labels_and_runs(tmp_path, "tiny")[0] == ("BASE", "tiny/version_0")
 
 
-def test_one_that_says_nothing_is_placed_by_its_name(tmp_path: Path) -> None:
+def test_parent_is_inferred_from_the_name(tmp_path: Path) -> None:
     write_run(tmp_path, "tiny", 0, 1000, {})
-    write_run(tmp_path, "tiny", 1, 3000, {})  # was not there yet when the assistant began
+    write_run(tmp_path, "tiny", 1, 3000, {})  # started after tiny-chat
     write_run(tmp_path, "tiny-chat", 0, 2000, None, None)
-    life = find_lineage(tmp_path, "tiny-chat")
-    assert told(tmp_path, "tiny-chat") == [("BASE", "tiny/version_0"), ("CHAT", "tiny-chat/version_0")]
-    assert [chapter.by_name for chapter in life.chapters] == [False, True]
+    lineage = find_lineage(tmp_path, "tiny-chat")
+    assert labels_and_runs(tmp_path, "tiny-chat") == [("BASE", "tiny/version_0"), ("CHAT", "tiny-chat/version_0")]
+    assert [stage.by_name for stage in lineage.stages] == [False, True]
 
 
-def test_a_beginning_that_is_gone_is_said(tmp_path: Path) -> None:
-    whole(tmp_path)
+def test_a_deleted_parent_is_reported(tmp_path: Path) -> None:
+    write_two_models(tmp_path)
     for version in (0, 1):
         shutil.rmtree(tmp_path / "lightning_logs" / "tiny" / f"version_{version}")
-    life = find_lineage(tmp_path)
-    assert [chapter.label for chapter in life.chapters] == ["CHAT", "RL"]
-    assert life.missing == ("BASE",)
-    assert str(life.chapters[0].lost).endswith("tiny/version_0/checkpoints/last.ckpt")
+    lineage = find_lineage(tmp_path)
+    assert [stage.label for stage in lineage.stages] == ["CHAT", "RL"]
+    assert lineage.missing_labels == ("BASE",)
+    assert str(lineage.stages[0].missing_parent).endswith("tiny/version_0/checkpoints/last.ckpt")
 
 
-def test_a_stage_that_comes_again_has_a_number(tmp_path: Path) -> None:
+def test_repeated_stages_are_numbered(tmp_path: Path) -> None:
     write_run(tmp_path, "tiny", 0, 1000, {})
     write_run(tmp_path, "tiny-middle", 0, 2000, {}, {"stage": "middle", "start_from": "tiny"})
     write_run(tmp_path, "tiny-chat", 0, 3000, {}, {"stage": "chat", "start_from": "tiny-middle"})
     write_run(tmp_path, "tiny-chat", 1, 4000, {}, {"stage": "chat", "start_from": "lightning_logs/tiny-chat/version_0"})
-    assert [label for label, _ in told(tmp_path)] == ["BASE", "MIDDLE", "CHAT", "CHAT 2"]
+    assert [label for label, _ in labels_and_runs(tmp_path)] == ["BASE", "MIDDLE", "CHAT", "CHAT 2"]
 
 
-def test_runs_that_begin_with_each_other_end_the_search(tmp_path: Path) -> None:
+def test_a_cycle_of_parents_ends_the_search(tmp_path: Path) -> None:
     write_run(tmp_path, "a", 0, 1000, {"started_from": "b"})
     write_run(tmp_path, "b", 0, 1000, {"started_from": "a"})
-    assert len(told(tmp_path, "a")) == 2
+    assert len(labels_and_runs(tmp_path, "a")) == 2
 
 
-def test_another_name_has_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_run_of_another_name_has_its_own_report_folder(tmp_path: Path) -> None:
     write_run(tmp_path, "tiny", 0, 1000, {})
     write_run(tmp_path, "mine-chat", 0, 2000, {}, {"stage": "chat", "start_from": "tiny"})
     assert find_lineage(tmp_path).folder == tmp_path / "lightning_logs" / "mine-chat"
 
 
-def test_what_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no run below"):
+def test_unknown_runs_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no run in"):
         find_lineage(tmp_path)
     write_run(tmp_path, "tiny", 0, 1000, {})
-    with pytest.raises(ValueError, match=r"--name=nobody: there is no run of that name below .* \(there is tiny\)"):
-        find_lineage(tmp_path, "nobody")
+    with pytest.raises(ValueError, match=r"--name=unknown is neither a run in .* \(available: tiny\) nor a folder"):
+        find_lineage(tmp_path, "unknown")
