@@ -1,4 +1,4 @@
-"""``report``: a page about a model's whole life."""
+"""``report``: writes the report card of a model."""
 
 from __future__ import annotations
 
@@ -20,37 +20,38 @@ def report(
     samples: bool = True,
     dollars_per_hour: float | None = None,
 ) -> None:
-    """Writes report.md and report.json: all that is known of a model, from its first step to its last score.
+    """Writes a model's report card, report.md and report.json: training stages, cost, scores and samples.
 
     Args:
-        name: Of the model: the name of its runs, of which the newest counts with all that it descends from; or the
-            folder of one run. null takes the model that was trained last.
-        root: The folder that lightning_logs is in.
-        out: The folder to write into; null is lightning_logs/<name>.
-        samples: Whether the model writes samples at fixed prompts, which takes some seconds.
-        dollars_per_hour: What an hour of the machine costs: the report then says what training cost.
+        name: Name of the model's runs: the newest of them is selected, together with the runs that it started from
+            and that started from it. Or the folder of one run. null selects the most recently trained model.
+        root: The folder that contains lightning_logs.
+        out: The folder to write to; null is lightning_logs/<name>.
+        samples: Whether to generate samples at fixed prompts, which takes some seconds.
+        dollars_per_hour: Price of the machine per hour in dollars; the report then includes the cost of training.
     """
     if dollars_per_hour is not None and not 0 <= dollars_per_hour < float("inf"):
-        raise UsageError(f"--dollars_per_hour must not be negative, but is {dollars_per_hour:g}")
+        raise UsageError(f"--dollars_per_hour must be 0 or more, not {dollars_per_hour:g}")
     from nanochat.cache import write_atomically
-    from nanochat.reporting.card import make_card
-    from nanochat.reporting.life import find_life
-    from nanochat.reporting.page import as_markdown, in_words
+    from nanochat.reporting.lineage import find_lineage
+    from nanochat.reporting.render import render_markdown, render_text
+    from nanochat.reporting.report_card import make_report_card
 
-    life = find_life(root, name)
+    lineage = find_lineage(root, name)
     check_folder(out, "--out")
-    card = make_card(life, samples, dollars_per_hour, program_name(), say)
-    folder = life.folder if out is None else Path(out)
+    card = make_report_card(lineage, samples, dollars_per_hour, program_name(), say)
+    folder = lineage.folder if out is None else Path(out)
     write_atomically(folder / DATA, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    write_atomically(folder / PAGE, as_markdown(card))
-    print(in_words(card))
+    write_atomically(folder / PAGE, render_markdown(card))
+    print(render_text(card))
     print(f"\nWritten to {folder / PAGE} and {DATA}")
 
 
 def say(text: str) -> None:
+    """Prints a line at once, even if the output is buffered."""
     print(text, flush=True)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs ``report``; returns the exit status."""
+    """Runs ``report`` with command-line arguments; returns the exit status."""
     return reporting(lambda: call(report, arguments))

@@ -1,1 +1,1 @@
-"""Text out of a trained model."""
+"""Text generation with a trained model."""

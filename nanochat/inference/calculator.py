@@ -1,8 +1,8 @@
-"""The tool that a model may call: arithmetic, and counting letters. Nothing of what it is given is ever executed.
+"""The calculator tool: arithmetic expressions and ``str.count``. The input is parsed, never executed.
 
-A call is one expression: numbers with ``+ - * / // % **`` and parentheses, as Python writes and reckons them, or
-``"strawberry".count("r")``. A parser of a few dozen lines reads it; what it does not know has no result. Length, size
-of numbers and depth are bounded, and with them the time.
+A call is one expression: numbers with ``+ - * / // % **`` and parentheses, with Python's syntax, precedence and
+results, or ``"strawberry".count("r")``. Anything else has no result. The length of an expression, the size of its
+numbers and its nesting are bounded, and with them the time.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ import re
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
-MOST_CHARACTERS = 300
-MOST_DIGITS = 50  # of any number on the way
-MOST_DEPTH = 30  # of parentheses and signs
+MAX_CHARACTERS = 300
+MAX_DIGITS = 50  # of every intermediate result
+MAX_DEPTH = 30  # of nested parentheses and signs
 TOKEN = re.compile(r"\s*(?:([0-9][0-9_,]*(?:\.[0-9]*)?|\.[0-9]+)|(\*\*|//|[-+*/%()]))")
-COUNT = re.compile(r"""\s*(["'])([^"'\\]*)\1\.count\((["'])([^"'\\]+)\3\)\s*""")
+COUNT_CALL = re.compile(r"""\s*(["'])([^"'\\]*)\1\.count\((["'])([^"'\\]+)\3\)\s*""")
 Number = int | float
 
 
 def calculate(expression: str) -> str | None:
-    """The result of an expression, as a model reads it; None if it is none, or too large.
+    """The result of an expression as text; None if the expression is invalid or a number is too large.
 
-    Whole numbers are exact. Others have at most ten significant digits, and a whole result no decimal point.
+    Integers are exact. Other results are rounded to ten significant digits; an integral result has no decimal point.
 
     >>> calculate("12 * 34")
     '408'
     >>> calculate('"strawberry".count("r")')
     '3'
     """
-    if len(expression) > MOST_CHARACTERS:
+    if len(expression) > MAX_CHARACTERS:
         return None
-    if counted := COUNT.fullmatch(expression):
-        return str(counted[2].count(counted[4]))
+    if call := COUNT_CALL.fullmatch(expression):
+        return str(call[2].count(call[4]))
     try:
-        return _text(_Parser(expression).whole())
+        return _format(_Parser(expression).parse())
     except (ValueError, ArithmeticError):
         return None
 
 
-def _text(value: Number) -> str:
+def _format(value: Number) -> str:
     if isinstance(value, int) or (value == int(value) and abs(value) < 1e15):
         return str(int(value))
     rounded = Context(prec=10, rounding=ROUND_HALF_EVEN).create_decimal(Decimal(value))
@@ -48,15 +48,16 @@ def _text(value: Number) -> str:
     return text.rstrip("0").rstrip(".") if "." in text and "E" not in text else text
 
 
-def _bounded(value: Number | complex) -> Number:
-    if isinstance(value, complex) or value != value or abs(value) >= 10**MOST_DIGITS:
-        raise ValueError("too large, or no number")
+def _check_bounds(value: Number | complex) -> Number:
+    if isinstance(value, complex) or value != value or abs(value) >= 10**MAX_DIGITS:
+        raise ValueError("the number is too large or not real")
     return value
 
 
 def _power(base: Number, exponent: Number) -> Number:
-    if abs(exponent) > 1000 or (abs(base) > 1 and abs(exponent) * len(str(int(abs(base)))) > 4 * MOST_DIGITS):
-        raise ValueError("too large")
+    """``base ** exponent``, refused before it is computed if the result would be far too large."""
+    if abs(exponent) > 1000 or (abs(base) > 1 and abs(exponent) * len(str(int(abs(base)))) > 4 * MAX_DIGITS):
+        raise ValueError("the power is too large")
     return base**exponent  # type: ignore[no-any-return]
 
 
@@ -71,66 +72,71 @@ OPERATORS: dict[str, Callable[[Number, Number], Number]] = {
 
 
 class _Parser:
-    """Recursive descent: a sum of products of signed powers of numbers and parentheses."""
+    """A recursive-descent parser that evaluates as it reads.
+
+    Grammar, loosest binding first: sum of products, product of signed values, signed value, power, number or
+    parentheses.
+    """
 
     def __init__(self, text: str) -> None:
-        self.tokens: list[tuple[str, str]] = []  # a number or an operator, the other one empty
-        place = 0
+        self.tokens: list[tuple[str, str]] = []  # (number, "") or ("", operator)
+        position = 0
         text = text.rstrip()
-        while place < len(text):
-            match = TOKEN.match(text, place)
+        while position < len(text):
+            match = TOKEN.match(text, position)
             if match is None:
-                raise ValueError("not arithmetic")
+                raise ValueError("not an arithmetic expression")
             self.tokens.append((match[1] or "", match[2] or ""))
-            place = match.end()
-        self.place = self.depth = 0
+            position = match.end()
+        self.position = self.depth = 0
 
-    def whole(self) -> Number:
+    def parse(self) -> Number:
+        """The value of the whole text."""
         value = self._sum()
-        if self.place < len(self.tokens):
-            raise ValueError("something follows")
+        if self.position < len(self.tokens):
+            raise ValueError("unexpected text after the expression")
         return value
 
-    def _next(self, *wanted: str) -> str:
-        """The next operator if it is one of those, which is then taken; or nothing."""
-        if self.place < len(self.tokens) and (found := self.tokens[self.place][1]) in wanted:
-            self.place += 1
+    def _accept(self, *operators: str) -> str:
+        """Consumes and returns the next token if it is one of the operators, else returns an empty string."""
+        if self.position < len(self.tokens) and (found := self.tokens[self.position][1]) in operators:
+            self.position += 1
             return found
         return ""
 
     def _sum(self) -> Number:
-        return self._chain(self._product, "+", "-")
+        return self._left_associative(self._product, "+", "-")
 
     def _product(self) -> Number:
-        return self._chain(self._signed, "*", "/", "//", "%")
+        return self._left_associative(self._signed, "*", "/", "//", "%")
 
-    def _chain(self, operand: Callable[[], Number], *operators: str) -> Number:
+    def _left_associative(self, operand: Callable[[], Number], *operators: str) -> Number:
         value = operand()
-        while sign := self._next(*operators):
-            value = _bounded(OPERATORS[sign](value, operand()))
+        while sign := self._accept(*operators):
+            value = _check_bounds(OPERATORS[sign](value, operand()))
         return value
 
     def _signed(self) -> Number:
         self.depth += 1
-        if self.depth > MOST_DEPTH:
-            raise ValueError("too deep")
-        sign = self._next("+", "-")
-        value = self._signed() if sign else self._raised()
+        if self.depth > MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        sign = self._accept("+", "-")
+        value = self._signed() if sign else self._exponentiation()
         self.depth -= 1
         return -value if sign == "-" else value
 
-    def _raised(self) -> Number:
+    def _exponentiation(self) -> Number:
         base = self._atom()
-        return _bounded(_power(base, self._signed())) if self._next("**") else base
+        return _check_bounds(_power(base, self._signed())) if self._accept("**") else base
 
     def _atom(self) -> Number:
-        if self._next("("):
+        if self._accept("("):
             value = self._sum()
-            if not self._next(")"):
-                raise ValueError("a parenthesis is open")
+            if not self._accept(")"):
+                raise ValueError("a closing parenthesis is missing")
             return value
-        if self.place >= len(self.tokens) or not self.tokens[self.place][0]:
+        if self.position >= len(self.tokens) or not self.tokens[self.position][0]:
             raise ValueError("a number is missing")
-        digits = self.tokens[self.place][0].replace(",", "").replace("_", "")
-        self.place += 1
-        return _bounded(float(digits) if "." in digits else int(digits))
+        digits = self.tokens[self.position][0].replace(",", "").replace("_", "")
+        self.position += 1
+        return _check_bounds(float(digits) if "." in digits else int(digits))

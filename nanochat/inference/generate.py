@@ -1,4 +1,4 @@
-"""Text out of a model in one call: a prompt, and what follows it."""
+"""Generation in one function call: continuations of one prompt, as token ids."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def generate(
 
     Args:
         gpt: the model.
-        prompt: token ids, at least one; usually begun with ``<|bos|>``.
-        max_tokens: how many tokens to add, at most; the model's context bounds prompt and tokens together.
-        temperature: 0 takes the likeliest token each time; 1 draws as the model says.
-        top_k: draw from the likeliest k tokens only; None draws from all.
+        prompt: token ids, at least one; usually starting with ``<|bos|>``.
+        max_tokens: the largest number of new tokens; prompt and new tokens together are bounded by the model's context.
+        temperature: 0 is greedy decoding, 1 samples from the model's distribution.
+        top_k: sample from the k most likely tokens only; None samples from all.
         seed: the same seed gives the same tokens.
-        build: whether to compile the decoder if that has not been done on this machine.
+        build: whether to compile the C++ decoder if it is not yet compiled on this machine.
 
     Returns:
         The new tokens, without the prompt.
 
     Raises:
-        ValueError: if the prompt is empty or leaves no room in the context.
+        ValueError: if the prompt is empty or fills the context.
     """
     return generate_several(gpt, prompt, 1, max_tokens, temperature, top_k, seed, build)[0]
 
@@ -52,49 +52,53 @@ def generate_several(
     seed: int = 0,
     build: bool = True,
 ) -> list[list[int]]:
-    """Continues a prompt several times at once: the prompt is read once, and each step reads the weights once.
+    """Continues a prompt several times in one batch. The prompt is read once, and each step reads the weights once.
 
     Args:
         gpt: the model.
         prompt: as in :func:`generate`, like the other arguments.
-        samples: how many continuations.
-        max_tokens: how many tokens to add to each, at most.
-        temperature: 0 makes them all alike.
-        top_k: draw from the likeliest k tokens only; None draws from all.
-        seed: the same seed gives the same continuations; the first is that of :func:`generate`.
-        build: whether to compile the decoder if that has not been done on this machine.
+        samples: number of continuations.
+        max_tokens: the largest number of new tokens in each.
+        temperature: 0 makes all continuations equal.
+        top_k: sample from the k most likely tokens only; None samples from all.
+        seed: the same seed gives the same continuations; the first one equals that of :func:`generate`.
+        build: whether to compile the C++ decoder if it is not yet compiled on this machine.
 
     Returns:
-        The new tokens of each.
+        The new tokens of each continuation.
 
     Raises:
-        ValueError: as :func:`generate`, and if no samples are asked for.
+        ValueError: as :func:`generate`, and if ``samples`` is less than 1.
     """
     if not prompt:
         raise ValueError("a prompt needs at least one token")
     if len(prompt) >= gpt.context:
-        raise ValueError(f"a prompt of {len(prompt)} tokens leaves no room in a context of {gpt.context}")
+        raise ValueError(f"a prompt of {len(prompt)} tokens leaves no room in the context of {gpt.context}")
     if samples < 1:
-        raise ValueError(f"at least one sample, not {samples}")
+        raise ValueError(f"samples must be at least 1, not {samples}")
     settings = Sampling(temperature, top_k)
     samplers = [Sampler(settings, seed + n) for n in range(samples)]
     length = min(len(prompt) + max_tokens, gpt.context)
     steps = length - len(prompt)
     if steps <= 0:
         return [[] for _ in range(samples)]
-    begin = _begin_with_model if is_sharded(gpt) else _begin_with_decoder
-    logits, step = begin(gpt, prompt, samples, length, build)
+    if is_sharded(gpt):
+        logits, step = _prefill_with_model(gpt, prompt, samples, length)
+    else:
+        logits, step = _prefill_with_decoder(gpt, prompt, samples, length, build)
     tokens = [choose(logits, samplers)]
     while len(tokens) < steps:
         tokens.append(choose(step(tokens[-1]), samplers))
-    return [list(stream_tokens) for stream_tokens in zip(*tokens, strict=True)]
+    return [list(continuation) for continuation in zip(*tokens, strict=True)]
 
 
-Step = Callable[[Sequence[int]], Tensor]  # from a token for each text to the logits of the next: (texts, vocab_size)
+StepFunction = Callable[[Sequence[int]], Tensor]  # one token per sample -> logits of the next: (samples, vocab_size)
 
 
-def _begin_with_decoder(gpt: GPT, prompt: list[int], samples: int, length: int, build: bool) -> tuple[Tensor, Step]:
-    """The first logits, and what takes a step."""
+def _prefill_with_decoder(
+    gpt: GPT, prompt: list[int], samples: int, length: int, build: bool
+) -> tuple[Tensor, StepFunction]:
+    """Reads the prompt. Returns the logits of the first new token, (samples, vocab_size), and the step function."""
     decoder = Decoder(gpt, build)
     stream = decoder.new_stream(length)
     logits = decoder.read([stream], [prompt]).expand(samples, -1)
@@ -102,11 +106,11 @@ def _begin_with_decoder(gpt: GPT, prompt: list[int], samples: int, length: int, 
     return logits, lambda tokens: decoder.read(streams, [[token] for token in tokens])
 
 
-def _begin_with_model(gpt: GPT, prompt: list[int], samples: int, length: int, _: bool) -> tuple[Tensor, Step]:
-    """The same through the model's own forward pass: only that gathers the weights of a model that is dealt out."""
+def _prefill_with_model(gpt: GPT, prompt: list[int], samples: int, length: int) -> tuple[Tensor, StepFunction]:
+    """The same with the model's own forward pass, which gathers the weights of a sharded model."""
     cache, device = gpt.new_cache(samples, length), gpt.device
 
-    def read(ids: Tensor) -> Tensor:
+    def forward(ids: Tensor) -> Tensor:
         return gpt(ids.to(device), cache)[:, -1].float().cpu()
 
-    return read(torch.tensor([prompt] * samples)), lambda tokens: read(torch.tensor(tokens).unsqueeze(1))
+    return forward(torch.tensor([prompt] * samples)), lambda tokens: forward(torch.tensor(tokens).unsqueeze(1))

@@ -1,4 +1,4 @@
-"""A text in work: its tokens, the text that has come of them, and the calls of the calculator on the way."""
+"""A text in generation: its tokens, their text, and its calls of the calculator."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from nanochat.inference.sampling import Sampler
 from nanochat.inference.stream import Stream
 from nanochat.tokenizer import Tokenizer
 
-TEXT, PYTHON, OUTPUT = "text", "python", "python_output"  # the kinds of parts, as a message has them
-ENDS = ("<|bos|>", "<|assistant_end|>", "<|user_start|>")  # what ends a document, or an answer
-MOST_RESULT = 64  # tokens of a calculator's result
+TEXT, PYTHON, OUTPUT = "text", "python", "python_output"  # the kinds of a message's parts
+END_TOKENS = ("<|bos|>", "<|assistant_end|>", "<|user_start|>")  # each ends the text
+MAX_RESULT_TOKENS = 64  # longer results of the calculator are dropped
+PART_MARKERS = {  # special tokens that start a part, with its kind
+    "<|python_start|>": PYTHON,
+    "<|python_end|>": TEXT,
+    "<|output_start|>": OUTPUT,
+    "<|output_end|>": TEXT,
+}
 
 
 class Generation:
-    """One continuation. The engine makes it (:meth:`Engine.start`) and drives it.
+    """One continuation of a prompt. :meth:`Engine.start` creates it and :meth:`Engine.step` extends it.
 
     Attributes:
-        tokens: the new tokens, those of the calculator's results included; what ended the text is not.
-        chosen: of each of them, whether the model chose it; the calculator's results it was told.
-        end: the token by which the model ended the text; None if it did not.
-        finished: why it ended: "stop" (the model or a stop text ended it), "length" (no room, or as long as was
-            asked for), "cancelled"; None while it is in work.
-        prompt_tokens: tokens of the prompt.
-        pending: tokens that the model has still to read before the next can be chosen.
-        siblings: other continuations of the same prompt, which begin when it has been read.
+        tokens: the new tokens, including those of the calculator's results, without the token that ended the text.
+        chosen: for each of them, whether the model sampled it; False for the calculator's results.
+        end: the token with which the model ended the text; None if it did not.
+        finished: the reason why it ended: "stop" (an end token or a stop text), "length" (``max_tokens`` or the context
+            is used up) or "cancelled"; None while it is not finished.
+        prompt_tokens: number of tokens of the prompt.
+        pending: tokens that the model has yet to read before the next token can be sampled.
+        siblings: other continuations of the same prompt, which start when the prompt has been read.
     """
 
     def __init__(
@@ -39,30 +45,30 @@ class Generation:
         self.finished: str | None = None
         self.siblings: list[Generation] = []
         self._stop = [text for text in stop if text]
-        self._special = {name: tokenizer.special_tokens.get(name, -1) for name in (*ENDS, *_MARKS)}
-        self._ends = {self._special[name] for name in ENDS}
-        self._kind = TEXT
+        self._special = {name: tokenizer.special_tokens.get(name, -1) for name in (*END_TOKENS, *PART_MARKERS)}
+        self._end_tokens = {self._special[name] for name in END_TOKENS}
+        self._kind = TEXT  # of the current part
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may span tokens
-        self._call: list[int] = []  # tokens of the call that is being written
-        self._held = ""  # text that may turn out to be the beginning of a stop text
-        self._parts: list[tuple[str, str]] = []  # all that has come, one for each part
-        self._taken = (0, 0)  # parts, and characters of the next one, that have been handed out
+        self._call: list[int] = []  # tokens of the current call of the calculator
+        self._held = ""  # text held back because it may be the start of a stop text
+        self._parts: list[tuple[str, str]] = []  # (kind, text) of all parts
+        self._taken = (0, 0)  # number of parts, and of characters of the next one, that take() has returned
 
     @property
-    def in_work(self) -> bool:
-        """Whether it is unfinished, or one that waits for its prompt to be read."""
+    def is_active(self) -> bool:
+        """Whether it is unfinished, or its siblings still wait for it to read the prompt."""
         return self.finished is None or any(sibling.finished is None for sibling in self.siblings)
 
-    def begin_like(self, other: Generation) -> None:
-        """Takes over what another one has read of the same prompt."""
+    def fork_from(self, other: Generation) -> None:
+        """Starts from another generation that has read the same prompt."""
         self.stream, self.pending = other.stream.fork(), []
 
     def add(self, token: int) -> None:
-        """Takes in the token that was chosen."""
-        if token in self._ends:
+        """Adds a sampled token."""
+        if token in self._end_tokens:
             self.end = token
             return self.finish("stop")
-        self._take_in(token)
+        self._add_token(token)
         self.pending = [token]
         if self._kind == PYTHON and token == self._special["<|python_end|>"]:
             self._answer_call()
@@ -71,49 +77,57 @@ class Generation:
         return None
 
     def _answer_call(self) -> None:
-        """Reckons what the model has asked for, and has it read the result, as if it had written that itself."""
+        """Evaluates the call and adds the result to the text, for the model to read as if it had generated it.
+
+        A call without result, or one whose result does not fit, is left unanswered.
+        """
         result = calculate(self.tokenizer.decode(self._call))
-        self._begin(TEXT)
+        self._start_part(TEXT)
         if result is None:
-            return  # it has to go on without
+            return
         forced = [self._special["<|output_start|>"], *self.tokenizer.encode(result), self._special["<|output_end|>"]]
-        if len(forced) <= MOST_RESULT and self.stream.position + 1 + len(forced) < self.stream.length:
+        if len(forced) <= MAX_RESULT_TOKENS and self.stream.position + 1 + len(forced) < self.stream.length:
             for token in forced:
-                self._take_in(token, chosen=False)
+                self._add_token(token, chosen=False)
             self.pending += forced
 
-    def _take_in(self, token: int, chosen: bool = True) -> None:
+    def _add_token(self, token: int, chosen: bool = True) -> None:
         self.tokens.append(token)
         self.chosen.append(chosen)
-        for name, kind in _MARKS.items():
+        for name, kind in PART_MARKERS.items():
             if token == self._special[name]:
-                if name != "<|python_end|>":  # whoever answers the call needs to know that it was one
-                    self._begin(kind)
+                if name != "<|python_end|>":  # add() answers the call and then starts the next part
+                    self._start_part(kind)
                 return
         if self._kind == PYTHON:
             self._call.append(token)
-        self._append(self._decoder.decode(self.tokenizer.decode_bytes([token])))
+        self._add_text(self._decoder.decode(self.tokenizer.decode_bytes([token])))
 
-    def _begin(self, kind: str) -> None:
-        """Another part begins."""
-        self._append(self._decoder.decode(b"", True), last=True)
+    def _start_part(self, kind: str) -> None:
+        self._add_text(self._decoder.decode(b"", True), last=True)
         self._decoder.reset()
         self._kind, self._call = kind, []
 
-    def _append(self, text: str, last: bool = False) -> None:
+    def _add_text(self, text: str, last: bool = False) -> None:
+        """Adds text to the current part; cuts it at a stop text and finishes.
+
+        Args:
+            text: whole characters.
+            last: whether the part ends here, so that no text needs to be held back.
+        """
         if self._kind == TEXT and self._stop:
             text = self._held + text
-            found = [place for stop in self._stop if (place := text.find(stop)) >= 0]
+            found = [position for stop in self._stop if (position := text.find(stop)) >= 0]
             if found:
                 text, self._held = text[: min(found)], ""
-                self._put(text)
+                self._extend_parts(text)
                 self.finished = "stop"
                 return
-            keep = 0 if last else max(_overlap(text, stop) for stop in self._stop)
-            text, self._held = text[: len(text) - keep], text[len(text) - keep :]
-        self._put(text)
+            hold = 0 if last else max(_partial_stop(text, stop) for stop in self._stop)
+            text, self._held = text[: len(text) - hold], text[len(text) - hold :]
+        self._extend_parts(text)
 
-    def _put(self, text: str) -> None:
+    def _extend_parts(self, text: str) -> None:
         if not text:
             return
         if self._parts and self._parts[-1][0] == self._kind:
@@ -121,14 +135,14 @@ class Generation:
         else:
             self._parts.append((self._kind, text))
 
-    def finish(self, why: str) -> None:
-        """Ends the text."""
+    def finish(self, reason: str) -> None:
+        """Ends the text, unless it has ended before."""
         if self.finished is None:
-            self._append(self._decoder.decode(b"", True), last=True)
-            self.finished = self.finished or why
+            self._add_text(self._decoder.decode(b"", True), last=True)
+            self.finished = self.finished or reason
 
     def take(self) -> list[tuple[str, str]]:
-        """What has come since the last time: (kind, text), whole characters only.
+        """The text added since the previous call, as (kind, text), in whole characters.
 
         The kinds are those of a message's parts: "text", "python" (a call of the calculator) and "python_output".
         """
@@ -136,29 +150,20 @@ class Generation:
         new = self._parts[parts:]
         if new:
             new[0] = (new[0][0], new[0][1][characters:])
-            # the last part may go on
-            self._taken = (len(self._parts) - 1, len(self._parts[-1][1]))
+            self._taken = (len(self._parts) - 1, len(self._parts[-1][1]))  # the last part may still grow
         return [(kind, text) for kind, text in new if text]
 
     @property
     def parts(self) -> list[dict[str, str]]:
-        """All that has come, as the content of a message."""
+        """All parts, as the content of a message."""
         return [{"type": kind, "text": text} for kind, text in self._parts]
 
     @property
     def text(self) -> str:
-        """All that was said, without the calls of the calculator and their results."""
+        """The text without the calls of the calculator and their results."""
         return "".join(text for kind, text in self._parts if kind == TEXT)
 
 
-_MARKS = {
-    "<|python_start|>": PYTHON,
-    "<|python_end|>": TEXT,
-    "<|output_start|>": OUTPUT,
-    "<|output_end|>": TEXT,
-}
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How many of the text's last characters may be the beginning of the stop text."""
+def _partial_stop(text: str, stop: str) -> int:
+    """Length of the longest proper prefix of the stop text that the text ends with."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)

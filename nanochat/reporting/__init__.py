@@ -1,1 +1,1 @@
-"""The report card: one page about a model's whole life, from its first step to its last score."""
+"""The report card of a model: every stage of its training, its cost and its scores, on one page."""

@@ -1,8 +1,7 @@
-"""What ``report.json`` holds.
+"""The format of ``report.json``.
 
-A figure that was not measured is null; "missing" says which, why, and what would fill it in.
-The number under "format" changes when a name is taken away or comes to mean something else; new names may come at any
-time.
+A figure that was not measured is null; "missing" lists these with the reason and the command that adds them.
+The number under "format" changes when a key is removed or its meaning changes; keys may be added at any time.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ FORMAT = 1
 
 
 class Stage(TypedDict):
-    """One stage of the model's life, the first of them first.
+    """One training stage.
 
     Keys:
-        label: "BASE", "MIDDLE", "CHAT" or "RL", as a column is called; with a number where a stage comes again.
+        label: the column title: "BASE", "MIDDLE", "CHAT" or "RL", followed by a number if the stage is repeated.
         stage: "pretrain", "middle", "chat" or "reinforce".
-        run, folder: "tiny/version_0", and where that is.
-        state: "finished", "training" (written to a moment ago) or "interrupted".
-        started, updated: when it began, and when training last wrote anything (ISO 8601).
-        began_with: the checkpoint or the run whose weights it began with; null for fresh ones.
-        by_name: whether the run does not say so, and it follows from the names of the runs.
-        figures: by name, numbers or null: parameters, steps, tokens, flops_per_token, flops, seconds (of the whole
-            command), training_seconds (of its steps alone), tokens_per_second, mfu (0 to 1), peak_memory_bytes,
-            peak_gpu_memory_bytes, devices, val_bpb (bits per byte on all of the held-out text), best_val_bpb (the best
-            on the way, on a part of it), val_accuracy (0 to 1, of reinforcement learning: the last on the way), flops,
-            dollars.
-        tasks: the share of right answers that the run ended with, by task.
-        device, precision, corpus, corpus_fingerprint: texts or null. Scores compare only on the same corpus.
-        versions, machine, code: as the run says; empty if it does not.
-        config: ``config.yaml``, whole.
+        run, folder: "tiny/version_0", and its path.
+        state: "finished", "training" (its files changed within the last minutes) or "interrupted".
+        started, updated: when training started and when it last wrote a file (ISO 8601).
+        began_with: the checkpoint or run that provided the initial weights; null if they were random.
+        by_name: whether the run does not record this and its parent was inferred from the names of the runs.
+        figures: numbers or null: parameters, steps, tokens, flops_per_token, flops, seconds (of the whole command),
+            training_seconds (of the training steps), tokens_per_second, mfu (0 to 1), peak_memory_bytes,
+            peak_gpu_memory_bytes, devices, val_bpb (bits per byte on all held-out text at the end), best_val_bpb (the
+            best during training, on a part of the held-out text), val_accuracy (0 to 1, the last one logged by
+            reinforcement learning), dollars.
+        tasks: accuracy at the end of the run, by task.
+        device, precision, corpus, corpus_fingerprint: texts or null. Scores are comparable only on the same corpus.
+        versions, machine, code: as recorded by the run; empty if it did not record them.
+        config: the content of ``config.yaml``.
         problems: what is wrong with the run's files.
     """
 
@@ -58,17 +57,17 @@ class Stage(TypedDict):
 
 
 class Score(TypedDict):
-    """CORE or ChatCORE of one stage, with the tasks that it comes from.
+    """CORE or ChatCORE of one stage, with the results of its tasks.
 
     Keys:
-        name: what the figure may be called: "CORE" alone is all 22 tasks with all of their items.
-        whole: whether it is that.
-        value: the mean of the centred accuracies; null if none of the tasks counts.
-        interval: 95%, low and high; or null.
-        missing: names of the tasks that are not in it.
-        max_per_task: how many items of each task were asked at most; null for all.
-        checkpoint: the file's name.
-        seconds: that scoring took, all tasks together.
+        name: "CORE" or "ChatCORE", followed by its restrictions: "CORE over 2 of 22 tasks".
+        whole: whether all tasks were scored on all of their items.
+        value: the mean of the centred accuracies; null if none of the scored tasks belongs to the metric.
+        interval: the 95% confidence interval as low and high; or null.
+        missing: names of the tasks that were not scored.
+        max_per_task: the largest number of items scored in a task; null for all.
+        checkpoint: name of the checkpoint file.
+        seconds: duration of the scoring, summed over the tasks.
         tasks: by name: "accuracy", "chance", "centred", "interval" (low and high), "items".
     """
 
@@ -84,12 +83,12 @@ class Score(TypedDict):
 
 
 class Compression(TypedDict):
-    """How many bytes of text a token stands for.
+    """Bytes of UTF-8 text per token.
 
     Keys:
         vocab_size: of the model's tokenizer.
         bytes_per_token: by tokenizer ("this model", "GPT-2", "GPT-4") and by text.
-        absent: tokenizers that were not on this machine and could not be fetched.
+        absent: tokenizers that were not on this machine and could not be downloaded.
     """
 
     vocab_size: int
@@ -98,7 +97,7 @@ class Compression(TypedDict):
 
 
 class Sample(TypedDict):
-    """What a stage's model makes of a prompt, the likeliest token taken each time."""
+    """A greedy sample: the stage's label, the prompt and the text that the model generated."""
 
     label: str
     prompt: str
@@ -106,14 +105,14 @@ class Sample(TypedDict):
 
 
 class Published(TypedDict):
-    """A figure beside those that others have published of theirs.
+    """A score of this model with the published scores of others.
 
     Keys:
-        name: of the figure: "CORE", or a task.
-        label: the stage that it is of.
-        value: this model's; null if it was not measured.
-        comparable: whether it was measured in the same way: all tasks, all items.
-        nanochat, gpt2: theirs; null where none is published.
+        name: "CORE" or the name of a task.
+        label: label of the stage that was scored.
+        value: score of this model; null if it was not measured.
+        comparable: whether it was measured in the same way: on all tasks and all items.
+        nanochat, gpt2: the published scores; null where there is none.
     """
 
     name: str
@@ -124,13 +123,13 @@ class Published(TypedDict):
     gpt2: float | None
 
 
-class Missing(TypedDict):
-    """What the card lacks.
+class MissingItem(TypedDict):
+    """A result that the report card lacks.
 
     Keys:
         what: the stage or the figure.
-        why: in words.
-        command: what would fill it in; null where nothing does.
+        why: the reason, as text.
+        command: the shell command that adds it; null if there is none.
     """
 
     what: str
@@ -138,23 +137,23 @@ class Missing(TypedDict):
     command: str | None
 
 
-class Card(TypedDict):
-    """The whole.
+class ReportCard(TypedDict):
+    """The report card.
 
     Keys:
-        format: of this description, :data:`FORMAT`.
+        format: version of this format, :data:`FORMAT`.
         name: of the model.
-        written: when (ISO 8601).
-        machine, versions, code: that this report was written by; those of a stage are in the stage.
-        stages: in their order.
+        written: time of the report (ISO 8601).
+        machine, versions, code: where this report was written; each stage has its own.
+        stages: in training order.
         totals: sums over the stages of "tokens", "flops", "seconds", "training_seconds", "dollars"; null where no stage
             has the figure.
         not_in_totals: for each of these, the labels of stages that lack it.
-        tokenizer: null if there is no checkpoint to take it from.
-        core, chat: by the label of the stage.
-        samples: none if they were left out.
+        tokenizer: null if there is no readable checkpoint.
+        core, chat: scores by the label of the stage.
+        samples: empty if they were disabled.
         published: in the order of the page.
-        missing: in the order of a model's life.
+        missing: stages first, then scores, tokenizer and samples.
     """
 
     format: int
@@ -171,4 +170,4 @@ class Card(TypedDict):
     chat: dict[str, Score]
     samples: list[Sample]
     published: list[Published]
-    missing: list[Missing]
+    missing: list[MissingItem]

@@ -1,4 +1,4 @@
-"""CORE and the chat scores of a stage, from the ``evaluation.json`` of its run."""
+"""CORE and chat scores of a stage, read from the ``evaluation.json`` of its run."""
 
 from __future__ import annotations
 
@@ -12,44 +12,43 @@ from nanochat.evaluation.finished import FORMAT, content_of
 from nanochat.reporting.schema import Score
 from nanochat.runs import Run
 
-ORDER = {"core": CORE_TASKS, "chat": (*CHAT_CORE, *OFFLINE)}
+TASK_ORDER = {"core": CORE_TASKS, "chat": (*CHAT_CORE, *OFFLINE)}
 
 
-def score_of(run: Run, group: str) -> tuple[Score | None, str | None]:
-    """The fullest score of a group of tasks that belongs to a run's checkpoint.
+def find_score(run: Run, group: str) -> tuple[Score | None, str | None]:
+    """The most complete score of a group of tasks that was measured on a checkpoint of the run.
 
     Args:
-        run: that was scored, or not.
+        run: the run.
         group: "core" or "chat".
 
     Returns:
-        The score, of the last checkpoint if there is one of that, else of the best; and what is to be said if there is
-        none: why.
+        The score, or None. Scores of the last checkpoint come before those of the best and of the previous one.
+        And the reason if there is none.
     """
     entries = [entry for entry in _entries(run) if entry.get("group") == group and entry.get("format") == FORMAT]
-    scores = [(entry, score) for entry in entries if (score := _score(entry, group)) is not None]
+    scores = [
+        (score, str(entry.get("time")), _conditions(entry).get("model"))
+        for entry in entries
+        if (score := _score(entry, group)) is not None
+    ]
     if not scores:
         return None, "it was not scored"
+    if not run.checkpoints:  # no checkpoint contradicts that the score is of the run's last state
+        return max(scores, key=lambda found: _completeness(*found[:2]))[0], None
     for name in ("last", "best", "previous"):
         path = run.checkpoints.get(name)
         content = content_of(path) if path is not None else None
-        mine = [
-            (score, str(entry.get("time")))
-            for entry, score in scores
-            if content is not None and _conditions(entry).get("model") == content
-        ]
-        if mine:
-            fullest = max(mine, key=lambda pair: _fullness(*pair))[0]
-            return {**fullest, "checkpoint": f"{name}.ckpt"}, None
-    if not run.checkpoints:
-        fullest = max(scores, key=lambda pair: _fullness(pair[1], str(pair[0].get("time"))))[1]
-        return fullest, None  # nothing says that it is of another state than the last
-    return None, "what was scored is an earlier state of this run"
+        matching = [found for found in scores if content is not None and found[2] == content]
+        if matching:
+            score = max(matching, key=lambda found: _completeness(*found[:2]))[0]
+            return {**score, "checkpoint": f"{name}.ckpt"}, None
+    return None, "the scores are of an earlier checkpoint of this run"
 
 
-def _fullness(score: Score, time: str) -> tuple[bool, int, float, str]:
-    asked = sum(task["items"] for task in score["tasks"].values())
-    return score["whole"], len(score["tasks"]), asked, time
+def _completeness(score: Score, time: str) -> tuple[bool, int, float, str]:
+    items = sum(task["items"] for task in score["tasks"].values())
+    return score["whole"], len(score["tasks"]), items, time
 
 
 def _entries(run: Run) -> list[dict[str, Any]]:
@@ -63,38 +62,40 @@ def _conditions(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _score(entry: Mapping[str, Any], group: str) -> Score | None:
-    """Reckoned anew from the tasks' counts, so that its name says what it is; None if no task is in it."""
+    """The score recomputed from the counts of its tasks; damaged tasks are skipped. None if no task is left."""
     tasks = entry.get("tasks")
-    most = _conditions(entry).get("max_per_task")
-    most = most if isinstance(most, int) else None
-    make = TaskScore.from_facts if group == "core" else ChatResult.from_facts
-    made: list[Any] = []
-    for name in ORDER[group]:
+    max_per_task = _conditions(entry).get("max_per_task")
+    max_per_task = max_per_task if isinstance(max_per_task, int) else None
+    from_facts = TaskScore.from_facts if group == "core" else ChatResult.from_facts
+    results: list[Any] = []
+    for name in TASK_ORDER[group]:
         facts = tasks.get(name) if isinstance(tasks, dict) else None
         try:
-            task: Any = make(name, facts) if isinstance(facts, dict) else None
+            task: Any = from_facts(name, facts) if isinstance(facts, dict) else None
             if task is not None and task.items > 0 and 0 <= task.accuracy <= 1:
-                made.append(task)
+                results.append(task)
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
-            continue  # a damaged one is none
-    if not made:
+            continue
+    if not results:
         return None
-    score: CoreScore | ChatScore = CoreScore(made, most) if group == "core" else ChatScore(made, most)
+    score: CoreScore | ChatScore = (
+        CoreScore(results, max_per_task) if group == "core" else ChatScore(results, max_per_task)
+    )
     value, interval, missing = score.value, score.interval, list(score.missing)
     return {
         "name": score.label,
-        "whole": value is not None and not missing and most is None,
+        "whole": value is not None and not missing and max_per_task is None,
         "value": value,
         "interval": list(interval) if interval is not None else None,
         "missing": missing,
-        "max_per_task": most,
+        "max_per_task": max_per_task,
         "checkpoint": str(entry.get("checkpoint")),
-        "seconds": sum(task.seconds for task in made),
-        "tasks": {task.name: _facts(task) for task in made},
+        "seconds": sum(task.seconds for task in results),
+        "tasks": {task.name: _task_values(task) for task in results},
     }
 
 
-def _facts(task: TaskScore | ChatResult) -> dict[str, Any]:
+def _task_values(task: TaskScore | ChatResult) -> dict[str, Any]:
     return {
         "accuracy": task.accuracy,
         "chance": task.baseline if isinstance(task, TaskScore) else task.chance,

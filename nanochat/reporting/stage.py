@@ -1,4 +1,4 @@
-"""What a stage took and what came of it, from the files of its run, whatever state they are in."""
+"""The ``Stage`` record of a report card, read from the files of a run, even if some are missing or damaged."""
 
 from __future__ import annotations
 
@@ -7,83 +7,88 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nanochat.reporting.life import Chapter
+from nanochat.reporting.lineage import LineageStage
 from nanochat.reporting.schema import Stage
 from nanochat.runs import SUMMARY, Run
 
-RECENT = 600.0  # seconds since a run was last written to, within which it is taken to be training still
+ACTIVE_SECONDS = 600.0  # an unfinished run whose files changed within this time is taken to be still training
 SUMMED = ("tokens", "flops", "seconds", "training_seconds", "dollars")
 COUNTS = ("parameters", "steps", "tokens", "flops_per_token", "peak_memory_bytes", "peak_gpu_memory_bytes", "devices")
 MEASURES = ("seconds", "training_seconds", "tokens_per_second", "mfu", "val_bpb", "best_val_bpb")
 
 
-def describe(chapter: Chapter, dollars_per_hour: float | None = None, now: float | None = None) -> Stage:
-    """The facts of a stage.
+def describe_stage(stage: LineageStage, dollars_per_hour: float | None = None, now: float | None = None) -> Stage:
+    """The record of a stage.
 
     Args:
-        chapter: of a life.
-        dollars_per_hour: what the machine costs; None if that is not known.
-        now: in seconds since 1970; None asks the clock.
+        stage: of a lineage.
+        dollars_per_hour: the price of the machine; None if unknown.
+        now: in seconds since 1970; None reads the clock.
     """
-    run, summary = chapter.run, chapter.run.summary
-    figures: dict[str, float | int | None] = {name: number(summary, name) for name in (*COUNTS, *MEASURES)}
-    went_on = _take_curves(run, figures)
+    run, summary = stage.run, stage.run.summary
+    figures: dict[str, float | int | None] = {name: get_number(summary, name) for name in (*COUNTS, *MEASURES)}
+    resumed = _update_from_metrics(run, figures)
     accuracies = run.curve("val/accuracy")[1]  # of reinforcement learning
     figures["val_accuracy"] = accuracies[-1] if accuracies else None
-    finished = run.complete and not went_on
-    tokens, each, seconds = figures["tokens"], figures["flops_per_token"], figures["seconds"]
-    figures["flops"] = tokens * each if tokens is not None and each is not None else None
-    priced = dollars_per_hour is not None and seconds is not None
-    figures["dollars"] = seconds / 3600 * dollars_per_hour if priced else None  # type: ignore[operator]
+    finished = run.complete and not resumed
+    tokens, flops_per_token, seconds = figures["tokens"], figures["flops_per_token"], figures["seconds"]
+    figures["flops"] = tokens * flops_per_token if tokens is not None and flops_per_token is not None else None
+    figures["dollars"] = None
+    if dollars_per_hour is not None and seconds is not None:
+        figures["dollars"] = seconds / 3600 * dollars_per_hour
     damaged = any(problem.startswith(SUMMARY) for problem in run.problems)
-    recent = not damaged and (time.time() if now is None else now) - run.updated < RECENT
-    tasks = mapping(summary, "tasks")
+    active = not damaged and (time.time() if now is None else now) - run.updated < ACTIVE_SECONDS
+    tasks = get_mapping(summary, "tasks")
     return {
-        "label": chapter.label,
+        "label": stage.label,
         "stage": run.stage,
         "run": run.label,
         "folder": str(run.folder),
-        "state": "finished" if finished else "training" if recent else "interrupted",
-        "started": moment(run.started),
-        "updated": moment(run.updated),
+        "state": "finished" if finished else "training" if active else "interrupted",
+        "started": iso_time(run.started),
+        "updated": iso_time(run.updated),
         "began_with": run.started_from,
-        "by_name": chapter.by_name,
+        "by_name": stage.by_name,
         "figures": figures,
-        "tasks": {str(name): share for name in tasks if (share := number(tasks, name)) is not None},
-        "device": text(summary, "device"),
-        "precision": text(summary, "precision"),
-        "corpus": text(summary, "corpus"),
-        "corpus_fingerprint": text(summary, "corpus_fingerprint"),
-        "versions": plain_values(mapping(summary, "versions")),
-        "machine": plain_values(mapping(summary, "machine")),
-        "code": plain_values(mapping(summary, "code")),
-        "config": plain_values(run.config),
+        "tasks": {str(name): accuracy for name in tasks if (accuracy := get_number(tasks, name)) is not None},
+        "device": get_text(summary, "device"),
+        "precision": get_text(summary, "precision"),
+        "corpus": get_text(summary, "corpus"),
+        "corpus_fingerprint": get_text(summary, "corpus_fingerprint"),
+        "versions": to_json_values(get_mapping(summary, "versions")),
+        "machine": to_json_values(get_mapping(summary, "machine")),
+        "code": to_json_values(get_mapping(summary, "code")),
+        "config": to_json_values(run.config),
         "problems": list(run.problems),
     }
 
 
-def _take_curves(run: Run, figures: dict[str, float | int | None]) -> bool:
-    """Takes from ``metrics.csv`` what the summary does not say; returns whether the run went on since its summary."""
+def _update_from_metrics(run: Run, figures: dict[str, float | int | None]) -> bool:
+    """Replaces figures by those of ``metrics.csv`` where it has later steps than the summary.
+
+    Returns:
+        Whether the run was resumed after its summary had been written.
+    """
     steps, tokens = run.curve("tokens")
     last = int(steps[-1]) + 1 if steps else 0
-    said = figures["steps"]
-    if not last or (said is not None and last <= said):
+    summarised = figures["steps"]
+    if not last or (summarised is not None and last <= summarised):
         return False
     figures["steps"], figures["tokens"] = last, int(tokens[-1])
     seconds = run.curve("seconds")[1]
     figures["seconds"] = seconds[-1] if seconds else None
     for name in ("training_seconds", "tokens_per_second", "mfu", "peak_memory_bytes", "peak_gpu_memory_bytes"):
-        figures[name] = None  # of an earlier end, if there was one
-    scores = run.curve("val/bpb")[1]
-    whole_steps, whole = run.curve("val/bpb_all")
-    at_the_end = bool(whole_steps) and whole_steps[-1] == steps[-1]
-    figures["val_bpb"] = whole[-1] if at_the_end else scores[-1] if scores else None
-    figures["best_val_bpb"] = min(scores, default=None)
-    return said is not None
+        figures[name] = None  # the summary's value, if any, is of an earlier step
+    subset = run.curve("val/bpb")[1]
+    full_steps, full = run.curve("val/bpb_all")
+    is_scored_in_full = bool(full_steps) and full_steps[-1] == steps[-1]
+    figures["val_bpb"] = full[-1] if is_scored_in_full else subset[-1] if subset else None
+    figures["best_val_bpb"] = min(subset, default=None)
+    return summarised is not None
 
 
 def totals(stages: Sequence[Stage]) -> tuple[dict[str, float | int | None], dict[str, list[str]]]:
-    """Sums over the stages; and, for each of them, the stages that lack the figure."""
+    """Sums over the stages; and for each sum, the labels of the stages that lack the figure."""
     sums: dict[str, float | int | None] = {}
     lacking = {}
     for name in SUMMED:
@@ -93,39 +98,42 @@ def totals(stages: Sequence[Stage]) -> tuple[dict[str, float | int | None], dict
     return sums, lacking
 
 
-def plain_values(value: Any, depth: int = 20) -> Any:
-    """What JSON can hold of what YAML can say: no dates, no infinities, no lists that hold themselves."""
-    if depth == 0:
+def to_json_values(value: Any, max_depth: int = 20) -> Any:
+    """A value read from YAML as one that JSON can hold: dates and infinities become text.
+
+    Containers nested deeper than ``max_depth`` (such as a list that contains itself) become None.
+    """
+    if max_depth == 0:
         return None
     if isinstance(value, dict):
-        return {str(name): plain_values(each, depth - 1) for name, each in value.items()}
+        return {str(name): to_json_values(each, max_depth - 1) for name, each in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [plain_values(each, depth - 1) for each in value]
+        return [to_json_values(each, max_depth - 1) for each in value]
     if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return str(value)
 
 
-def number(facts: Mapping[str, Any], name: str) -> float | int | None:
-    """A number out of a file that anybody may have written to; None if it is not one."""
-    value = facts.get(name)
+def get_number(values: Mapping[str, Any], name: str) -> float | int | None:
+    """The value of a name if it is a finite number, else None."""
+    value = values.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return value
 
 
-def text(facts: Mapping[str, Any], name: str) -> str | None:
-    """A text; None if it is not one."""
-    value = facts.get(name)
+def get_text(values: Mapping[str, Any], name: str) -> str | None:
+    """The value of a name if it is a non-empty text, else None."""
+    value = values.get(name)
     return value if isinstance(value, str) and value else None
 
 
-def mapping(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Names with values; none if it is not that."""
-    value = facts.get(name)
+def get_mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The value of a name if it is a mapping, else an empty one."""
+    value = values.get(name)
     return value if isinstance(value, dict) else {}
 
 
-def moment(seconds: float) -> str:
-    """A time in seconds since 1970 as ISO 8601, local."""
+def iso_time(seconds: float) -> str:
+    """A time in seconds since 1970 as local time in ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))

@@ -1,4 +1,4 @@
-"""The card's figures as tables of short texts, for the page and for the terminal; scores are in score_tables.py."""
+"""The report card's figures as tables of formatted cells; the tables of scores are in score_tables.py."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nanochat.options import flatten_config
-from nanochat.reporting.life import ALWAYS, LABELS
-from nanochat.reporting.schema import Card, Score, Stage
+from nanochat.reporting.lineage import LABELS, MAIN_LABELS
+from nanochat.reporting.schema import ReportCard, Score, Stage
 from nanochat.training.console import count, duration, size
 
 DASH = "—"  # not measured
-USUAL = {  # settings of Lightning's Trainer that say nothing as long as they are these
+TRAINER_SETTINGS = {  # values that this project gives the Trainer in every run; hidden as long as they are unchanged
     "max_epochs": -1,
     "check_val_every_n_epoch": 1,
     "num_sanity_val_steps": 0,
@@ -27,10 +27,12 @@ USUAL = {  # settings of Lightning's Trainer that say nothing as long as they ar
 
 
 class Table(NamedTuple):
-    """A header, and rows of as many cells; the first cell of a row says what it is about.
+    """A table of formatted cells.
 
     Attributes:
-        numbers: whether the other cells are numbers, which stand to the right.
+        header: column titles.
+        rows: each as long as the header; the first cell is the row's title.
+        numbers: whether all other cells are numbers, which are right-aligned.
     """
 
     header: list[str]
@@ -38,12 +40,12 @@ class Table(NamedTuple):
     numbers: bool = True
 
 
-def labels(card: Card) -> list[str]:
-    """The columns: those of the stages there are, and BASE, CHAT and RL in any case."""
-    have = [stage["label"] for stage in card["stages"]]
+def column_labels(card: ReportCard) -> list[str]:
+    """The labels of all stages of the model, and BASE, CHAT and RL even without a run, in training order."""
+    present = [stage["label"] for stage in card["stages"]]
     order = list(LABELS.values())
-    wanted = [*have, *(label for label in ALWAYS if label not in have)]
-    return sorted(wanted, key=lambda label: order.index(label.split()[0]) if label.split()[0] in order else len(order))
+    labels = [*present, *(label for label in MAIN_LABELS if label not in present)]
+    return sorted(labels, key=lambda label: order.index(label.split()[0]) if label.split()[0] in order else len(order))
 
 
 def dollars(amount: float) -> str:
@@ -55,20 +57,20 @@ COSTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("steps", "steps", lambda n: f"{n:,.0f}"),
     ("tokens", "tokens", count),
     ("FLOPs", "flops", lambda n: f"{n:.2g}"),
-    ("time, all of the command", "seconds", duration),
-    ("time, its training steps", "training_seconds", duration),
-    ("tokens a second", "tokens_per_second", lambda n: f"{n:,.0f}"),
-    ("of the machine's peak (MFU)", "mfu", lambda n: f"{n:.0%}"),
-    ("memory at the peak", "peak_memory_bytes", size),
-    ("GPU memory at the peak", "peak_gpu_memory_bytes", size),
+    ("time, whole command", "seconds", duration),
+    ("time, training steps", "training_seconds", duration),
+    ("tokens per second", "tokens_per_second", lambda n: f"{n:,.0f}"),
+    ("MFU", "mfu", lambda n: f"{n:.0%}"),
+    ("peak memory", "peak_memory_bytes", size),
+    ("peak GPU memory", "peak_gpu_memory_bytes", size),
     ("cost", "dollars", dollars),
 )
 
 
-def glance(card: Card) -> Table:
-    """The figures that are looked at first; a star at those that are not measured on everything."""
-    columns = labels(card)
-    named: list[tuple[str, str, Callable[[Any], str]]] = [
+def summary(card: ReportCard) -> Table:
+    """The main figures; a star marks those that are incomplete (not all tasks, items or stages)."""
+    columns = column_labels(card)
+    summed: list[tuple[str, str, Callable[[Any], str]]] = [
         ("tokens", "tokens", count),
         ("FLOPs", "flops", lambda n: f"{n:.2g}"),
         ("time", "seconds", duration),
@@ -77,53 +79,57 @@ def glance(card: Card) -> Table:
     bpb = by_label(card, lambda stage: stage["figures"]["val_bpb"])
     rows = [["val/bpb", *cells(columns, bpb, lambda n: f"{n:.4f}"), ""]]
     for title, scores in (("CORE", card["core"]), ("ChatCORE", card["chat"])):
-        rows.append([title, *cells(columns, {label: _short(score) for label, score in scores.items()}, str), ""])
-    for title, name, show in named:
+        values = {label: _score_cell(score) for label, score in scores.items()}
+        rows.append([title, *cells(columns, values, str), ""])
+    for title, name, show in summed:
         total = card["totals"][name]
         if title != "cost" or total is not None:
             values = by_label(card, lambda stage, name=name: stage["figures"][name])  # type: ignore[misc]
-            partly = "*" if card["not_in_totals"][name] else ""
-            rows.append([title, *cells(columns, values, show), DASH if total is None else show(total) + partly])
-    return Table(["", *columns, "in all"], rows)
+            star = "*" if card["not_in_totals"][name] else ""
+            rows.append([title, *cells(columns, values, show), DASH if total is None else show(total) + star])
+    return Table(["", *columns, "total"], rows)
 
 
-def _short(score: Score) -> str | None:
+def _score_cell(score: Score) -> str | None:
     if score["value"] is None:
         return None
     return f"{score['value']:.4f}{'' if score['whole'] else '*'}"
 
 
-def costs(card: Card) -> Table:
-    """Time and cost of each stage, and their sum."""
-    columns = labels(card)
+def costs(card: ReportCard) -> Table:
+    """Time and cost of each stage, and their totals."""
+    columns = column_labels(card)
     rows = []
     for title, name, show in COSTS:
         values = by_label(card, lambda stage, name=name: stage["figures"][name])  # type: ignore[misc]
-        total = card["totals"].get(name)
         if not any(value is not None for value in values.values()):
             continue
-        lacking = card["not_in_totals"].get(name)
-        more = f" without {', '.join(lacking)}" if lacking else ""
-        summed = "" if name not in card["totals"] else show(total) + more if total is not None else DASH
-        rows.append([title, *cells(columns, values, show), summed])
-    return Table(["", *columns, "sum"], rows)
+        if name not in card["totals"]:
+            total = ""
+        elif (value := card["totals"][name]) is None:
+            total = DASH
+        else:
+            lacking = card["not_in_totals"][name]
+            total = show(value) + (f" without {', '.join(lacking)}" if lacking else "")
+        rows.append([title, *cells(columns, values, show), total])
+    return Table(["", *columns, "total"], rows)
 
 
-def stages(card: Card) -> Table:
-    """What each stage is, and where."""
-    columns = labels(card)
+def stages(card: ReportCard) -> Table:
+    """The run of each stage: state, starting weights, device and versions."""
+    columns = column_labels(card)
     rows: list[tuple[str, Callable[[Stage], Any], Callable[[Any], str]]] = [
         ("run", lambda stage: stage["run"], str),
         ("state", lambda stage: stage["state"], str),
-        ("began", lambda stage: stage["started"][:16].replace("T", " "), str),
-        ("began with", lambda stage: stage["began_with"] or "fresh weights", str),
+        ("started", lambda stage: stage["started"][:16].replace("T", " "), str),
+        ("initial weights", _initial_weights, str),
         ("parameters", lambda stage: stage["figures"]["parameters"], lambda n: f"{n:,.0f}"),
-        ("learned from", lambda stage: stage["corpus"], str),
+        ("training data", lambda stage: stage["corpus"], str),
         ("device", lambda stage: stage["device"], str),
         ("devices", lambda stage: stage["figures"]["devices"], str),
         ("processor", lambda stage: stage["machine"].get("processor"), str),
         ("precision", lambda stage: stage["precision"], str),
-        ("code", lambda stage: commit(stage["code"]) if stage["code"] else None, str),
+        ("code", lambda stage: format_commit(stage["code"]) if stage["code"] else None, str),
         ("Python", lambda stage: stage["versions"].get("python"), str),
         ("torch", lambda stage: stage["versions"].get("torch"), str),
         ("Lightning", lambda stage: stage["versions"].get("lightning"), str),
@@ -132,36 +138,45 @@ def stages(card: Card) -> Table:
     return Table(["", *columns], [row for row in shown if set(row[1:]) != {DASH}], numbers=False)
 
 
-def settings(card: Card) -> Table:
-    """All that was set, by stage; what was left to the program (null) in every stage is left out."""
-    columns = labels(card)
+def _initial_weights(stage: Stage) -> str | None:
+    """The checkpoint or run that a stage started from; None if it does not record it."""
+    return stage["began_with"] or (None if stage["by_name"] else "random")
+
+
+def settings(card: ReportCard) -> Table:
+    """All settings by stage, without those that are null in every stage and the usual ones of the Trainer."""
+    columns = column_labels(card)
     flat = {stage["label"]: flatten_config(stage["config"]) for stage in card["stages"]}
     names = dict.fromkeys(name for values in flat.values() for name in values)
     rows = []
     for name in names:
-        found = {label: values.get(name) for label, values in flat.items()}
-        usual = (None, False, USUAL.get(name.removeprefix("trainer."))) if name.startswith("trainer.") else (None,)
-        if any(value not in usual for value in found.values()):
-            rows.append([name, *cells(columns, found, str)])
+        values = {label: config.get(name) for label, config in flat.items()}
+        hidden: tuple[Any, ...] = (None,)
+        if name.startswith("trainer."):
+            hidden = (None, False, TRAINER_SETTINGS.get(name.removeprefix("trainer.")))
+        if any(value not in hidden for value in values.values()):
+            rows.append([name, *cells(columns, values, str)])
     return Table(["", *columns], rows, numbers=False)
 
 
-def by_label(card: Card, value: Callable[[Stage], Any]) -> dict[str, Any]:
+def by_label(card: ReportCard, value: Callable[[Stage], Any]) -> dict[str, Any]:
+    """A value of each stage, by the stage's label."""
     return {stage["label"]: value(stage) for stage in card["stages"]}
 
 
 def cells(columns: Sequence[str], values: Mapping[str, Any], show: Callable[[Any], str]) -> list[str]:
-    """A cell for each column, a dash where there is nothing."""
+    """A cell for each column; a dash where the value is missing or None."""
     return [DASH if (value := values.get(label)) is None else show(value) for label in columns]
 
 
-def percents(interval: Sequence[float]) -> str:
+def format_interval(interval: Sequence[float]) -> str:
+    """ "12.3% to 45.6%" """
     low, high = interval
     return f"{low:.1%} to {high:.1%}"
 
 
-def commit(code: Mapping[str, Any]) -> str:
-    """ "294d4102, changed since" """
+def format_commit(code: Mapping[str, Any]) -> str:
+    """ "294d410200 with changes" """
     if not code.get("commit"):
         return str(code.get("reason") or "unknown")
     changed = " with changes" if code.get("dirty") else ""

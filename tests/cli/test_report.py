@@ -1,4 +1,4 @@
-"""``report`` on real runs: what it writes, what it says, and mistakes in one line."""
+"""``report`` on real runs: its files, its output and its errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from nanochat.cli import main
-from nanochat.reporting.schema import Card, Stage
+from nanochat.reporting.schema import ReportCard, Stage
 from nanochat.tokenizer import compression
 from nanochat.training import provenance
 from tests.cli.tools import tiny_options, train
@@ -26,7 +26,7 @@ CHAT = {
 
 @pytest.fixture(scope="module")
 def root(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pretrained model and the assistant that was made of it."""
+    """A pretrained model and the chat model fine-tuned from it."""
     folder = tmp_path_factory.mktemp("report")
     options = [*tiny_options(corpus_folder, folder), "--data.context=96", "--data.row_length=64"]
     train(options, folder)
@@ -36,14 +36,16 @@ def root(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_whole_life(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_covers_all_stages(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(compression, "REFERENCES", {"GPT-0": "no such encoding"})
     assert main(["report", f"--root={root}", "--dollars_per_hour=3600"]) == 0
     shown = capsys.readouterr().out
     folder = root / "lightning_logs" / "run"
     assert f"Written to {folder / 'report.md'} and report.json" in shown
-    card: Card = json.loads((folder / "report.json").read_text())
-    assert set(card) == set(Card.__annotations__)
+    card: ReportCard = json.loads((folder / "report.json").read_text())
+    assert set(card) == set(ReportCard.__annotations__)
     assert all(set(stage) == set(Stage.__annotations__) for stage in card["stages"])
     base, chat = card["stages"]
     assert (base["label"], base["run"], base["state"]) == ("BASE", "run/version_0", "finished")
@@ -53,14 +55,14 @@ def test_a_whole_life(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert (base["figures"]["steps"], base["figures"]["tokens"]) == (4, 4 * 256)
     seconds = base["figures"]["seconds"]
     assert seconds is not None
-    assert base["figures"]["dollars"] == pytest.approx(seconds)  # a dollar each
+    assert base["figures"]["dollars"] == pytest.approx(seconds)  # $3600 per hour is a dollar per second
     assert base["code"]["version"] == card["code"]["version"]
     assert set(chat["tasks"]) == {"arithmetic", "identity"}
     assert card["tokenizer"] is not None
     assert card["tokenizer"]["absent"] == ["GPT-0"]
     assert card["tokenizer"]["vocab_size"] == 300
     assert list(dict.fromkeys(sample["label"] for sample in card["samples"])) == ["BASE", "CHAT"]
-    assert [one["what"] for one in card["missing"]] == [
+    assert [item["what"] for item in card["missing"]] == [
         "RL",
         "CORE of BASE",
         "ChatCORE of CHAT",
@@ -68,10 +70,10 @@ def test_a_whole_life(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ]
     page = (folder / "report.md").read_text()
     assert page.startswith("# Report card: run\n")
-    assert all(one["command"] in page for one in card["missing"] if one["command"] is not None)
+    assert all(item["command"] in page for item in card["missing"] if item["command"] is not None)
 
 
-def test_a_damaged_checkpoint_writes_no_samples(
+def test_a_damaged_checkpoint_has_no_samples(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(compression, "REFERENCES", {})
@@ -80,48 +82,46 @@ def test_a_damaged_checkpoint_writes_no_samples(
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     assert main(["report", f"--root={tmp_path}", f"--out={tmp_path / 'elsewhere'}"]) == 0
     capsys.readouterr()
-    card: Card = json.loads((tmp_path / "elsewhere" / "report.json").read_text())
-    whys = {one["what"]: one["why"] for one in card["missing"]}
-    assert "is not a whole checkpoint" in whys["samples of BASE"]
-    assert "is not a whole checkpoint" in whys["tokenizer"]
+    card: ReportCard = json.loads((tmp_path / "elsewhere" / "report.json").read_text())
+    reasons = {item["what"]: item["why"] for item in card["missing"]}
+    assert "is not a whole checkpoint" in reasons["samples of BASE"]
+    assert "is not a whole checkpoint" in reasons["tokenizer"]
     assert (card["samples"], card["tokenizer"]) == ([], None)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--root=nowhere"], "there is no run below nowhere/lightning_logs: train a model first"),
-        (["--name=nobody"], "--name=nobody: there is no run of that name below"),
-        (["--dollars_per_hour=-1"], "--dollars_per_hour must not be negative, but is -1"),
+        (["--root=nowhere"], "there is no run in nowhere/lightning_logs: train a model first"),
+        (["--name=unknown"], "--name=unknown is neither a run in"),
+        (["--dollars_per_hour=-1"], "--dollars_per_hour must be 0 or more, not -1"),
         ([f"--out={__file__}"], "test_report.py is a file: give a folder"),
         (["--sample=false"], "there is no option --sample, did you mean --samples?"),
     ],
 )
-def test_mistakes_are_one_line(
-    root: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_are_one_line(root: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", f"--root={root}", *options]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-# --------------------------------------------------------------------------------------------- the state of the code
+# --------------------------------------------------------------------------------------------- the commit of the code
 
 
 def git(folder: Path, *words: str) -> None:
-    who = ["-c", "user.name=someone", "-c", "user.email=someone@example.com"]
-    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+    author = ["-c", "user.name=someone", "-c", "user.email=someone@example.com"]
+    subprocess.run(["git", "-C", str(folder), *author, *words], check=True, capture_output=True)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_state_of_the_code(tmp_path: Path) -> None:
+def test_the_commit_of_the_code_is_recorded(tmp_path: Path) -> None:
     package = tmp_path / "nanochat"
     package.mkdir()
     (package / "__init__.py").touch()
     assert provenance.code(package)["reason"] == "the code is in no git repository"
     git(tmp_path, "init")
-    assert provenance.code(package)["commit"] is None  # a repository around it, whose commits say nothing of it
+    assert provenance.code(package)["commit"] is None  # the repository does not track the package
     git(tmp_path, "add", "nanochat")
     assert provenance.code(package)["reason"] == "git has no commit yet"
     git(tmp_path, "commit", "-m", "first")
@@ -134,7 +134,7 @@ def test_the_state_of_the_code(tmp_path: Path) -> None:
     assert provenance.code(package)["dirty"]
 
 
-def test_without_git_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_git_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = provenance.code()
     assert (found["commit"], found["reason"]) == (None, "git is not installed")

@@ -1,4 +1,4 @@
-"""The calculator reckons like Python, knows nothing else, and is soon done whatever it is given."""
+"""The calculator agrees with Python, evaluates nothing but arithmetic and counts, and takes bounded time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from nanochat.inference.calculator import calculate
         (' "Mississippi" .count("s")', None),
     ],
 )
-def test_what_it_knows(expression: str, result: str | None) -> None:
+def test_valid_expressions(expression: str, result: str | None) -> None:
     assert calculate(expression) == result
 
 
@@ -73,14 +73,14 @@ def test_what_it_knows(expression: str, result: str | None) -> None:
         "\N{ARABIC-INDIC DIGIT FIVE} + 1",
     ],
 )
-def test_what_has_no_result(expression: str) -> None:
+def test_invalid_expressions_have_no_result(expression: str) -> None:
     started = time.monotonic()
     assert calculate(expression) is None
-    assert time.monotonic() - started < 30  # some of these would take for ever
+    assert time.monotonic() - started < 30  # Python would take forever for some of these
 
 
 @given(st.text(alphabet="0123456789.,_+-*/%() \"'countr", max_size=60))
-def test_anything_has_a_short_result_or_none(expression: str) -> None:
+def test_results_are_short(expression: str) -> None:
     result = calculate(expression)
     assert result is None or 0 < len(result) < 80
 
@@ -96,8 +96,8 @@ expressions = st.recursive(
 
 
 @given(expressions)
-def test_whole_numbers_come_out_as_in_python(expression: str) -> None:
-    """The expressions are this test's own: only here is one evaluated."""
+def test_integers_match_python(expression: str) -> None:
+    """``eval`` is safe here, because the test generates the expressions."""
     try:
         expected = str(eval(expression))
     except ZeroDivisionError:

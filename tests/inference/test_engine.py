@@ -1,4 +1,4 @@
-"""Many texts at once: each as if it were alone, with its calls of the calculator, ended where it should be."""
+"""Generation of many texts in one batch: independence, calls of the calculator, and ends."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def engine() -> Engine:
 
 
 def script(monkeypatch: pytest.MonkeyPatch, *tokens: int) -> None:
-    """Makes the engine choose these tokens, whatever the model says."""
-    coming = itertools.chain(tokens, itertools.repeat(SPECIAL["<|assistant_end|>"]))
-    monkeypatch.setattr(engine_module, "choose", lambda logits, samplers, texts: [next(coming) for _ in samplers])
+    """Makes the engine choose these tokens, whatever the logits are."""
+    scripted = itertools.chain(tokens, itertools.repeat(SPECIAL["<|assistant_end|>"]))
+    monkeypatch.setattr(engine_module, "choose", lambda logits, samplers, texts: [next(scripted) for _ in samplers])
 
 
 def special(name: str) -> int:
     return SPECIAL[f"<|{name}|>"]
 
 
-def written(engine: Engine, **options: object) -> Generation:
+def generated(engine: Engine, **options: object) -> Generation:
     (generation,) = engine.start([TOKENIZER.bos], **options)  # type: ignore[arg-type]
     engine.run([generation])
     return generation
 
 
-def test_texts_that_come_and_go_are_as_if_alone(engine: Engine) -> None:
+def test_batched_texts_equal_single_texts(engine: Engine) -> None:
     prompts = [[TOKENIZER.bos, *range(n)] for n in (1, 3, 9, 27)]
     lengths = [20, 5, 30, 12]
 
@@ -64,19 +64,19 @@ def test_texts_that_come_and_go_are_as_if_alone(engine: Engine) -> None:
     assert engine.active == []
 
 
-def test_threads_that_write_at_once_do_not_disturb_each_other(engine: Engine) -> None:
-    def write(n: int) -> str:
+def test_concurrent_threads_get_independent_texts(engine: Engine) -> None:
+    def generate(n: int) -> str:
         (generation,) = engine.start([TOKENIZER.bos, n], WARM, 40, seed=n)
         return "".join(text for _, text in engine.stream(generation))
 
-    alone = [write(n) for n in range(4)]
+    alone = [generate(n) for n in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(write, [*range(4)] * 10)) == alone * 10
+        assert list(pool.map(generate, [*range(4)] * 10)) == alone * 10
     assert engine.active == []
 
 
-def test_a_long_prompt_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
-    monkeypatch.setattr(engine_module, "PROMPT_PIECE", 8)
+def test_long_prompts_are_read_in_chunks(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    monkeypatch.setattr(engine_module, "PREFILL_CHUNK", 8)
     (short,) = engine.start([1], WARM, seed=0, max_tokens=30)
     engine.step()
     (long,) = engine.start([2] * 40, WARM, seed=0, max_tokens=3)
@@ -88,16 +88,16 @@ def test_a_long_prompt_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPat
 
 
 def test_several_continuations_of_one_prompt(engine: Engine) -> None:
-    several = engine.start([5, 6, 7], WARM, 12, seed=40, count=3)
-    engine.run(several)
-    assert len({tuple(generation.tokens) for generation in several}) == 3
-    for n, generation in enumerate(several):
+    generations = engine.start([5, 6, 7], WARM, 12, seed=40, count=3)
+    engine.run(generations)
+    assert len({tuple(generation.tokens) for generation in generations}) == 3
+    for n, generation in enumerate(generations):
         (alone,) = engine.start([5, 6, 7], WARM, 12, seed=40 + n)
         engine.run([alone])
         assert alone.tokens == generation.tokens
 
 
-def test_one_of_several_may_be_cancelled_before_the_prompt_is_read(engine: Engine) -> None:
+def test_cancel_one_of_several_before_the_prompt_is_read(engine: Engine) -> None:
     first, second = engine.start([5, 6, 7], WARM, 6, seed=7, count=2)
     engine.cancel(first)
     engine.run([second])
@@ -108,7 +108,7 @@ def test_one_of_several_may_be_cancelled_before_the_prompt_is_read(engine: Engin
     assert engine.active == []
 
 
-def test_a_cancelled_text_frees_its_place(engine: Engine) -> None:
+def test_a_cancelled_text_leaves_the_batch(engine: Engine) -> None:
     (generation,) = engine.start([1], WARM, seed=0)
     engine.step()
     engine.cancel(generation)
@@ -117,15 +117,15 @@ def test_a_cancelled_text_frees_its_place(engine: Engine) -> None:
     assert engine.step() == []
 
 
-def test_a_prompt_is_not_read_for_nobody(engine: Engine) -> None:
-    several = engine.start([TOKENIZER.bos, *range(60)], WARM, count=3)
-    for generation in several:
+def test_a_prompt_is_dropped_when_all_its_texts_are_cancelled(engine: Engine) -> None:
+    generations = engine.start([TOKENIZER.bos, *range(60)], WARM, count=3)
+    for generation in generations:
         engine.cancel(generation)
     assert engine.active == []
 
 
-def test_a_text_that_has_ended_holds_no_keys_and_values(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    script(monkeypatch, *[7] * 100)  # left to chance, one text in twenty would end by itself
+def test_a_finished_text_frees_its_kv_cache(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, *[7] * 100)  # sampled, one text in twenty would end earlier
     (kept,) = engine.start([1], WARM, 20)
     ended = engine.start([1, 2], WARM, 5, count=2)
     cancelled = engine.start([1], WARM, count=2)
@@ -138,7 +138,7 @@ def test_a_text_that_has_ended_holds_no_keys_and_values(engine: Engine, monkeypa
     assert len(kept.tokens) == 20
 
 
-def test_who_stops_listening_ends_the_text(engine: Engine) -> None:
+def test_closing_the_iterator_cancels_the_text(engine: Engine) -> None:
     (generation,) = engine.start([1], WARM, seed=0)
     stream = engine.stream(generation)
     next(stream)
@@ -147,26 +147,26 @@ def test_who_stops_listening_ends_the_text(engine: Engine) -> None:
     assert engine.active == []
 
 
-def test_the_seed_gives_the_text(engine: Engine) -> None:
-    assert written(engine, settings=WARM, seed=3).tokens == written(engine, settings=WARM, seed=3).tokens
-    unlike = {tuple(written(engine, settings=WARM).tokens) for _ in range(4)}  # each is given another one
-    assert len(unlike) == 4
+def test_seeds(engine: Engine) -> None:
+    assert generated(engine, settings=WARM, seed=3).tokens == generated(engine, settings=WARM, seed=3).tokens
+    different = {tuple(generated(engine, settings=WARM).tokens) for _ in range(4)}  # each with a new seed
+    assert len(different) == 4
 
 
-@pytest.mark.parametrize(("prompt", "most", "expected"), [(1, 10, 10), (60, 100, 4), (63, None, 1)])
-def test_length_ends_a_text(
-    prompt: int, most: int | None, expected: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("prompt", "max_tokens", "expected"), [(1, 10, 10), (60, 100, 4), (63, None, 1)])
+def test_max_tokens_and_context_end_a_text(
+    prompt: int, max_tokens: int | None, expected: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script(monkeypatch, *[65] * 100)
-    (generation,) = engine.start([1] * prompt, max_tokens=most)
+    (generation,) = engine.start([1] * prompt, max_tokens=max_tokens)
     engine.run([generation])
     assert (generation.finished, generation.text) == ("length", "A" * expected)
 
 
 @pytest.mark.parametrize("end", ["bos", "assistant_end", "user_start"])
-def test_what_ends_an_answer(end: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_tokens(end: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     script(monkeypatch, *b"Hi", special(end))
-    generation = written(engine)
+    generation = generated(engine)
     assert (generation.finished, generation.text, generation.tokens) == ("stop", "Hi", list(b"Hi"))
 
 
@@ -175,10 +175,10 @@ def streamed(engine: Engine, **options: object) -> list[tuple[str, str]]:
     return list(engine.stream(generation))
 
 
-def test_characters_come_whole(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_are_streamed_whole(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     script(monkeypatch, *"é你🙂".encode())
     assert streamed(engine) == [("text", "é"), ("text", "你"), ("text", "🙂")]
-    script(monkeypatch, 65, 0xE4, 0xBD, 66, 0xE4)  # half a character, and half of one at the end
+    script(monkeypatch, 65, 0xE4, 0xBD, 66, 0xE4)  # an incomplete character, and one at the end
     assert "".join(text for _, text in streamed(engine)) == "A\N{REPLACEMENT CHARACTER}B\N{REPLACEMENT CHARACTER}"
 
 
@@ -193,7 +193,7 @@ def test_characters_come_whole(engine: Engine, monkeypatch: pytest.MonkeyPatch) 
         ("END", ["END"], ""),
     ],
 )
-def test_stop_texts_end_a_text_and_are_never_seen(
+def test_stop_texts(
     text: str, stop: Sequence[str], expected: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script(monkeypatch, *text.encode())
@@ -209,7 +209,7 @@ def answer(result: str) -> list[int]:
     return [special("output_start"), *result.encode(), special("output_end")]
 
 
-def test_the_calculator_answers_within_the_text(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calculator_results_are_part_of_the_text(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     script(monkeypatch, *b"It is ", *call("6*7"), *b"42.")
     (generation,) = engine.start([TOKENIZER.bos])
     pieces = list(engine.stream(generation))
@@ -228,43 +228,41 @@ def test_the_calculator_answers_within_the_text(engine: Engine, monkeypatch: pyt
     assert generation.text == "It is 42."
     whole = [*b"It is ", *call("6*7"), *answer("42"), *b"42."]
     assert generation.tokens == whole
-    assert generation.stream.ids == [TOKENIZER.bos, *whole]  # the model has read the result, too
+    assert generation.stream.ids == [TOKENIZER.bos, *whole]  # the model has read the result
 
 
 @pytest.mark.parametrize("expression", ["import os", "1/0", "9" * 80])
-def test_a_call_without_a_result_is_passed_over(
-    expression: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_without_result_is_unanswered(expression: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     script(monkeypatch, *call(expression[:40]), *b"ok")
-    generation = written(engine)
+    generation = generated(engine)
     assert generation.tokens[-2:] == list(b"ok")
     assert special("output_start") not in generation.tokens
 
 
-def test_a_result_that_does_not_fit_is_left_out(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_does_not_fit_is_dropped(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     script(monkeypatch, *b"x" * 55, *call("2**40"), *b"ok")
-    generation = written(engine)
+    generation = generated(engine)
     assert special("output_start") not in generation.tokens
     assert generation.finished in ("stop", "length")
 
 
-def test_senseless_wishes_are_refused(engine: Engine) -> None:
+def test_invalid_requests_are_errors(engine: Engine) -> None:
     for prompt, options, error in (
         ([], {}, "at least one token"),
         ([1] * 64, {}, "no room in the context of 64"),
-        ([265], {}, "outside of the vocabulary"),
-        ([1], {"max_tokens": 0}, "at least one token"),
-        ([1], {"count": 0}, "at least one"),
+        ([265], {}, "outside the vocabulary"),
+        ([1], {"max_tokens": 0}, "must be at least 1"),
+        ([1], {"count": 0}, "must be at least 1"),
     ):
         with pytest.raises(ValueError, match=error):
             engine.start(prompt, **options)  # type: ignore[arg-type]
     assert engine.active == []
 
 
-def test_a_penalty_looks_at_the_whole_text(engine: Engine) -> None:
-    """A penalty that leaves nothing of what was there: no token comes twice."""
+def test_repetition_penalty_covers_the_whole_text(engine: Engine) -> None:
+    """With a very large penalty, no token is repeated."""
     with torch.no_grad():
         engine.decoder.gpt.lm_head.weight.abs_()
-    generation = written(Engine(engine.decoder.gpt, TOKENIZER), settings=Sampling(0.0, repetition_penalty=1e6))
+    generation = generated(Engine(engine.decoder.gpt, TOKENIZER), settings=Sampling(0.0, repetition_penalty=1e6))
     positive = generation.tokens[:20]
     assert len(set(positive)) == len(positive)

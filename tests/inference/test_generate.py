@@ -1,3 +1,5 @@
+"""Continuations of one prompt with ``generate`` and ``generate_several``."""
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ def random_gpt() -> GPT:
     return gpt
 
 
-def test_greedy_decoding_takes_the_likeliest_token_of_the_full_model() -> None:
+def test_greedy_decoding_matches_the_forward_pass() -> None:
     gpt = random_gpt()
     tokens = generate(gpt, [1, 2, 3], max_tokens=10, temperature=0)
     text = [1, 2, 3]
@@ -42,27 +44,27 @@ def test_the_context_bounds_the_text() -> None:
         generate(random_gpt(), [], max_tokens=1)
 
 
-def test_several_samples_are_as_likely_as_one_alone() -> None:
+def test_several_samples() -> None:
     gpt = random_gpt()
     samples = generate_several(gpt, [1, 2, 3], 4, max_tokens=10, temperature=1.0)
     assert len({tuple(tokens) for tokens in samples}) == 4
     greedy = generate_several(gpt, [1, 2, 3], 4, max_tokens=10, temperature=0)
     assert greedy == [generate(gpt, [1, 2, 3], max_tokens=10, temperature=0)] * 4
     assert generate_several(gpt, [1], 2, max_tokens=0) == [[], []]
-    with pytest.raises(ValueError, match="one sample"):
+    with pytest.raises(ValueError, match="samples must be at least 1"):
         generate_several(gpt, [1], 0, max_tokens=1)
 
 
-def test_the_first_of_several_is_the_one_alone() -> None:
+def test_first_sample_equals_generate() -> None:
     gpt = random_gpt()
     assert generate_several(gpt, [1, 2], 3, 12, 1.0, None, seed=7)[0] == generate(gpt, [1, 2], 12, 1.0, None, seed=7)
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(0.0, None), (1.0, None), (0.7, 5)])
-def test_the_model_itself_writes_what_the_decoder_writes(
+def test_model_and_decoder_generate_the_same(
     temperature: float, top_k: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does so where the model is dealt out to several devices."""
+    """A sharded model generates with its own forward pass."""
     gpt = random_gpt()
     by_decoder = generate_several(gpt, [1, 2, 3], 3, 12, temperature, top_k, seed=5)
     monkeypatch.setattr(generate_module, "is_sharded", lambda gpt: True)

@@ -1,4 +1,4 @@
-"""Tokens come as often as the model and the settings say."""
+"""Tokens are sampled with the probabilities that follow from the logits and the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def frequencies(settings: Sampling, texts: int = 100, steps: int = 300) -> torch
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize("top_k", [None, 3, 5])
-def test_tokens_come_as_often_as_the_softmax_says(temperature: float, top_k: int | None) -> None:
+def test_frequencies_match_the_softmax(temperature: float, top_k: int | None) -> None:
     kept = LOGITS.clone()
     if top_k is not None:
         kept[kept.argsort()[:-top_k]] = -torch.inf
@@ -30,46 +30,46 @@ def test_tokens_come_as_often_as_the_softmax_says(temperature: float, top_k: int
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [
-        # shares 0.0843 0.0114 0.0512 0.6233 0.2293 0.0006 of the tokens 0 to 5
+        # probabilities of the tokens 0 to 5: 0.0843 0.0114 0.0512 0.6233 0.2293 0.0006
         (Sampling(1.0, None, top_p=0.6), [3]),
         (Sampling(1.0, None, top_p=0.63), [3, 4]),
         (Sampling(1.0, None, top_p=0.86), [3, 4, 0]),
         (Sampling(1.0, None, min_p=0.3), [3, 4]),
         (Sampling(1.0, None, min_p=0.1), [3, 4, 0]),
-        (Sampling(0.5, None, min_p=0.3), [3]),  # the temperature comes first
+        (Sampling(0.5, None, min_p=0.3), [3]),  # the temperature is applied first
         (Sampling(1.0, 2, top_p=0.99), [3, 4]),
         (Sampling(1.0, 4, top_p=0.86, min_p=0.3), [3, 4]),
     ],
 )
-def test_unlikely_tokens_are_left_out(settings: Sampling, kept: list[int]) -> None:
+def test_top_p_and_min_p_exclude_unlikely_tokens(settings: Sampling, kept: list[int]) -> None:
     logits = torch.full_like(LOGITS, -torch.inf)
     logits[kept] = LOGITS[kept]
     expected = (logits / settings.temperature).softmax(0)
     torch.testing.assert_close(frequencies(settings), expected, rtol=0, atol=0.01)
 
 
-def test_greedy_takes_the_likeliest() -> None:
+def test_greedy_chooses_the_most_likely_token() -> None:
     for settings in (Sampling(0.0), Sampling(5.0, top_k=1)):
         assert choose(LOGITS.view(1, -1), [Sampler(settings)]) == [3]
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-7, 1e-39, 5e-324])
 @pytest.mark.parametrize("options", [{}, {"top_k": None}, {"top_p": 0.5}, {"min_p": 0.5}])
-def test_however_cold_it_is_the_likeliest_is_taken(temperature: float, options: dict[str, float]) -> None:
+def test_tiny_temperatures_are_greedy(temperature: float, options: dict[str, float]) -> None:
     logits = torch.tensor([[0.0, -1.0, 3.0, 2.0], [-15.0, 0.0, 15.0, -3.0]])
     samplers = [Sampler(Sampling(temperature, **options), seed) for seed in range(2)]  # type: ignore[arg-type]
     assert choose(logits, samplers) == [2, 2]
 
 
-def test_a_penalty_makes_repetition_less_likely() -> None:
+def test_repetition_penalty() -> None:
     samplers = [Sampler(Sampling(0.0, repetition_penalty=2.0)) for _ in range(3)]
-    # 3.0 becomes 1.5, and below 2.0; -1 becomes -2, so that among negatives a repeated one also falls behind
+    # 3.0 becomes 1.5, below 2.0; a repeated token with logit -1 gets -2, below -1.5
     assert choose(LOGITS.expand(3, -1), samplers, [[3], [], [3, 4, 3]]) == [4, 3, 3]
     negative = torch.tensor([[-1.0, -1.5]])
     assert choose(negative, samplers[:1], [[0]]) == [1]
 
 
-def test_the_seed_decides_and_texts_do_not_disturb_each_other() -> None:
+def test_batched_texts_are_independent() -> None:
     settings = [Sampling(1.0, None), Sampling(1.0, None), Sampling(0.5, 3), Sampling(0.0), Sampling(1.0, None, 0.9)]
 
     def alone(n: int) -> list[int]:
@@ -82,16 +82,16 @@ def test_the_seed_decides_and_texts_do_not_disturb_each_other() -> None:
     assert alone(0) != alone(1)
 
 
-def test_random_numbers_are_not_used_twice() -> None:
+def test_noise_is_not_reused() -> None:
     sampler = Sampler(Sampling(1.0, None))
-    draws = {tuple(choose(torch.zeros(1, 2**13), [sampler])) for _ in range(20)}  # more than are drawn at once
+    draws = {tuple(choose(torch.zeros(1, 2**13), [sampler])) for _ in range(20)}  # more than one block of noise
     assert len(draws) > 15
 
 
 @pytest.mark.parametrize(
     "wrong", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}]
 )
-def test_senseless_settings_are_refused(wrong: dict[str, float]) -> None:
+def test_settings_out_of_range_are_errors(wrong: dict[str, float]) -> None:
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name} must be"):
         Sampling(**wrong)  # type: ignore[arg-type]

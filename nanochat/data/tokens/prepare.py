@@ -15,7 +15,6 @@ from typing import TypeVar
 from nanochat.cache import atomic_folder, cache_root, read_checked, short_hash, write_checked
 from nanochat.data.corpus.corpora import EMBEDDED, Corpus, LargeCorpus, first_characters, open_corpus
 from nanochat.data.corpus.documents import SPAN_BYTES
-from nanochat.data.tokens import TokenFile, TokenWriter, tokenize
 from nanochat.data.tokens.shards import TRAIN, Pieces, StoredPieces, StreamedPieces
 from nanochat.data.tokens.token_files import TokenFile, TokenWriter, tokenize
 from nanochat.tokenizer import Tokenizer

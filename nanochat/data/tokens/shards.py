@@ -20,7 +20,6 @@ from nanochat.data.corpus.bad_records import LeftOut
 from nanochat.data.corpus.corpora import LargeCorpus, shard_spans
 from nanochat.data.corpus.documents import SPAN_BYTES, Span, read_documents
 from nanochat.data.corpus.survey import document_hash
-from nanochat.data.tokens import TokenFile, TokenWriter, read_facts, tokenize
 from nanochat.data.tokens.shuffle import shuffled
 from nanochat.data.tokens.token_files import TokenFile, TokenWriter, read_facts, tokenize
 from nanochat.tokenizer import Tokenizer

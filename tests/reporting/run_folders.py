@@ -1,4 +1,4 @@
-"""Run folders with known figures, written by hand."""
+"""Writes run folders with known figures."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ def write_run(
     root: Path,
     name: str,
     version: int = 0,
-    began: int = 1000,
+    started: int = 1000,
     summary: Mapping[str, Any] | str | None = None,
     config: Mapping[str, Any] | None = None,
     metrics: str = "step,tokens,seconds\n9,5000,290\n",
     checkpoint: bytes | None = b"weights",
 ) -> Path:
-    """A run that TensorBoard saw begin at a time, and that was written to a minute later.
+    """Writes a run that started at a given time and was last written to a minute later.
 
     Args:
-        root: the folder that lightning_logs is in.
+        root: the folder that contains lightning_logs.
         name, version: of the run.
-        began: in seconds since 1970.
-        summary: what differs from :data:`SUMMARY`; or the file as it is; None for no file.
-        config: what was set.
-        metrics: the file.
-        checkpoint: what is in ``last.ckpt``, which nothing here loads; None for no file.
+        started: in seconds since 1970.
+        summary: changes to :data:`SUMMARY`; or the text of ``summary.json``; None for no file.
+        config: the content of ``config.yaml``; None for no file.
+        metrics: the text of ``metrics.csv``.
+        checkpoint: the content of ``last.ckpt``, which need not be loadable; None for no file.
     """
     folder = root / "lightning_logs" / name / f"version_{version}"
-    files: dict[str, bytes] = {f"events.out.tfevents.{began}.host.1.0": b"", "metrics.csv": metrics.encode()}
+    files: dict[str, bytes] = {f"events.out.tfevents.{started}.host.1.0": b"", "metrics.csv": metrics.encode()}
     if summary is not None:
         text = summary if isinstance(summary, str) else json.dumps({**SUMMARY, **summary})
         files["summary.json"] = text.encode()
@@ -66,23 +66,23 @@ def write_run(
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        os.utime(path, (began + 60, began + 60))
+        os.utime(path, (started + 60, started + 60))
     return folder
 
 
 def write_scores(folder: Path, *entries: Mapping[str, Any]) -> None:
-    """``evaluation.json``; an entry that does not say a model is of the last checkpoint."""
+    """Writes ``evaluation.json``; the model of an entry is the last checkpoint unless its conditions name another."""
     from nanochat.evaluation.finished import FORMAT, content_of
 
-    made = []
+    evaluations = []
     for entry in entries:
         conditions = {"max_per_task": None, **entry.get("conditions", {})}
         if "model" not in conditions:
             conditions["model"] = content_of(folder / "checkpoints" / "last.ckpt")
-        made.append(
+        evaluations.append(
             {"format": FORMAT, "time": "2026-01-01", "checkpoint": "last.ckpt", **entry, "conditions": conditions}
         )
-    (folder / "evaluation.json").write_text(json.dumps({"evaluations": made}))
+    (folder / "evaluation.json").write_text(json.dumps({"evaluations": evaluations}))
 
 
 def core_task(right: int, items: int, baseline: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a model stands beside those whose figures are published."""
+"""Published scores of nanochat d20 and GPT-2, for comparison."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NANOCHAT = {
     ("CHAT", "humaneval"): 0.09,
     ("RL", "gsm8k"): 0.08,
 }
-GPT2 = {("BASE", "CORE"): 0.2565}  # OpenAI's model of 1.6B parameters, 2019; its CORE as nanochat gives it
+GPT2 = {("BASE", "CORE"): 0.2565}  # OpenAI's model of 1.6B parameters, 2019; its CORE as nanochat reports it
 
 
-def beside(core: Mapping[str, Score], chat: Mapping[str, Score]) -> list[Published]:
-    """The published figures, each with this model's where it was measured.
+def compare_with_published(core: Mapping[str, Score], chat: Mapping[str, Score]) -> list[Published]:
+    """Each published score with the same score of this model, where it was measured.
 
     Args:
         core, chat: the scores by the label of the stage.

@@ -1,4 +1,4 @@
-"""The card as a page of Markdown, and as a few lines for the terminal."""
+"""The report card as a Markdown page and as a short text for the terminal."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from pathlib import Path
 import jinja2
 
 from nanochat.reporting import score_tables, tables
-from nanochat.reporting.published import ABOUT, MODEL
-from nanochat.reporting.schema import Card
+from nanochat.reporting.prompt_samples import MAX_TOKENS
+from nanochat.reporting.published_scores import ABOUT, MODEL
+from nanochat.reporting.schema import ReportCard
 from nanochat.reporting.tables import DASH, Table
-from nanochat.reporting.writing import MAX_TOKENS
 from nanochat.text_table import format_table
 from nanochat.training.console import size
 from nanochat.wording import one_line
 
 TEMPLATE = "report.md.jinja"
-# what Markdown would take for more than it is; _ only where it could begin or end anything
+# Characters with a meaning in Markdown; _ only at the edge of a word, where it could start or end emphasis.
 SPECIAL = re.compile(r"([\\`*\[\]<>|#~]|(?<![^\W_])_|_(?![^\W_]))")
 
 
-def as_markdown(card: Card) -> str:
-    """The page, from the template beside this file."""
+def render_markdown(card: ReportCard) -> str:
+    """The page, rendered with :data:`TEMPLATE` in this folder."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"plain": plain, "line": one_line, "fenced": fenced, "table": markdown_table}
+    environment.filters |= {"escape": escape, "line": one_line, "fenced": fenced, "table": markdown_table}
     text = environment.get_template(TEMPLATE).render(
         card=card,
         tables=tables,
         scores=score_tables,
         heading=heading(card),
         notes=notes(card),
-        here=here(card),
+        report_environment=report_environment(card),
         model=MODEL,
         about=ABOUT,
         max_tokens=MAX_TOKENS,
@@ -46,8 +46,8 @@ def as_markdown(card: Card) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
-def heading(card: Card) -> str:
-    """What model it is."""
+def heading(card: ReportCard) -> str:
+    """The model's size: "1,234,567 parameters, depth 4, a vocabulary of 512"."""
     parameters = [n for stage in card["stages"] if (n := stage["figures"]["parameters"]) is not None]
     depths = [depth for stage in card["stages"] if (depth := _setting(stage["config"], "model", "depth")) is not None]
     facts = [f"{parameters[-1]:,} parameters" if parameters else "", f"depth {depths[-1]}" if depths else ""]
@@ -55,35 +55,32 @@ def heading(card: Card) -> str:
     return ", ".join(filter(None, facts)) or "a model of unknown size"
 
 
-def _setting(config: dict[str, object], part: str, name: str) -> object:
-    settings = config.get(part)
+def _setting(config: dict[str, object], section: str, name: str) -> object:
+    settings = config.get(section)
     return settings.get(name) if isinstance(settings, dict) else None
 
 
-def notes(card: Card) -> list[str]:
-    """What is to be said of the stages besides their figures."""
-    said = []
+def notes(card: ReportCard) -> list[str]:
+    """Remarks about the stages that their figures do not show."""
+    remarks = []
     for stage in card["stages"]:
-        said += [f"{stage['label']}: {problem}" for problem in stage["problems"]]
+        label = stage["label"]
+        remarks += [f"{label}: {problem}" for problem in stage["problems"]]
         if stage["by_name"]:
-            said.append(
-                f"{stage['label']} does not say what it began with: its place here follows from its name alone."
-            )
+            remarks.append(f"{label} does not record its initial weights: its place was inferred from the runs' names.")
         if stage["state"] == "training":
-            said.append(
-                f"{stage['label']} seems to be training still: its figures are those of {stage['updated'][:16]}."
-            )
-    silent = [stage["label"] for stage in card["stages"] if not stage["code"]]
-    if silent:
-        said.append(f"{' and '.join(silent)}: the summary does not say which state of the code it was trained with.")
+            remarks.append(f"{label} seems to be still training: its figures are as of {stage['updated'][:16]}.")
+    without_code = [stage["label"] for stage in card["stages"] if not stage["code"]]
+    if without_code:
+        remarks.append(f"{' and '.join(without_code)}: the summary does not record the commit of the code.")
     devices = {stage["device"] for stage in card["stages"] if stage["device"] is not None}
     if len(devices) > 1:
-        said.append("The stages ran on different devices: their times do not compare.")
-    return said
+        remarks.append("The stages ran on different devices: their times are not comparable.")
+    return remarks
 
 
-def here(card: Card) -> Table:
-    """The machine and the code that wrote the report."""
+def report_environment(card: ReportCard) -> Table:
+    """The machine and the software that generated the report."""
     machine, code = card["machine"], card["code"]
     rows = [
         ["processor", f"{machine['processor']}, {machine['cores']} cores"],
@@ -91,7 +88,7 @@ def here(card: Card) -> Table:
         ["GPUs", ", ".join(machine["gpus"]) or "none"],
         ["system", machine["system"]],
         *([name, version] for name, version in card["versions"].items()),
-        ["nanochat", f"{code['version'] or 'not installed'}, commit: {tables.commit(code)}"],
+        ["nanochat", f"{code['version'] or 'not installed'}, commit: {tables.format_commit(code)}"],
     ]
     return Table(["", ""], rows, numbers=False)
 
@@ -100,19 +97,19 @@ def here(card: Card) -> Table:
 
 
 def markdown_table(table: Table) -> str:
-    """A table whose cells are shown as they are, whatever is in them."""
+    """A table in Markdown, with escaped cells."""
     rule = ["---", *["---:" if table.numbers else "---"] * (len(table.header) - 1)]
-    rows = [[plain(cell) for cell in row] for row in (table.header, *table.rows)]
+    rows = [[escape(cell) for cell in row] for row in (table.header, *table.rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])) + "\n"
 
 
-def plain(text: object) -> str:
-    """A text on one line that Markdown shows as it is."""
+def escape(text: object) -> str:
+    """A text on one line with Markdown's special characters escaped."""
     return SPECIAL.sub(r"\\\1", one_line(text))
 
 
 def fenced(text: str) -> str:
-    """A text as a block of its own, with a fence that is not in it."""
+    """A text as a fenced code block, with a fence longer than any run of backticks in it."""
     longest = max((len(ticks) for ticks in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     shown = "".join(c if c.isprintable() or c == "\n" else " " for c in text).strip("\n")
@@ -122,18 +119,18 @@ def fenced(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- terminal
 
 
-def in_words(card: Card, width: int = 80) -> str:
-    """A short summary for the terminal."""
-    table = tables.glance(card)
+def render_text(card: ReportCard, width: int = 80) -> str:
+    """A short summary for the terminal; only commands are longer than ``width``."""
+    table = tables.summary(card)
     shown = format_table((table.header, *table.rows), right=range(1, len(table.header))).replace(DASH, "-")
     lines = [f"Report card of {one_line(card['name'])}: {one_line(heading(card))}", "", shown]
     if any(cell.endswith("*") for row in table.rows for cell in row):
-        lines.append("* only in part: not all of the tasks, of their items or of the stages")
+        lines.append("* incomplete: not all tasks, items or stages")
     if card["missing"]:
-        lines += ["", "Missing, and what would fill it in:"]
-    for one in card["missing"]:
-        what = f"{one_line(one['what'])}: {one_line(one['why'])}"
-        lines += textwrap.wrap(what, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
-        if one["command"] is not None:
-            lines.append(f"  {one_line(one['command'])}")
+        lines += ["", "Missing, and how to add it:"]
+    for item in card["missing"]:
+        text = f"{one_line(item['what'])}: {one_line(item['why'])}"
+        lines += textwrap.wrap(text, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+        if item["command"] is not None:
+            lines.append(f"  {one_line(item['command'])}")
     return "\n".join(lines)
