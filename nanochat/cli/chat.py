@@ -59,15 +59,15 @@ def chat(
     # not above: --help does not wait for torch
     with _loading(not prompt):
         from nanochat.inference.sampling import Sampling
-        from nanochat.serving.find import choose
+        from nanochat.serving.chat_loop import answer_once, chat_loop
+        from nanochat.serving.find_model import resolve_checkpoint
         from nanochat.serving.model import load
         from nanochat.serving.screen import new_screen
         from nanochat.serving.session import Session
-        from nanochat.serving.terminal import answer_once, converse
 
         settings = Sampling(temperature or 0.0, top_k, top_p, min_p, repetition_penalty)  # refused before it is loaded
         at_least(1, max_tokens=max_tokens)
-        model = load(choose(ckpt_path, name, root, program_name()), device=device)
+        model = load(resolve_checkpoint(ckpt_path, name, root, program_name()), device=device)
         settings = replace(settings, temperature=model.temperature(temperature))
         session = Session(model, settings, max_tokens, seed, system)
         assert model.engine  # made, and perhaps compiled, now and not after the first question
@@ -76,7 +76,7 @@ def chat(
         return
     from nanochat.serving.keyboard import new_keyboard
 
-    converse(session, new_keyboard(), new_screen(), program_name())
+    chat_loop(session, new_keyboard(), new_screen(), program_name())
 
 
 @contextmanager

@@ -85,12 +85,12 @@ def find(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
     """The checkpoint that is meant.
 
     Args:
-        ckpt_path: last, best, or what :func:`nanochat.serving.find.find_model` finds.
+        ckpt_path: last, best, or what :func:`nanochat.serving.find_model.find_model` finds.
         name: of the runs.
         root: the folder that lightning_logs is in.
         chat: whether a fine-tuned model is wanted, where it is not said which.
     """
-    from nanochat.serving.find import choose, is_chat
+    from nanochat.serving.find_model import is_chat, resolve_checkpoint
     from nanochat.training.checkpoint_files import BEST, LAST
     from nanochat.training.checkpoints import find_checkpoint
 
@@ -104,7 +104,7 @@ def find(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
                 return base
         elif (runs / name).is_dir():
             return find_checkpoint(ckpt_path, runs / name)
-    return choose(ckpt_path, name, root, program_name())
+    return resolve_checkpoint(ckpt_path, name, root, program_name())
 
 
 def _on(device: torch.device | str) -> str:

@@ -62,17 +62,17 @@ def serve(
     listener = bind(host, port)
     with listener:
         from nanochat.serving.app import new_app
-        from nanochat.serving.find import choose, only_completes
+        from nanochat.serving.find_model import base_model_notice, resolve_checkpoint
+        from nanochat.serving.max_concurrency import max_concurrency
         from nanochat.serving.model import load
-        from nanochat.serving.places import fitting_places
         from nanochat.serving.worker import Worker
 
-        model = load(choose(ckpt_path, name, root, program_name()), device=device)
-        worker = Worker(model.engine, at_once or fitting_places(model.gpt), waiting)
+        model = load(resolve_checkpoint(ckpt_path, name, root, program_name()), device=device)
+        worker = Worker(model.engine, at_once or max_concurrency(model.gpt), waiting)
         app = new_app(model, worker, key, hosts, origins, per_minute)
         print(f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} ({model.path})")
         if not model.is_chat:
-            print(only_completes(model.name, model.path, program_name()))
+            print(base_model_notice(model.name, model.path, program_name()))
         if host not in OWN and key is None:
             print("Everybody on the network can use it: --api_key=... asks for a key.", file=sys.stderr)
         print(f"Serving at {address_of(listener, host)}  (Ctrl-C stops)", flush=True)

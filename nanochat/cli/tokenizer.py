@@ -108,10 +108,10 @@ def _load(file: str | None, ckpt_path: str | None, name: str | None, root: str) 
         if not Path(file).is_file():
             raise UsageError(f"there is no file {file}: create one with `{program_name()} tokenizer train`")
         return Path(file).stem, Tokenizer.load(Path(file))
-    from nanochat.serving.find import choose
+    from nanochat.serving.find_model import resolve_checkpoint
     from nanochat.training.model_files import read_model
 
-    path = choose(ckpt_path, name, root, program_name())
+    path = resolve_checkpoint(ckpt_path, name, root, program_name())
     in_run = path.absolute().parent.name == CHECKPOINTS
     return (path.absolute().parts[-4] if in_run else path.stem), read_model(path).tokenizer
 

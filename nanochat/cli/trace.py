@@ -48,12 +48,12 @@ def trace(
     if html is not None:
         check_free(Path(html), "--html", overwrite)
     # not above: --help does not wait for torch
-    from nanochat.serving.find import choose
+    from nanochat.serving.find_model import resolve_checkpoint
     from nanochat.serving.model import load
     from nanochat.tracing.terminal import new_console, show
     from nanochat.tracing.trace import Asked, title, trace_model
 
-    path = choose(ckpt_path, name, root, program_name())
+    path = resolve_checkpoint(ckpt_path, name, root, program_name())
     asked = Asked(prompt, layer, temperature, seed, train, text)
     model = load(path)
     parts = trace_model(model, asked)

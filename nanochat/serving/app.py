@@ -13,14 +13,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from nanochat.inference.sampling import Sampling
-from nanochat.serving import page
-from nanochat.serving.answers import DONE, Answer, ChatAnswer, event
-from nanochat.serving.errors import ApiError, install
+from nanochat.serving import static_files
+from nanochat.serving.api_errors import ApiError, install
 from nanochat.serving.guard import Guard
-from nanochat.serving.history import trim
 from nanochat.serving.model import Model
-from nanochat.serving.requests import MOST_TEXTS, ChatWish, TextWish, Wish, read_wish
-from nanochat.serving.worker import Failed, Full, Job, Worker
+from nanochat.serving.requests import MOST_TEXTS, ChatRequest, CompletionRequest, TextRequest, read_request
+from nanochat.serving.responses import DONE, ChatResponse, CompletionResponse, event
+from nanochat.serving.trim import trim
+from nanochat.serving.worker import Job, QueueFull, Worker, WorkerError
 from nanochat.tokenizer import render_prompt
 
 MOST_BYTES = 2**20  # of a request's body: a book has about as many
@@ -88,24 +88,24 @@ def new_app(
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        wish = await read_wish(request, ChatWish, MOST_BYTES)
+        wish = await read_request(request, ChatRequest, MOST_BYTES)
         _check_name(wish.model, model)
         if not model.is_chat:
             message = f"{model.name} only goes on with a text: use /v1/completions, or fine-tune it (configs/chat.yaml)"
             raise ApiError(400, message, "not_a_chat_model")
         prompt, dropped = await asyncio.to_thread(_conversation, model, wish)
         job = Job([prompt], wish.sampling(usual), wish.most_tokens, wish.seed, wish.stops, wish.count)
-        return await _answer(request, worker, wish, job, ChatAnswer(model.name, dropped))
+        return await _answer(request, worker, wish, job, ChatResponse(model.name, dropped))
 
     @app.post("/v1/completions")
     async def complete(request: Request) -> Response:
-        wish = await read_wish(request, TextWish, MOST_BYTES)
+        wish = await read_request(request, TextRequest, MOST_BYTES)
         _check_name(wish.model, model)
         prompts = await asyncio.to_thread(_prompts, model, wish)
         job = Job(prompts, wish.sampling(usual), wish.max_tokens, wish.seed, wish.stops, wish.count)
-        return await _answer(request, worker, wish, job, Answer(model.name))
+        return await _answer(request, worker, wish, job, CompletionResponse(model.name))
 
-    page.install(app)
+    static_files.install(app)
     return app
 
 
@@ -118,7 +118,7 @@ def _check_name(name: str | None, model: Model) -> None:
         raise ApiError(404, f"there is no model {name!r} here, only {model.name!r}", "model_not_found", "model")
 
 
-def _conversation(model: Model, wish: ChatWish) -> tuple[list[int], int]:
+def _conversation(model: Model, wish: ChatRequest) -> tuple[list[int], int]:
     """The token ids of a conversation, and how many of its messages were left out."""
     try:
         kept, dropped = trim(model.tokenizer, wish.conversation, model.context, model.room(wish.most_tokens))
@@ -128,7 +128,7 @@ def _conversation(model: Model, wish: ChatWish) -> tuple[list[int], int]:
         raise ApiError(400, str(error), code, "messages") from None
 
 
-def _prompts(model: Model, wish: TextWish) -> list[list[int]]:
+def _prompts(model: Model, wish: TextRequest) -> list[list[int]]:
     if not 1 <= len(wish.prompts) * wish.count <= MOST_TEXTS:
         raise ApiError(400, f"one request may ask for 1 to {MOST_TEXTS} texts", param="prompt")
     found: list[list[int]] = []
@@ -143,22 +143,24 @@ def _prompts(model: Model, wish: TextWish) -> list[list[int]]:
     return found
 
 
-async def _answer(request: Request, worker: Worker, wish: Wish, job: Job, answer: Answer) -> Response:
+async def _answer(
+    request: Request, worker: Worker, wish: CompletionRequest, job: Job, answer: CompletionResponse
+) -> Response:
     if job.size > worker.at_once:
         raise ApiError(400, f"this server writes {worker.at_once} texts at once: ask for fewer", param="n")
     try:
         worker.submit(job)
-    except Full:
+    except QueueFull:
         message = "as many texts as this server takes are waiting already: try again in a moment"
         raise ApiError(429, message, "queue_full", headers={"Retry-After": "1"}) from None
-    except Failed as error:
+    except WorkerError as error:
         raise ApiError(503, str(error)) from None
     if wish.stream:
         return _Events(job, worker, answer, wish.includes_usage)
     return await _whole(request, job, worker, answer)
 
 
-async def _whole(request: Request, job: Job, worker: Worker, answer: Answer) -> Response:
+async def _whole(request: Request, job: Job, worker: Worker, answer: CompletionResponse) -> Response:
     """The answer once it is finished, unless the client goes away before."""
 
     async def finish() -> None:
@@ -175,7 +177,7 @@ async def _whole(request: Request, job: Job, worker: Worker, answer: Answer) -> 
         if not tasks[0].done():
             return Response(status_code=CLOSED)
         tasks[0].result()
-    except Failed as error:
+    except WorkerError as error:
         raise ApiError(503, str(error)) from None
     finally:
         worker.cancel(job)
@@ -187,7 +189,7 @@ async def _whole(request: Request, job: Job, worker: Worker, answer: Answer) -> 
 class _Events(StreamingResponse):
     """The answer as it is written, in server-sent events. Whoever goes away ends it."""
 
-    def __init__(self, job: Job, worker: Worker, answer: Answer, includes_usage: bool) -> None:
+    def __init__(self, job: Job, worker: Worker, answer: CompletionResponse, includes_usage: bool) -> None:
         self._job, self._worker = job, worker
         # (a proxy that collects what it passes on would hold up the text)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -200,7 +202,7 @@ class _Events(StreamingResponse):
             self._worker.cancel(self._job)
 
 
-async def _events(job: Job, answer: Answer, includes_usage: bool) -> AsyncIterator[bytes]:
+async def _events(job: Job, answer: CompletionResponse, includes_usage: bool) -> AsyncIterator[bytes]:
     no_usage = {"usage": None} if includes_usage else {}
     try:
         if begin := answer.begin(job.size):
@@ -210,5 +212,5 @@ async def _events(job: Job, answer: Answer, includes_usage: bool) -> AsyncIterat
         if includes_usage:
             yield event(answer.last(job))
         yield DONE
-    except Failed as error:
+    except WorkerError as error:
         yield event(ApiError(503, str(error)).body)

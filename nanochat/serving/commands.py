@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nanochat.options import did_you_mean
-from nanochat.serving.session import Session, said
+from nanochat.serving.session import Session, message_text
 from nanochat.wording import plural
 
 
@@ -97,7 +97,7 @@ def _load(session: Session, argument: str) -> Reply:
     path = _path(argument, "load")
     session.load(path)
     last = session.messages[-1]
-    words = f"{_messages(session)} from {path}. The last: {shortened(said(last))}"
+    words = f"{_messages(session)} from {path}. The last: {shortened(message_text(last))}"
     return Reply(words + ("\nIt has no answer yet: /retry asks for one." if last["role"] == "user" else ""))
 
 

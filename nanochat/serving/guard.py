@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nanochat.serving.errors import ApiError
+from nanochat.serving.api_errors import ApiError
 
 MOST_ADDRESSES = 10_000  # whose rate is remembered
 # Nothing from elsewhere, nothing inline, in nobody's frame. Answers of a model are only ever text in the page; if
@@ -31,7 +31,7 @@ HEADERS = {
 }
 
 
-class Rate:
+class RateLimiter:
     """So many requests a minute from each address, a quarter of them at once ("token bucket").
 
     Args:
@@ -84,7 +84,7 @@ class Guard:
         name = socket.gethostname().lower()
         self._hosts = {"localhost", name, f"{name.split('.')[0]}.local", *map(str.lower, allow_hosts)}
         self._origins = set(allow_origins)
-        self._rate = Rate(per_minute)
+        self._rate = RateLimiter(per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

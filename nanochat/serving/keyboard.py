@@ -142,7 +142,7 @@ def _shows_unicode() -> bool:
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """While an answer comes, Ctrl-C asks it to end; yields whether it has been asked. A second Ctrl-C insists."""
     asked = threading.Event()
 

@@ -37,7 +37,7 @@ class _Markdown(Markdown):
         # links are shown with their addresses, so that none leads elsewhere than it says
         super().__init__("", code_theme="ansi_dark", hyperlinks=False)
         parser = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
-        self.parsed = parser.parse(examples_as_code(text))
+        self.parsed = parser.parse(fence_doctests(text))
         for token in self.parsed:
             if token.children:
                 token.children = list(_names_as_text(token.children))
@@ -59,7 +59,7 @@ def _names_as_text(tokens: Sequence[Token]) -> Iterator[Token]:
             yield token
 
 
-def examples_as_code(text: str) -> str:
+def fence_doctests(text: str) -> str:
     """Puts fences around examples, which begin with the interpreter's >>> and end with an empty line.
 
     To Markdown they are quotations of quotations of quotations.
@@ -99,7 +99,7 @@ class Block:
             yield Segment.line()
 
 
-def whole_blocks(text: str) -> tuple[list[str], str]:
+def split_complete_blocks(text: str) -> tuple[list[str], str]:
     """A text that is still coming, as the paragraphs and code blocks that are whole by now, and what is left.
 
     A paragraph ends with an empty line; a block of code, which may have such lines, with its closing fence.

@@ -13,8 +13,8 @@ from nanochat.inference.generation import TEXT, Generation
 from nanochat.inference.sampling import Sampling
 from nanochat.model import GPT
 from nanochat.model.rotary import rotation_table
-from nanochat.serving.find import find_model, is_chat
-from nanochat.serving.history import trim
+from nanochat.serving.find_model import find_model, is_chat
+from nanochat.serving.trim import trim
 from nanochat.tokenizer import Message, Tokenizer, render_prompt
 from nanochat.training.hardware import usable_device
 from nanochat.training.model_files import read_model

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.requests import ClientDisconnect
 
 from nanochat.inference.sampling import Sampling
-from nanochat.serving.errors import ApiError
+from nanochat.serving.api_errors import ApiError
 
 PATIENCE = 20.0  # seconds in which a request has to arrive: its head, and then its body
 MOST_MESSAGES = 1000
@@ -54,7 +54,7 @@ class StreamOptions(Strict):
     include_obfuscation: bool | None = None  # of no use here, but clients may say so
 
 
-class Wish(Strict):
+class CompletionRequest(Strict):
     """What both kinds of requests have; null is as good as nothing."""
 
     model: str | None = Field(None, max_length=200)
@@ -81,7 +81,7 @@ class Wish(Strict):
         return {name: value for name, value in data.items() if name not in NEUTRAL and name not in WITHOUT_EFFECT}
 
     @model_validator(mode="after")
-    def _few_stops(self) -> Wish:
+    def _few_stops(self) -> CompletionRequest:
         if len(self.stops) > MOST_STOPS:
             raise ValueError(f"stop may have at most {MOST_STOPS} texts")
         return self
@@ -108,7 +108,7 @@ class Wish(Strict):
         return replace(usual, **given)
 
 
-class ChatWish(Wish):
+class ChatRequest(CompletionRequest):
     """``/v1/chat/completions``. What a conversation is, :func:`nanochat.tokenizer.conversation.render` says."""
 
     messages: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_MESSAGES)
@@ -124,7 +124,7 @@ class ChatWish(Wish):
         return [{**m, "role": "system"} if m.get("role") == "developer" else m for m in self.messages]
 
 
-class TextWish(Wish):
+class TextRequest(CompletionRequest):
     """``/v1/completions``: texts to go on with, or their token ids."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
@@ -135,10 +135,10 @@ class TextWish(Wish):
         return [prompt] if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)) else prompt
 
 
-W = TypeVar("W", bound=Wish)
+W = TypeVar("W", bound=CompletionRequest)
 
 
-async def read_wish(request: Request, kind: type[W], most_bytes: int) -> W:
+async def read_request(request: Request, kind: type[W], most_bytes: int) -> W:
     """The body of a request as a wish.
 
     Raises:

@@ -14,8 +14,8 @@ from rich.text import Text
 from rich.theme import Theme
 
 from nanochat.inference.generation import OUTPUT, PYTHON, TEXT
-from nanochat.serving.markdown import Block, clean, whole_blocks
-from nanochat.serving.session import Piece
+from nanochat.serving.markdown import Block, clean, split_complete_blocks
+from nanochat.serving.session import Chunk
 
 # The terminal's own colours, which its user has chosen to be legible, and no backgrounds.
 THEME = Theme({"markdown.code": "cyan", "markdown.code_block": "none", "note": "bright_black", "error": "red"})
@@ -41,7 +41,7 @@ class PlainScreen:
         """Says what is wrong."""
         print(f"error: {clean(text)}", file=self.notes)
 
-    def show(self, pieces: Iterable[Piece], markdown: bool = True, before: str = "") -> None:
+    def show(self, pieces: Iterable[Chunk], markdown: bool = True, before: str = "") -> None:
         """Shows an answer while it comes, without the calculator's part in it.
 
         Args:
@@ -75,7 +75,7 @@ class RichScreen:
         """Says what is wrong."""
         self.console.print(Text(clean(text) + "\n", style="error"))
 
-    def show(self, pieces: Iterable[Piece], markdown: bool = True, before: str = "") -> None:
+    def show(self, pieces: Iterable[Chunk], markdown: bool = True, before: str = "") -> None:
         """Shows an answer while it comes: what is whole is printed for good, and only the rest drawn again and again.
 
         So an answer may be longer than the screen. A call of the calculator is a line of its own.
@@ -89,7 +89,7 @@ class RichScreen:
                 if kind == TEXT:
                     if call:
                         call = self._print_call(call)
-                    blocks, rest = whole_blocks(rest + text)
+                    blocks, rest = split_complete_blocks(rest + text)
                     for block in blocks:
                         self._print_block(block)
                 else:
@@ -119,7 +119,7 @@ class RichScreen:
         self.console.print(Text(clean(f"{call} = {result}"), style="note"))
         return ""
 
-    def _show_text(self, pieces: Iterable[Piece], before: str) -> None:
+    def _show_text(self, pieces: Iterable[Chunk], before: str) -> None:
         self.console.print(Text(clean(before), style="note"), end="")
         for kind, text in pieces:
             if kind == TEXT:

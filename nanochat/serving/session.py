@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 from nanochat.cache import write_atomically
 from nanochat.inference.generation import TEXT, Generation
 from nanochat.inference.sampling import Sampling
-from nanochat.serving.history import trim
 from nanochat.serving.model import Model
+from nanochat.serving.trim import trim
 from nanochat.tokenizer import render_prompt
 from nanochat.tokenizer.conversation import check_messages
 
-Piece = tuple[str, str]  # kind and text, as of Generation.take
-Said = dict[str, Any]  # a message
+Chunk = tuple[str, str]  # kind and text, as of Generation.take
+ChatMessage = dict[str, Any]  # a message
 
 
-class Turn(NamedTuple):
+class AnswerStats(NamedTuple):
     """What an answer took.
 
     Attributes:
@@ -65,11 +65,11 @@ class Session:
     max_tokens: int | None = None
     seed: int | None = None
     system: str = ""
-    messages: list[Said] = field(default_factory=list)
+    messages: list[ChatMessage] = field(default_factory=list)
     dropped: int = 0
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[AnswerStats] = field(default_factory=list)
 
-    def ask(self, question: str, stopped: Callable[[], bool] = lambda: False) -> Generator[Piece, None, None]:
+    def ask(self, question: str, stopped: Callable[[], bool] = lambda: False) -> Generator[Chunk, None, None]:
         """Asks, and returns the answer in pieces as they come; question and answer are then part of the conversation.
 
         Args:
@@ -79,23 +79,25 @@ class Session:
         Raises:
             ValueError: at once, if the question leaves no room for an answer.
         """
-        asked: Said = {"role": "user", "content": question}
+        asked: ChatMessage = {"role": "user", "content": question}
         ids = self._prompt([*self.messages, asked])
         seed = None if self.seed is None else self.seed + len(self.turns)
         (generation,) = self.model.engine.start(ids, self.settings, self.max_tokens, seed)
         return self._answer(generation, asked, stopped)
 
-    def _prompt(self, messages: list[Said]) -> list[int]:
+    def _prompt(self, messages: list[ChatMessage]) -> list[int]:
         tokenizer = self.model.tokenizer
         if not self.model.is_chat:
             self.dropped = 0
             return [tokenizer.bos, *tokenizer.encode(messages[-1]["content"])]
-        system: list[Said] = [{"role": "system", "content": self.system}] if self.system else []
+        system: list[ChatMessage] = [{"role": "system", "content": self.system}] if self.system else []
         room = self.model.room(self.max_tokens)
         kept, self.dropped = trim(tokenizer, [*system, *messages], self.model.context, room)
         return render_prompt(tokenizer, kept)
 
-    def _answer(self, generation: Generation, asked: Said, stopped: Callable[[], bool]) -> Generator[Piece, None, None]:
+    def _answer(
+        self, generation: Generation, asked: ChatMessage, stopped: Callable[[], bool]
+    ) -> Generator[Chunk, None, None]:
         engine, began, waited = self.model.engine, time.perf_counter(), 0.0
         try:
             while generation.finished is None and not stopped():
@@ -111,14 +113,14 @@ class Session:
                 self.messages += [asked, {"role": "assistant", "content": _content(generation)}]
             seconds = time.perf_counter() - began
             counts = generation.prompt_tokens, len(generation.tokens)
-            self.turns.append(Turn(*counts, waited or seconds, seconds, generation.finished or "cancelled"))
+            self.turns.append(AnswerStats(*counts, waited or seconds, seconds, generation.finished or "cancelled"))
 
     def take_back(self) -> str | None:
         """Takes back the last question and its answer; returns the question, or None if there is none."""
         place = next((n for n in range(len(self.messages) - 1, -1, -1) if self.messages[n]["role"] == "user"), None)
         if place is None:
             return None
-        question = said(self.messages[place])
+        question = message_text(self.messages[place])
         del self.messages[place:]
         return question
 
@@ -148,7 +150,7 @@ class Session:
             ValueError: if the file holds none; the conversation then stays as it was.
         """
         messages = read_conversation(path)
-        self.system = said(messages.pop(0)) if messages[0]["role"] == "system" else ""
+        self.system = message_text(messages.pop(0)) if messages[0]["role"] == "system" else ""
         self.messages = messages
 
 
@@ -157,13 +159,13 @@ def _content(generation: Generation) -> Any:
     return generation.text if all(part["type"] == TEXT for part in generation.parts) else generation.parts
 
 
-def said(message: Said) -> str:
+def message_text(message: ChatMessage) -> str:
     """The text of a message, without what the calculator was asked."""
     content = message["content"]
     return content if isinstance(content, str) else "".join(part["text"] for part in content if part["type"] == TEXT)
 
 
-def read_conversation(path: Path) -> list[Said]:
+def read_conversation(path: Path) -> list[ChatMessage]:
     """The messages in a file.
 
     Raises:

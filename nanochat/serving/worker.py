@@ -17,15 +17,15 @@ from nanochat.inference.sampling import Sampling
 log = logging.getLogger(__name__)
 
 
-class Full(Exception):
+class QueueFull(Exception):
     """As many texts are in work or waiting as there may be."""
 
 
-class Failed(Exception):
+class WorkerError(Exception):
     """A text cannot be written to its end, which is not the client's fault; the message says why."""
 
 
-class News(NamedTuple):
+class Update(NamedTuple):
     """What has come of one text: which of the job's it is, new parts of it, and why it ended, if it has."""
 
     number: int
@@ -64,7 +64,7 @@ class Job:
         self.seed, self.stop, self.count = seed, stop, count
         self.generations: list[Generation] = []
         self.loop = asyncio.get_running_loop()
-        self._news: list[News] = []
+        self._news: list[Update] = []
         self._failure: str | None = None
         self._arrived = asyncio.Event()
 
@@ -73,17 +73,17 @@ class Job:
         """The number of texts."""
         return len(self.prompts) * self.count
 
-    def hear(self, news: Sequence[News], failure: str | None = None) -> None:
+    def hear(self, news: Sequence[Update], failure: str | None = None) -> None:
         """Takes in what is new; in the event loop's thread."""
         self._news += news
         self._failure = failure or self._failure
         self._arrived.set()
 
-    async def news(self) -> AsyncIterator[list[News]]:
+    async def news(self) -> AsyncIterator[list[Update]]:
         """All that has come since the last time, until every text is finished.
 
         Raises:
-            Failed: if the texts will not be.
+            WorkerError: if the texts will not be.
         """
         unfinished = self.size
         while unfinished:
@@ -94,7 +94,7 @@ class Job:
                 unfinished -= sum(one.finished is not None for one in news)
                 yield news
             if self._failure is not None:
-                raise Failed(self._failure)
+                raise WorkerError(self._failure)
 
 
 class Worker:
@@ -131,17 +131,17 @@ class Worker:
         """Puts a job in the queue.
 
         Raises:
-            Full: if the queue is full.
-            Failed: if the server is stopping.
+            QueueFull: if the queue is full.
+            WorkerError: if the server is stopping.
         """
         with self._changed:
             if self._stopping is not None or not self._thread.is_alive():
-                raise Failed(self._stopping or "the engine has stopped")
+                raise WorkerError(self._stopping or "the engine has stopped")
             if (
                 len(self._running) + sum(one.size for one in self._waiting) + job.size
                 > self.at_once + self.most_waiting
             ):
-                raise Full
+                raise QueueFull
             self._waiting.append(job)
             self._changed.notify()
 
@@ -224,7 +224,7 @@ class Worker:
                 self._running.clear()
             _send({job: [] for job in jobs}, "the engine failed")
             return
-        news: dict[Job, list[News]] = {}
+        news: dict[Job, list[Update]] = {}
         with self._changed:
             for generation in changed:
                 if id(generation) not in self._running:
@@ -232,13 +232,13 @@ class Worker:
                 job, index, _ = self._running[id(generation)]
                 parts = generation.take()
                 if parts or generation.finished is not None:
-                    news.setdefault(job, []).append(News(index, parts, generation.finished))
+                    news.setdefault(job, []).append(Update(index, parts, generation.finished))
                 if generation.finished is not None:
                     del self._running[id(generation)]
         _send(news)
 
 
-def _send(news: Mapping[Job, list[News]], failure: str | None = None) -> None:
+def _send(news: Mapping[Job, list[Update]], failure: str | None = None) -> None:
     """Wakes each event loop once, however many of its jobs there are news for."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
     for job in news:
@@ -248,6 +248,6 @@ def _send(news: Mapping[Job, list[News]], failure: str | None = None) -> None:
             loop.call_soon_threadsafe(_deliver, {job: news[job] for job in jobs}, failure)
 
 
-def _deliver(news: Mapping[Job, list[News]], failure: str | None) -> None:
+def _deliver(news: Mapping[Job, list[Update]], failure: str | None) -> None:
     for job, some in news.items():
         job.hear(some, failure)

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from nanochat.cli import main
-from nanochat.serving.find import find_model, is_chat
+from nanochat.serving.find_model import find_model, is_chat
 from tests.cli.tools import command, metrics, tiny_options, train
 from tests.cli.tools import newest as newest_run
 

@@ -13,8 +13,8 @@ import openai
 import pytest
 
 from nanochat.inference.sampling import Sampling
-from nanochat.serving.answers import event
 from nanochat.serving.model import TEMPERATURE
+from nanochat.serving.responses import event
 from nanochat.serving.worker import Worker
 from nanochat.tokenizer import render_prompt
 from tests.serving.tools import Running, random_model, running, until

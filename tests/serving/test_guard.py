@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import httpx2 as httpx
 import pytest
 
-from nanochat.serving.guard import MOST_ADDRESSES, Rate
+from nanochat.serving.guard import MOST_ADDRESSES, RateLimiter
 from tests.serving.tools import Running, running
 
 BODY = {"prompt": "a", "max_tokens": 1}
@@ -117,7 +117,7 @@ def test_too_many_requests_are_told_when_to_come_back() -> None:
 
 
 def test_a_rate_refills_and_forgets() -> None:
-    rate = Rate(60)
+    rate = RateLimiter(60)
     assert [rate.wait("a", 0.0) for _ in range(16)] == [0] * 15 + [1.0]
     assert rate.wait("b", 0.0) == 0
     assert rate.wait("a", 0.5) == pytest.approx(0.5)
@@ -127,7 +127,7 @@ def test_a_rate_refills_and_forgets() -> None:
     for n in range(MOST_ADDRESSES + 10):
         rate.wait(str(n), 1e6)
     assert len(rate._left) == MOST_ADDRESSES
-    assert all(Rate(0).wait("a", 0.0) == 0 for _ in range(1000))
+    assert all(RateLimiter(0).wait("a", 0.0) == 0 for _ in range(1000))
 
 
 def test_every_answer_forbids_what_the_page_does_not_need(server: Running) -> None:

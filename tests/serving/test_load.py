@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import nanochat
-from nanochat.serving import find
-from nanochat.serving.find import choose, find_model
+from nanochat.serving import find_model as find_module
+from nanochat.serving.find_model import find_model, resolve_checkpoint
 from tests.serving.checkpoints import attentive_model, run_folder, write_checkpoint, write_run
 
 ASKED = [{"role": "user", "content": "hello"}]
@@ -68,23 +68,27 @@ def test_the_checkpoint_before_serves_where_the_last_is_missing(tmp_path: Path) 
 
 
 def test_last_and_best_are_words_of_the_command_line(runs: Path) -> None:
-    assert choose("last", "tiny", str(runs)) == choose(None, "tiny", str(runs)) == find_model("tiny", runs)
+    assert (
+        resolve_checkpoint("last", "tiny", str(runs))
+        == resolve_checkpoint(None, "tiny", str(runs))
+        == find_model("tiny", runs)
+    )
     with pytest.raises(ValueError, match="there is no .*best.ckpt: --ckpt_path=last"):
-        choose("best", "tiny", str(runs))
+        resolve_checkpoint("best", "tiny", str(runs))
     path = find_model("tiny", runs)
     best = path.with_stem("best")
     best.write_bytes(path.read_bytes())
-    assert choose("best", "tiny", str(runs)) == best
+    assert resolve_checkpoint("best", "tiny", str(runs)) == best
     best.unlink()
     with pytest.raises(ValueError, match="both say which model: give one of them"):
-        choose(str(path), "tiny", str(runs))
+        resolve_checkpoint(str(path), "tiny", str(runs))
 
 
 def test_no_checkpoint_is_read_to_find_the_newest(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[Path] = []
-    is_chat = find.is_chat
+    is_chat = find_module.is_chat
     monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("a checkpoint is read"))
-    monkeypatch.setattr(find, "is_chat", lambda path: looked_at.append(path) or is_chat(path))
+    monkeypatch.setattr(find_module, "is_chat", lambda path: looked_at.append(path) or is_chat(path))
     found(runs)
     assert [path.parts[-4:-2] for path in looked_at] == [
         ("small", "version_0"),

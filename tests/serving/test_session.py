@@ -10,7 +10,7 @@ import pytest
 
 from nanochat.inference.sampling import Sampling
 from nanochat.serving.commands import COMMANDS, run_command
-from nanochat.serving.session import Session, read_conversation, said
+from nanochat.serving.session import Session, message_text, read_conversation
 from tests.serving.checkpoints import attentive_model
 
 
@@ -27,7 +27,7 @@ def test_each_answer_follows_on_what_was_said() -> None:
     session = new_session()
     first, second = ask(session, "hello"), ask(session, "again")
     assert [m["role"] for m in session.messages] == ["user", "assistant"] * 2
-    assert [said(m) for m in session.messages] == ["hello", first, "again", second]
+    assert [message_text(m) for m in session.messages] == ["hello", first, "again", second]
     messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": first}]
     messages += [{"role": "user", "content": "again"}]
     assert second == session.model.chat(messages, temperature=1.0, max_tokens=8, seed=2)
@@ -53,7 +53,7 @@ def test_what_was_said_until_it_was_stopped_is_kept() -> None:
     heard: list[str] = []
     for _, text in session.ask("hello", stopped=lambda: len(heard) >= 3):
         heard.append(text)
-    assert [said(m) for m in session.messages] == ["hello", "".join(heard)]
+    assert [message_text(m) for m in session.messages] == ["hello", "".join(heard)]
     assert session.turns[-1].finished == "cancelled"
     assert not session.model.engine.active
 
@@ -113,7 +113,7 @@ def test_a_call_of_the_calculator_is_remembered_as_one() -> None:
         {"type": "python_output", "text": "6"},
         {"type": "text", "text": "It is 6."},
     ]
-    assert said(session.messages[-1]) == "It is 6."
+    assert message_text(session.messages[-1]) == "It is 6."
 
 
 # ---------------------------------------------------------------------------------------------------- the commands
@@ -137,7 +137,7 @@ def test_undo_takes_back_a_question_and_its_answer() -> None:
     ask(session, "first")
     ask(session, "second")
     assert "second" in run_command(session, "/undo").text
-    assert [said(m) for m in session.messages][::2] == ["first"]
+    assert [message_text(m) for m in session.messages][::2] == ["first"]
     run_command(session, "/undo")
     for command in ("/undo", "/retry"):
         with pytest.raises(ValueError, match="there is nothing to"):

@@ -17,11 +17,11 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
-from nanochat.serving.keyboard import CommandCompleter, Keyboard, PlainKeyboard, new_keyboard, stoppable
-from nanochat.serving.markdown import Block, clean, whole_blocks
+from nanochat.serving.chat_loop import chat_loop
+from nanochat.serving.keyboard import CommandCompleter, Keyboard, PlainKeyboard, interruptible, new_keyboard
+from nanochat.serving.markdown import Block, clean, split_complete_blocks
 from nanochat.serving.screen import THEME, PlainScreen, RichScreen
-from nanochat.serving.session import Piece, Session, said
-from nanochat.serving.terminal import converse
+from nanochat.serving.session import Chunk, Session, message_text
 from tests.serving.test_session import new_session
 
 CTRL_C, CTRL_D, ALT_ENTER = "\x03", "\x04", "\x1b\r"
@@ -37,18 +37,18 @@ def chat(keys: PipeInput, typed: str, session: Session | None = None) -> tuple[S
     """Types all of it; returns the conversation and what was shown."""
     session, out = session or new_session(), io.StringIO()
     keys.send_text(typed)
-    converse(session, Keyboard(input=keys, output=DummyOutput()), PlainScreen(out, out), "python cli.py")
+    chat_loop(session, Keyboard(input=keys, output=DummyOutput()), PlainScreen(out, out), "python cli.py")
     return session, out.getvalue()
 
 
 def questions(session: Session) -> list[str]:
-    return [said(m) for m in session.messages if m["role"] == "user"]
+    return [message_text(m) for m in session.messages if m["role"] == "user"]
 
 
 def test_questions_are_answered_until_ctrl_d(keys: PipeInput) -> None:
     session, shown = chat(keys, "hello\r\r  \ragain\r" + CTRL_D)
     assert questions(session) == ["hello", "again"]
-    assert all(clean(said(m)) in shown for m in session.messages if m["role"] == "assistant")
+    assert all(clean(message_text(m)) in shown for m in session.messages if m["role"] == "assistant")
     assert shown.startswith("babbler: 29,248 parameters, context 256 tokens\n/help lists")
 
 
@@ -104,7 +104,7 @@ def test_a_base_model_says_that_it_only_completes(keys: PipeInput) -> None:
     session, shown = chat(keys, "hello\r" + CTRL_D, new_session(is_chat=False))
     assert "it goes on with what you write, but answers no question" in shown
     assert "python cli.py fit --config configs/tiny.yaml --config configs/chat.yaml" in shown
-    assert clean("hello" + said(session.messages[1])) in shown
+    assert clean("hello" + message_text(session.messages[1])) in shown
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(keys: PipeInput) -> None:
@@ -112,7 +112,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(keys: PipeInput) -> None:
     session = new_session(max_tokens=None)
     ask, sent = session.ask, []
 
-    def interrupted(question: str, stopped: object = None) -> Iterator[Piece]:
+    def interrupted(question: str, stopped: object = None) -> Iterator[Chunk]:
         for piece in ask(question, stopped):  # type: ignore[arg-type]
             yield piece
             if len(session.turns) == 0 and not sent:
@@ -138,7 +138,7 @@ def test_ctrl_c_between_a_line_and_its_answer_is_no_error(keys: PipeInput) -> No
 
 def test_a_second_ctrl_c_insists() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with stoppable() as stopped:
+    with interruptible() as stopped:
         assert not stopped()
         os.kill(os.getpid(), signal.SIGINT)
         assert stopped()
@@ -182,7 +182,7 @@ def test_keys_are_shown_by_who_reads_a_line_and_by_nobody_between_lines(monkeypa
         read: list[bool] = []
         between: list[bool] = []
         monkeypatch.setattr("builtins.input", typed)
-        converse(new_session(), PlainKeyboard(), Screen(io.StringIO(), io.StringIO()), "python cli.py")
+        chat_loop(new_session(), PlainKeyboard(), Screen(io.StringIO(), io.StringIO()), "python cli.py")
         assert read == [True] * 3
         assert between == [False] * 3  # the greeting, and two replies
         assert is_shown()
@@ -250,11 +250,11 @@ def test_no_control_character_reaches_the_terminal() -> None:
 )
 def test_blocks_are_the_text_in_order_and_do_not_depend_on_how_it_comes(lines: list[str], cut: int) -> None:
     text = "".join(lines)
-    blocks, rest = whole_blocks(text)
+    blocks, rest = split_complete_blocks(text)
     assert "".join([*blocks, rest]).replace("\n", "") == text.replace("\n", "")
-    first, left = whole_blocks(text[:cut])
+    first, left = split_complete_blocks(text[:cut])
     assert first == blocks[: len(first)]
-    assert whole_blocks(left + text[cut:]) == (blocks[len(first) :], rest)
+    assert split_complete_blocks(left + text[cut:]) == (blocks[len(first) :], rest)
 
 
 def test_an_answer_grows_and_ends_as_if_it_had_come_at_once() -> None:
@@ -262,7 +262,7 @@ def test_an_answer_grows_and_ends_as_if_it_had_come_at_once() -> None:
     console = Console(file=io.StringIO(), width=60, height=6, force_terminal=True, theme=THEME, highlight=False)
     RichScreen(console).show([("python", "6*7"), ("python_output", "42"), *pieces])
     final = _final(console.file.getvalue())  # type: ignore[attr-defined]
-    blocks, rest = whole_blocks(ANSWER)
+    blocks, rest = split_complete_blocks(ANSWER)
     wanted = [line for block in [*blocks, rest] for line in [*shown(block), ""]]
     assert final == ["6*7 = 42", *wanted]
 

@@ -7,8 +7,8 @@ from contextlib import closing, suppress
 from typing import Protocol
 
 from nanochat.serving.commands import is_command, run_command
-from nanochat.serving.find import only_completes
-from nanochat.serving.keyboard import echo, stoppable
+from nanochat.serving.find_model import base_model_notice
+from nanochat.serving.keyboard import echo, interruptible
 from nanochat.serving.screen import PlainScreen, RichScreen
 from nanochat.serving.session import Session
 
@@ -16,14 +16,14 @@ Screen = PlainScreen | RichScreen
 DROPPED = "The oldest {} messages no longer fit into the model's {:,} tokens: it has answered without them."
 
 
-class Typed(Protocol):
+class LineReader(Protocol):
     """Where lines come from, as from a Keyboard."""
 
     def read(self) -> str: ...
 
 
 @echo(False)
-def converse(session: Session, keyboard: Typed, screen: Screen, program: str) -> None:
+def chat_loop(session: Session, keyboard: LineReader, screen: Screen, program: str) -> None:
     """Answers until the user leaves: by /quit, Ctrl-D, or Ctrl-C twice in an empty line.
 
     What is typed while an answer is prepared or comes is not shown in the middle of it, but kept for the next line:
@@ -74,7 +74,7 @@ def answer(session: Session, question: str, screen: Screen) -> None:
         ValueError: if the question leaves no room for an answer.
     """
     is_chat = session.model.is_chat
-    with stoppable() as stopped, closing(session.ask(question, stopped)) as pieces, suppress(KeyboardInterrupt):
+    with interruptible() as stopped, closing(session.ask(question, stopped)) as pieces, suppress(KeyboardInterrupt):
         if session.dropped:
             screen.note(DROPPED.format(session.dropped, session.model.context))
         screen.show(pieces, markdown=is_chat, before="" if is_chat else question)
@@ -94,7 +94,7 @@ def answer_once(session: Session, question: str, screen: Screen, program: str) -
         ValueError: if the question leaves no room for an answer.
     """
     if not session.model.is_chat:
-        print(only_completes(session.model.name, session.model.path, program), file=sys.stderr)
+        print(base_model_notice(session.model.name, session.model.path, program), file=sys.stderr)
     screen.show(session.ask(question), markdown=session.model.is_chat, before="" if session.model.is_chat else question)
 
 
@@ -102,5 +102,5 @@ def _greet(session: Session, screen: Screen, program: str) -> None:
     model = session.model
     lines = [f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} tokens"]
     if not model.is_chat:
-        lines.append(only_completes(model.name, model.path, program))
+        lines.append(base_model_notice(model.name, model.path, program))
     screen.note("\n".join([*lines, "/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves."]))

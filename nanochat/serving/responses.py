@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nanochat.inference.generation import TEXT, Generation
-from nanochat.serving.worker import Job, News
+from nanochat.serving.worker import Job, Update
 
 DONE = b"data: [DONE]\n\n"
 
@@ -19,7 +19,7 @@ def event(body: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
 
 
-class Answer:
+class CompletionResponse:
     """The answer to one request.
 
     Args:
@@ -46,7 +46,7 @@ class Answer:
         """The chunks that come before any text."""
         return []
 
-    def chunks(self, news: Sequence[News]) -> list[dict[str, Any]]:
+    def chunks(self, news: Sequence[Update]) -> list[dict[str, Any]]:
         """The chunks for what is new."""
         found: list[dict[str, Any]] = []
         for number, parts, finished in news:
@@ -73,7 +73,7 @@ class Answer:
         return {"text": text}
 
 
-class ChatAnswer(Answer):
+class ChatResponse(CompletionResponse):
     """The answer to a conversation.
 
     Its content is what the assistant says. If it used the calculator, the message has "parts" as well: what it says,

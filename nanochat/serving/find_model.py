@@ -36,7 +36,7 @@ def find_model(what: str | Path | None = None, root: str | Path = ".", program: 
     runs = Path(root, RUNS)
     how = TRAIN.format(program)
     if what is None:
-        found = newest(runs.glob("*/version_*"))
+        found = newest_checkpoint(runs.glob("*/version_*"))
         if found is None:
             raise ValueError(f"there is no model below {runs}: {how}")
         return found
@@ -47,18 +47,20 @@ def find_model(what: str | Path | None = None, root: str | Path = ".", program: 
         return path
     inside = [path.parent if path.name == CHECKPOINTS else path, *path.glob("version_*")] if path.is_dir() else []
     named = [run for one in (name, *(t.format(name) for t in TUNED)) for run in (runs / one).glob("version_*")]
-    found = newest(inside) or newest(named)
+    found = newest_checkpoint(inside) or newest_checkpoint(named)
     if found is not None:
         return found
     if inside:
         raise ValueError(f"there is no checkpoint in the folder {path}: give that of a run ({RUNS}/tiny/version_0)")
     if path.suffix or len(path.parts) > 1:
         raise ValueError(f"there is no checkpoint {path}")
-    names = sorted({run.parent.name for run in runs.glob("*/version_*") if checkpoint_of(run)})
+    names = sorted({run.parent.name for run in runs.glob("*/version_*") if last_checkpoint(run)})
     raise ValueError(f"there is no run {name} below {runs}: " + (f"there is {', '.join(names)}" if names else how))
 
 
-def choose(ckpt_path: str | None, name: str | None, root: str = ".", program: str = "python cli.py") -> Path:
+def resolve_checkpoint(
+    ckpt_path: str | None, name: str | None, root: str = ".", program: str = "python cli.py"
+) -> Path:
     """The checkpoint that --ckpt_path and --name ask for; the arguments of a command, left out where they are None.
 
     Raises:
@@ -77,17 +79,17 @@ def choose(ckpt_path: str | None, name: str | None, root: str = ".", program: st
     return best
 
 
-def newest(runs: Iterable[Path]) -> Path | None:
+def newest_checkpoint(runs: Iterable[Path]) -> Path | None:
     """Of the runs' last checkpoints that of the newest fine-tuned model, or of the newest one; None if there is none.
 
     None of them is read for it: of each, newest first, the table of contents at most.
     """
-    found = [path for run in runs if (path := checkpoint_of(run)) is not None]
+    found = [path for run in runs if (path := last_checkpoint(run)) is not None]
     found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return next((path for path in found if is_chat(path)), found[0] if found else None)
 
 
-def checkpoint_of(run: Path) -> Path | None:
+def last_checkpoint(run: Path) -> Path | None:
     """The last checkpoint in a run's folder; None if it has none."""
     paths = (run / CHECKPOINTS / f"{name}.ckpt" for name in (LAST, PREVIOUS))
     return next((path for path in paths if path.is_file()), None)
@@ -104,7 +106,7 @@ def is_chat(path: Path) -> bool:
         return False
 
 
-def only_completes(name: str, path: Path, program: str) -> str:
+def base_model_notice(name: str, path: Path, program: str) -> str:
     """What to say of a base model, with the command that makes an assistant of it.
 
     Args:

@@ -10,7 +10,7 @@ MOST = 32  # more of them would each become slow on a CPU
 SHARE = 0.5  # of the free memory
 
 
-def fitting_places(gpt: GPT) -> int:
+def max_concurrency(gpt: GPT) -> int:
     """Texts whose keys and values, each as long as the context, fit into half of the memory that is free."""
     config = gpt.config
     each = 4 * config.n_layer * config.n_kv_head * 2 * config.sequence_len * config.head_dim

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanochat.serving.history import trim
+from nanochat.serving.trim import trim
 from nanochat.tokenizer import Tokenizer
 from nanochat.tokenizer.conversation import render_prompt
 
