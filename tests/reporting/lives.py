@@ -72,7 +72,7 @@ def write_run(
 
 def write_scores(folder: Path, *entries: Mapping[str, Any]) -> None:
     """``evaluation.json``; an entry that does not say a model is of the last checkpoint."""
-    from nanochat.evaluation.finished import FORMAT, content_of
+    from nanochat.evaluation.results_file import FORMAT, content_of
 
     made = []
     for entry in entries:
