@@ -30,7 +30,7 @@ COMMANDS = {
     "evaluate": Command("score a model on CORE or on single tasks", "nanochat.cli.evaluate"),
     "report": Command("write a page about a model's whole life", "nanochat.cli.report"),
     "analyze": Command("show how a run learned, or how several differ", "nanochat.cli.analyze"),
-    "predict": Command("write completions of the prompts in a file", "nanochat.cli.predicting"),
+    "predict": Command("write completions of the prompts in a file", "nanochat.cli.predict"),
     "chat": Command("talk to a model in the terminal", "nanochat.cli.chat"),
     "download": Command("fetch a corpus from the hub, ahead of training", "nanochat.cli.download"),
     "export": Command("write a checkpoint as a folder that transformers loads", "nanochat.cli.exchange"),

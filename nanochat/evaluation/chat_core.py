@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nanochat.evaluation.intervals import Interval, of_accuracy, of_mean, of_samples
-from nanochat.evaluation.programs import pass_at_k
+from nanochat.evaluation.confidence_intervals import Interval, of_accuracy, of_mean, of_samples
+from nanochat.evaluation.humaneval import pass_at_k
 
 CHAT_CORE = ("arc-easy", "arc-challenge", "mmlu", "gsm8k", "humaneval", "spelling-bee")
 OFFLINE = ("functions", "documentation", "arithmetic", "spelling", "identity")  # beside it, not in it

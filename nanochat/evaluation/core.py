@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanochat.evaluation.bundle import CORE_TASKS, Bundle, CoreTask
-from nanochat.evaluation.intervals import Interval, of_accuracy, of_mean
+from nanochat.evaluation.confidence_intervals import Interval, of_accuracy, of_mean
+from nanochat.evaluation.distributed import gather, rank, world_size
 from nanochat.evaluation.prompts import questions
-from nanochat.evaluation.ranks import gather, rank, world_size
 from nanochat.evaluation.scoring import Judge
 from nanochat.tokenizer import Tokenizer
 

@@ -32,12 +32,12 @@ class Group(NamedTuple):
 
 
 GROUPS: dict[str, Group] = {
-    "core": Group("the 22 tasks of CORE", CORE_TASKS, False, "nanochat.evaluation.core_group"),
+    "core": Group("the 22 tasks of CORE", CORE_TASKS, False, "nanochat.evaluation.evaluate_core"),
     "chat": Group(
         "the six tasks of ChatCORE, and those of fine-tuning beside them",
         (*CHAT_CORE, *OFFLINE),
         True,
-        "nanochat.evaluation.chat_group",
+        "nanochat.evaluation.evaluate_chat",
     ),
 }
 

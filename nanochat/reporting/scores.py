@@ -8,7 +8,7 @@ from typing import Any
 from nanochat.evaluation.bundle import CORE_TASKS
 from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE, ChatResult, ChatScore
 from nanochat.evaluation.core import CoreScore, TaskScore
-from nanochat.evaluation.finished import FORMAT, content_of
+from nanochat.evaluation.results_file import FORMAT, content_of
 from nanochat.reporting.schema import Score
 from nanochat.runs import Run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 
 from nanochat.evaluation.chat_core import ChatScore
-from nanochat.evaluation.chat_group import Opener, result_of
+from nanochat.evaluation.evaluate_chat import Opener, result_of
 from nanochat.evaluation.groups import GROUPS, Asked
 from nanochat.options import at_least
 from nanochat.training.console import say

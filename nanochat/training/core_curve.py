@@ -5,8 +5,8 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule, Trainer
 
 from nanochat.evaluation.bundle import Bundle
+from nanochat.evaluation.bundle_download import find_bundle
 from nanochat.evaluation.core import score_core
-from nanochat.evaluation.published import find_bundle
 from nanochat.evaluation.scoring import Judge
 from nanochat.options import at_least
 from nanochat.training.curve import Curve

@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric
 
 from nanochat.data.conversations.question_order import Part
 from nanochat.data.question_data import QuestionsDataModule
-from nanochat.evaluation.answers import MAX_TOKENS, answer_all
+from nanochat.evaluation.task_accuracy import MAX_TOKENS, answer_all
 from nanochat.inference.engine import Engine
 from nanochat.optim.learning_rates import WIDTH, WIDTH_EXPONENT, LearningRates
 from nanochat.training.language_model import LanguageModel

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nanochat.data.conversations.question_order import Question
-from nanochat.evaluation.programs import pass_at_k
+from nanochat.evaluation.humaneval import pass_at_k
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling
@@ -153,7 +153,7 @@ def shown_k(samples: int) -> list[int]:
 def tally(groups: Sequence[Group], samples: int) -> dict[str, float]:
     """Sums over groups, which add up over steps and processes; :func:`averages` makes curves of them.
 
-    pass@k of a group is estimated without bias by :func:`~nanochat.evaluation.programs.pass_at_k` (arXiv 2107.03374).
+    pass@k of a group is estimated without bias by :func:`~nanochat.evaluation.humaneval.pass_at_k` (arXiv 2107.03374).
     """
     rewards = [[answer.reward for answer in group] for group in groups]
     right = [sum(reward > 0 for reward in group) for group in rewards]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import Callback, Trainer
 
 from nanochat.data.chat_data import ChatDataModule
-from nanochat.evaluation.answers import Score, score_tasks
+from nanochat.evaluation.task_accuracy import Score, score_tasks
 from nanochat.inference.decoder import is_sharded
 from nanochat.options import at_least
 from nanochat.training.console import say

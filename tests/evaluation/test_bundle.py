@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.evaluation import published
+from nanochat.evaluation import bundle_download
 from nanochat.evaluation.bundle import CHOICE, CORE_TASKS, LANGUAGE, SCHEMA, open_bundle
-from nanochat.evaluation.published import fetch, find_bundle, unpack
+from nanochat.evaluation.bundle_download import fetch, find_bundle, unpack
 from tests.evaluation.models import CORE, choice, language, needs_core, schema, write_bundle
 
 TASKS = {
@@ -180,7 +180,7 @@ def server(archive: Path) -> Iterator[dict[str, object]]:
 def test_the_published_bundle_is_fetched_once(
     server: dict[str, object], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(published, "ADDRESS", server["address"])
+    monkeypatch.setattr(bundle_download, "ADDRESS", server["address"])
     assert [task.name for task in find_bundle().tasks] == ["piqa", "winograd", "squad"]
     assert len(find_bundle().tasks[0].lines) == 2
     assert server["asked"] == 1
@@ -246,7 +246,7 @@ def test_a_damaged_archive_leaves_nothing(archive: Path, tmp_path: Path) -> None
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(bundle_download, "MOST_BYTES", 10_000)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("eval_bundle/core.yaml", " " * 20_000)

@@ -72,7 +72,7 @@ def write_run(
 
 def write_scores(folder: Path, *entries: Mapping[str, Any]) -> None:
     """Writes ``evaluation.json``; the model of an entry is the last checkpoint unless its conditions name another."""
-    from nanochat.evaluation.finished import FORMAT, content_of
+    from nanochat.evaluation.results_file import FORMAT, content_of
 
     evaluations = []
     for entry in entries:

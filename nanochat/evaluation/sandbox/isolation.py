@@ -15,7 +15,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nanochat.evaluation.sandbox import syscalls
+from nanochat.evaluation.sandbox import seccomp
 
 NEW_USERS = 0x10000000
 # of mounts, control groups, host names, shared memory, processes, network
@@ -54,7 +54,7 @@ def isolate(folder_bytes: int) -> bool:
     Raises:
         Refused: with the reason, if the machine does not allow it.
     """
-    if syscalls.machine() is None:
+    if seccomp.machine() is None:
         raise Refused("there is no filter of system calls for this kind of processor")
     privileged = _leave()
     _new_root(folder_bytes)
@@ -133,9 +133,9 @@ def _python_has_moved(library: str) -> None:
 
 
 def _pivot_root() -> None:
-    kind = syscalls.machine()
+    kind = seccomp.machine()
     assert kind is not None
-    _check("pivot_root", libc.syscall(ctypes.c_long(syscalls.KILLED["pivot_root"][kind.column]), b".", b"old"))
+    _check("pivot_root", libc.syscall(ctypes.c_long(seccomp.KILLED["pivot_root"][kind.column]), b".", b"old"))
 
 
 def _shown() -> Iterator[tuple[str, str]]:

@@ -29,7 +29,7 @@ KINDS = {
     "refused": "this machine cannot isolate it",
 }
 ROOT = str(Path(__file__).parents[3])  # the folder that the package nanochat is in
-START = "import sys; sys.path.append(sys.argv[1]); from nanochat.evaluation.sandbox.inside import main; main({pid})"
+START = "import sys; sys.path.append(sys.argv[1]); from nanochat.evaluation.sandbox.bootstrap import main; main({pid})"
 PATIENCE = 5.0  # seconds for what was killed to be gone
 
 

@@ -14,9 +14,9 @@ import sys
 from typing import Any, NoReturn
 
 from nanochat.evaluation.sandbox import isolation, wire
-from nanochat.evaluation.sandbox.judge import Candidate, Verdict, judge
-from nanochat.evaluation.sandbox.program import serve
-from nanochat.evaluation.sandbox.syscalls import filter_calls
+from nanochat.evaluation.sandbox.program_process import serve
+from nanochat.evaluation.sandbox.seccomp import filter_calls
+from nanochat.evaluation.sandbox.verdict import Candidate, Verdict, judge
 
 JOB, VERDICT, PRINTED = 0, 1, 2
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from nanochat.evaluation.sandbox import wire
 from nanochat.evaluation.sandbox.isolation import FOLDER, LIBRARIES, PYTHON, limit_processes
-from nanochat.evaluation.sandbox.syscalls import filter_calls
+from nanochat.evaluation.sandbox.seccomp import filter_calls
 
 READABLE = (PYTHON, *LIBRARIES)
 HOME = "/nonexistent"  # whoever looks there does what is forbidden

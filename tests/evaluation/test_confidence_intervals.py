@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nanochat.evaluation.chat_core import ChatResult, ChatScore
+from nanochat.evaluation.confidence_intervals import Interval, of_accuracy, of_mean, of_samples
 from nanochat.evaluation.core import CoreScore, TaskScore
-from nanochat.evaluation.intervals import Interval, of_accuracy, of_mean, of_samples
 
 
 def test_of_an_accuracy() -> None:

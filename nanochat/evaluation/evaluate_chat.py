@@ -14,16 +14,16 @@ from tqdm import tqdm
 
 from nanochat.data.conversations.exam_questions import SOURCES, exam_records, has_exam
 from nanochat.data.conversations.task_sources import open_tasks
-from nanochat.evaluation.answers import MAX_TOKENS
 from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE, SHOWN_K, ChatResult, ChatScore
-from nanochat.evaluation.core_group import default_precision
-from nanochat.evaluation.exams import Exam, LetterExam, ProgramExam, gsm8k_exam, offline_exam, spelling_bee
-from nanochat.evaluation.finished import Finished, content_of, path_beside
+from nanochat.evaluation.chat_evals import Exam, LetterExam, ProgramExam, gsm8k_exam, offline_exam, spelling_bee
+from nanochat.evaluation.distributed import gather, rank, world_size
+from nanochat.evaluation.evaluate_core import default_precision
+from nanochat.evaluation.formatting import percents, wrapped
 from nanochat.evaluation.groups import Asked, Report
 from nanochat.evaluation.multiple_choice import MultipleChoice
-from nanochat.evaluation.ranks import gather, rank, world_size
+from nanochat.evaluation.results_file import Finished, content_of, path_beside
 from nanochat.evaluation.sandbox.run import require
-from nanochat.evaluation.table import percents, wrapped
+from nanochat.evaluation.task_accuracy import MAX_TOKENS
 from nanochat.inference.engine import Engine
 from nanochat.options import at_least
 from nanochat.tasks.task import Task

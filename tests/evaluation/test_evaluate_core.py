@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.evaluation import core_group, groups
+from nanochat.evaluation import evaluate_core, groups
 from nanochat.evaluation.bundle import CHOICE, CORE_TASKS, LANGUAGE
 from nanochat.evaluation.core import CoreScore, TaskScore
-from nanochat.evaluation.finished import Finished, path_beside
 from nanochat.evaluation.groups import Asked, Report, choose, evaluate
+from nanochat.evaluation.results_file import Finished, path_beside
 from tests.evaluation.models import choice, language, letters, random_model, write_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -26,16 +26,16 @@ def test_only_all_tasks_in_full_are_called_core() -> None:
     assert CoreScore(scored(list(CORE_TASKS)), 100).label == "CORE, 100 items of each at most"
     fewer = CoreScore(scored(list(CORE_TASKS[:18])))
     assert fewer.label == "CORE over 18 of 22 tasks"
-    assert "Not CORE itself" in core_group.as_table(fewer)
-    assert max(map(len, core_group.as_table(fewer).splitlines())) <= 80
-    assert "Not CORE itself" not in core_group.as_table(CoreScore(scored(list(CORE_TASKS))))
+    assert "Not CORE itself" in evaluate_core.as_table(fewer)
+    assert max(map(len, evaluate_core.as_table(fewer).splitlines())) <= 80
+    assert "Not CORE itself" not in evaluate_core.as_table(CoreScore(scored(list(CORE_TASKS))))
 
 
 def test_a_table_fits_into_80_columns() -> None:
     """With the widest of everything: all names, accuracies of 100 %, five-figure items; and the longest sentences."""
     some = [*scored(list(CORE_TASKS[:11]), 10_570, 10_570, 0.403), *scored(list(CORE_TASKS[11:]), 0, 20, 0.62)]
-    whole = core_group.as_table(CoreScore(some)).splitlines()
-    capped = core_group.as_table(CoreScore(some[1:], 10_000)).splitlines()
+    whole = evaluate_core.as_table(CoreScore(some)).splitlines()
+    capped = evaluate_core.as_table(CoreScore(some[1:], 10_000)).splitlines()
     assert max(map(len, whole + capped)) <= 80
     assert [len(line) for line in whole[:23]] == [len(whole[0])] * 23  # in columns
     (boolq,) = (line.split() for line in whole if line.startswith("boolq"))
@@ -93,7 +93,7 @@ def test_an_evaluation_is_written_and_not_done_twice(asked: Asked, monkeypatch: 
 
 
 def no_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_group, "score_task", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(evaluate_core, "score_task", lambda *_: pytest.fail("scored again"))
 
 
 def replaced(asked: Asked, **changes: object) -> Asked:
@@ -103,7 +103,7 @@ def replaced(asked: Asked, **changes: object) -> Asked:
 def test_an_interrupted_evaluation_goes_on(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = evaluate("core", asked).facts["tasks"]
     (asked.checkpoint.parent.parent / "evaluation.json").unlink()
-    done, score_task = [], core_group.score_task
+    done, score_task = [], evaluate_core.score_task
 
     def interrupted(judge, tokenizer, task, *rest):  # type: ignore[no-untyped-def]
         if len(done) == 2:
@@ -111,7 +111,7 @@ def test_an_interrupted_evaluation_goes_on(asked: Asked, monkeypatch: pytest.Mon
         done.append(task.name)
         return score_task(judge, tokenizer, task, *rest)
 
-    monkeypatch.setattr(core_group, "score_task", interrupted)
+    monkeypatch.setattr(evaluate_core, "score_task", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate("core", asked)
     assert done == ["copa", "piqa"]
@@ -130,8 +130,10 @@ def test_what_is_finished_counts_only_for_the_same(asked: Asked, monkeypatch: py
     entries = json.loads(path.read_text())["evaluations"]
     assert [entry["conditions"]["max_per_task"] for entry in entries] == [None, 3]  # both are kept
     scored: list[str] = []
-    score_task = core_group.score_task
-    monkeypatch.setattr(core_group, "score_task", lambda j, k, t, *r: scored.append(t.name) or score_task(j, k, t, *r))
+    score_task = evaluate_core.score_task
+    monkeypatch.setattr(
+        evaluate_core, "score_task", lambda j, k, t, *r: scored.append(t.name) or score_task(j, k, t, *r)
+    )
     piqa = Path(str(asked.options["bundle"])) / "some" / "piqa.jsonl"
     piqa.write_text(piqa.read_text().replace("q1", "r1"))
     evaluate("core", asked)

@@ -11,13 +11,13 @@ import torch
 from tqdm import tqdm
 
 from nanochat.evaluation.bundle import CORE_TASKS, Bundle, CoreTask
+from nanochat.evaluation.bundle_download import find_bundle
 from nanochat.evaluation.core import CoreScore, TaskScore, number_of_items, score_task
-from nanochat.evaluation.finished import Finished, content_of, path_beside
+from nanochat.evaluation.distributed import gather, rank, world_size
+from nanochat.evaluation.formatting import percents, wrapped
 from nanochat.evaluation.groups import Asked, Report
-from nanochat.evaluation.published import find_bundle
-from nanochat.evaluation.ranks import gather, rank, world_size
+from nanochat.evaluation.results_file import Finished, content_of, path_beside
 from nanochat.evaluation.scoring import Judge
-from nanochat.evaluation.table import percents, wrapped
 from nanochat.options import at_least
 from nanochat.text_table import format_table
 

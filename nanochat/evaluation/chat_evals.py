@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import islice
 
-from nanochat.evaluation.answers import AT_ONCE, answer_all
+from nanochat.evaluation.humaneval import try_program
 from nanochat.evaluation.multiple_choice import MultipleChoice, Question
-from nanochat.evaluation.programs import try_program
+from nanochat.evaluation.task_accuracy import AT_ONCE, answer_all
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from nanochat.data.conversations.exam_questions import exam_records, has_exam
-from nanochat.evaluation import chat_group, exams
+from nanochat.evaluation import chat_evals, evaluate_chat
 from nanochat.evaluation.chat_core import CHAT_CORE, ChatResult, ChatScore
-from nanochat.evaluation.chat_group import as_table, evaluate
-from nanochat.evaluation.exams import AnswerExam, LetterExam, ProgramExam, gsm8k_exam, in_order, spelling_bee
+from nanochat.evaluation.chat_evals import AnswerExam, LetterExam, ProgramExam, gsm8k_exam, in_order, spelling_bee
+from nanochat.evaluation.confidence_intervals import of_accuracy
+from nanochat.evaluation.evaluate_chat import as_table, evaluate
 from nanochat.evaluation.groups import Asked, choose
-from nanochat.evaluation.intervals import of_accuracy
+from nanochat.evaluation.humaneval import pass_at_k, program_of, try_program
 from nanochat.evaluation.multiple_choice import MultipleChoice, Question
-from nanochat.evaluation.programs import pass_at_k, program_of, try_program
 from nanochat.evaluation.sandbox.run import why_not
 from nanochat.inference.engine import Engine
 from nanochat.model import GPT, GPTConfig
@@ -160,7 +160,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]) -> None:
     def say(engine: Engine, items: Sequence[Item], max_tokens: int) -> list[str]:
         return [answers[str(item.question[-1]["content"])] for item in items]
 
-    monkeypatch.setattr(exams, "answer_all", say)
+    monkeypatch.setattr(chat_evals, "answer_all", say)
 
 
 def test_gsm8k_marks_the_final_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,11 +424,11 @@ def asking(tmp_path: Path, model: tuple[GPT, Tokenizer], said: list[str], *tasks
 @pytest.fixture
 def few_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the offline tasks only one, and that a small one."""
-    monkeypatch.setattr(chat_group, "OFFLINE", ())
-    monkeypatch.setattr(chat_group, "_task", lambda name: Spelling(["model"]))
-    monkeypatch.setattr(chat_group, "MAX_TOKENS", 4)
-    monkeypatch.setattr(chat_group, "WORKED", 4)
-    monkeypatch.setattr(chat_group, "PROGRAM", 4)
+    monkeypatch.setattr(evaluate_chat, "OFFLINE", ())
+    monkeypatch.setattr(evaluate_chat, "_task", lambda name: Spelling(["model"]))
+    monkeypatch.setattr(evaluate_chat, "MAX_TOKENS", 4)
+    monkeypatch.setattr(evaluate_chat, "WORKED", 4)
+    monkeypatch.setattr(evaluate_chat, "PROGRAM", 4)
 
 
 @pytest.mark.usefixtures("few_offline")
