@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from nanochat import share_processor
 from nanochat.cli.errors import EXIT_INTERRUPTED, report
-from nanochat.cli.lean import hide_needless_packages
+from nanochat.cli.lazy_imports import hide_unused_packages
 from nanochat.options import nearest
 
 
 class Command(NamedTuple):
     """What a command does, and the module whose ``run(arguments)`` does it."""
 
-    what: str
+    description: str
     module: str
 
 
@@ -70,7 +70,7 @@ def program_name() -> str:
 
 def help_text() -> str:
     width = max(map(len, COMMANDS)) + 2
-    commands = "\n".join(f"  {name:<{width}}{command.what}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<{width}}{command.description}" for name, command in COMMANDS.items())
     return HELP.format(program=program_name(), commands=commands)
 
 
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[0] in WRITE:
         share_processor()
     try:
-        hide_needless_packages()
+        hide_unused_packages()
         status: int = importlib.import_module(COMMANDS[arguments[0]].module).run(arguments)
         return status
     except ModuleNotFoundError as error:
