@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BELOW_ALL = {"cache", "containers", "grid", "options", "runs", "wording"}  # modules that know nothing of the project
+BELOW_ALL = {
+    "cache",
+    "containers",
+    "grid",
+    "options",
+    "runs",
+    "virtualenv",
+    "wording",
+}  # modules that know nothing of the project
 # Each part of the package with what it may import besides itself; imports go one way only.
 MAY_IMPORT = {
     "model": set(),

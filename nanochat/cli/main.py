@@ -13,6 +13,7 @@ from nanochat import share_processor
 from nanochat.cli.errors import EXIT_INTERRUPTED, report
 from nanochat.cli.lazy_imports import hide_unused_packages
 from nanochat.options import nearest
+from nanochat.virtualenv import python_command, shell_path, tool_command
 
 
 class Command(NamedTuple):
@@ -64,8 +65,13 @@ examples:
 
 
 def program_name() -> str:
-    """How the user called this program, for the commands that it proposes."""
-    return "python cli.py" if sys.argv[0].endswith("cli.py") else "nanochat"
+    """The command that starts this program in the user's shell, for the commands that it prints."""
+    started = Path(sys.argv[0])
+    if started.name == "cli.py":
+        return f"{python_command()} {shell_path(started.absolute())}"
+    if started.parts[-2:] == ("nanochat", "__main__.py"):
+        return f"{python_command()} -m nanochat"
+    return tool_command("nanochat", "nanochat")
 
 
 def help_text() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from nanochat.cache import cache_root
 from nanochat.doctor import packages, resources, system, torch_checks
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check
+from nanochat.doctor.environment import environment
 
 MARKS = {OK: "ok", NOTE: "note", PROBLEM: "PROBLEM"}
 NAME_WIDTH = 12
@@ -23,6 +24,7 @@ def run_checks(root: Path) -> Iterator[Check]:
         root: the folder that lightning_logs is in, or will be.
     """
     yield packages.python()
+    yield environment()
     yield from packages.packages(packages.requirements())
     facts = torch_checks.probe_torch()
     yield torch_checks.processor(facts)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.doctor.check import NOTE, OK, Check, format_bytes
+from nanochat.virtualenv import python_command
 
 PROBE_SECONDS = 120
 SLOW_GFLOPS = 20.0  # in float32; two cores of 2020 reach 100
@@ -68,7 +69,9 @@ def gpu(facts: dict[str, Any]) -> Check:
     if facts["mps"]:
         return Check("GPU", OK, "Apple's, for those who ask for it: --trainer.accelerator=mps", facts=values)
     if driver and not facts["cuda_build"]:
-        advice = "torch here is the build for CPUs: pip install --force-reinstall torch, without --index-url"
+        version = facts["version"].split("+")[0]
+        pip = f"{python_command()} -m pip"
+        advice = f"this is torch's build for CPUs; `{pip} install --force-reinstall torch=={version}` installs CUDA's"
         return Check("GPU", NOTE, f"NVIDIA's, driver {driver}, but torch cannot use it", advice, values)
     if driver:
         advice = facts["cuda_says"] or f"is driver {driver} new enough for CUDA {facts['cuda_build']}?"
