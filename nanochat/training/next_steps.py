@@ -32,9 +32,9 @@ def next_steps(trainer: Trainer, program: str, config: str, own: str) -> str:
     is_base = isinstance(data_of(trainer), TextDataModule)
     lines = ["Next"]
     if run is not None and is_base:
-        lines += _step("fine-tune it on conversations and chat", *_fine_tune(run, program))
+        lines += _step("fine-tune it on conversations and chat", *fine_tune_commands(run, program))
     if run is not None and not is_base:
-        lines += _step("chat, in the terminal or in the browser", *_chat(run, program))
+        lines += _step("chat, in the terminal or in the browser", *chat_commands(run, program))
     if run is not None:
         tensorboard = tool_command("tensorboard", "tensorboard.main")
         lines += _step("see its curves", f"{tensorboard} --logdir {shell_path(run.parent.parent)}")
@@ -52,7 +52,7 @@ def _step(purpose: str, *commands: str) -> Iterator[str]:
         yield from (f"    {command}" for command in commands)
 
 
-def _fine_tune(run: Path, program: str) -> list[str]:
+def fine_tune_commands(run: Path, program: str) -> list[str]:
     """The commands that fine-tune the base model of a run and chat with the result."""
     name = run.parent.name
     tier = Path("configs", f"{name}.yaml")
@@ -66,7 +66,7 @@ def _fine_tune(run: Path, program: str) -> list[str]:
     return [f"{program} fit --config {shell_path(tier)} --config {shell_path(CHAT_CONFIG)}", f"{program} chat"]
 
 
-def _chat(run: Path, program: str) -> list[str]:
+def chat_commands(run: Path, program: str) -> list[str]:
     """The commands that chat with the newest fine-tuned model, which is that of this run."""
     root = "" if _is_here(run) else f" --root={shell_path(run.parent.parent.parent)}"
     return [f"{program} chat{root}", f"{program} serve{root}"]
