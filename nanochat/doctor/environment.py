@@ -60,4 +60,4 @@ def installation_advice() -> str:
 def _how_to_use() -> str:
     """How to use the project's environment in place of this Python."""
     python, program = shell_path(python_of(FOLDER)), shell_path(PROJECT / "cli.py")
-    return f"`{activation_command(FOLDER)}` activates it; `{python} {program}` goes without"
+    return f"activate it with `{activation_command(FOLDER)}`, or run `{python} {program}`"

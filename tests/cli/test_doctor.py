@@ -6,16 +6,18 @@ import errno
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nanochat.cli import main
-from nanochat.doctor import packages, resources, system, torch_checks
+from nanochat.doctor import environment, packages, resources, system, torch_checks
 from nanochat.doctor.all_checks import format_check, run_checks, verdict
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check
 from tests.cli.tools import ROOT, command
@@ -49,28 +51,89 @@ def test_this_machine_is_ready_and_says_so_to_programs() -> None:
     assert checks["hub"]["facts"]["offline"] is True
 
 
-def test_where_no_package_is_installed_it_still_works_and_says_what_to_do() -> None:
-    # -S is a Python without what was installed
-    result = subprocess.run(
-        [sys.executable, "-S", str(ROOT / "cli.py"), "doctor"],
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of the project without an environment."""
+    (tmp_path / "nanochat").symlink_to(ROOT / "nanochat")
+    for name in ("cli.py", "pyproject.toml"):
+        shutil.copy2(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def without_packages(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command with a Python that has no installed packages (-S), outside of any environment."""
+    return subprocess.run(
+        [os.path.realpath(sys.executable), "-S", *arguments],
         capture_output=True,
         text=True,
         timeout=250,
+        cwd=checkout,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
+
+
+def test_without_packages(checkout: Path) -> None:
+    result = without_packages(checkout, "cli.py", "doctor")
     assert result.returncode == 1
     assert result.stderr == ""
     assert "PROBLEM  packages" in result.stdout
     assert "lightning" in result.stdout
-    assert "-> pip install -e . -c constraints.txt" in result.stdout
+    assert "pip install" not in result.stdout  # into the system's Python
+    assert "-> make setup" in result.stdout or "scripts/install.py .venv" in result.stdout
     assert "Not ready: packages" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_other_commands_name_the_missing_package_and_doctor() -> None:
-    result = subprocess.run(
-        [sys.executable, "-S", str(ROOT / "cli.py"), "fit"], capture_output=True, text=True, timeout=250
-    )
+def test_unused_environment_is_named(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    venv.create(checkout / ".venv", symlinks=True)
+    (checkout / ".venv" / ".ready").touch()
+    result = without_packages(checkout, "-m", "nanochat", "doctor")  # which stays in its own Python
+    words = " ".join(result.stdout.split())
+    assert "note environment .venv is ready but not used: this is" in words
+    advice = "-> activate it with `source .venv/bin/activate`, or run `.venv/bin/python cli.py`"
+    assert words.count(advice) == 2  # for the environment, and for the packages
+    assert "pip install" not in words
+
+
+def test_environment_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "FOLDER", Path(sys.prefix))
+    monkeypatch.setattr(environment, "python_command", lambda: "python")
+    check = environment.environment()
+    assert (check.status, check.advice) == (OK, "")
+    assert check.found.endswith(", active")
+    monkeypatch.setattr(environment, "python_command", lambda: ".venv/bin/python")
+    check = environment.environment()
+    assert check.status == OK
+    assert "activate` makes `python` and `tensorboard`" in check.advice
+    monkeypatch.setattr(environment, "FOLDER", tmp_path / "none")
+    monkeypatch.setattr(environment.sys, "prefix", "/opt/conda")
+    assert environment.environment().found == "/opt/conda"
+
+
+def test_installation_advice(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(environment, "PROJECT", Path.cwd())
+    monkeypatch.setattr(environment, "FOLDER", Path.cwd() / ".venv")
+    monkeypatch.setattr(environment, "python_command", lambda: "python3")
+    monkeypatch.setattr(environment, "is_virtual", lambda: False)
+    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+    assert environment.installation_advice() == "python3 scripts/install.py .venv"
+    monkeypatch.setattr(environment.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert environment.installation_advice() == "make setup"
+    (checkout / ".venv").mkdir()  # a set-up that was interrupted
+    assert environment.installation_advice() == "make clean setup"
+    monkeypatch.setattr(environment, "is_virtual", lambda: True)  # the user's own environment
+    assert environment.installation_advice() == "python3 -m pip install -e . -c constraints.txt"
+    monkeypatch.chdir(checkout.parent)
+    here = Path(checkout.resolve().name)
+    assert environment.installation_advice() == f"python3 -m pip install -e {here} -c {here / 'constraints.txt'}"
+    monkeypatch.setattr(environment, "is_virtual", lambda: False)
+    assert environment.installation_advice() == f"make -C {here} clean setup"
+
+
+def test_other_commands_name_the_missing_package_and_doctor(checkout: Path) -> None:
+    result = without_packages(checkout, "cli.py", "fit")
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
     assert "is not installed" in result.stderr
