@@ -69,9 +69,8 @@ def gpu(facts: dict[str, Any]) -> Check:
     if facts["mps"]:
         return Check("GPU", OK, "Apple's, for those who ask for it: --trainer.accelerator=mps", facts=values)
     if driver and not facts["cuda_build"]:
-        version = facts["version"].split("+")[0]
-        pip = f"{python_command()} -m pip"
-        advice = f"this torch is the build for CPUs; `{pip} install --force-reinstall torch=={version}` installs the one with CUDA"
+        install = f"{python_command()} -m pip install --force-reinstall torch=={facts['version'].split('+')[0]}"
+        advice = f"this torch is the build for CPUs; `{install}` installs the one with CUDA"
         return Check("GPU", NOTE, f"NVIDIA's, driver {driver}, but torch cannot use it", advice, values)
     if driver:
         advice = facts["cuda_says"] or f"is driver {driver} new enough for CUDA {facts['cuda_build']}?"
