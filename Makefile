@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+TIER   ?= tiny
 BIN     = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 .PHONY: help setup tiny small chat test test-slow lint clean
@@ -10,7 +11,7 @@ help:
 	@echo "make setup      an environment in $(VENV) with the pinned dependencies"
 	@echo "make tiny       train the tiny model (about 5 minutes)"
 	@echo "make small      train the small model (about 30 minutes)"
-	@echo "make chat       talk to tiny; trains and fine-tunes it first, if that has not been done"
+	@echo "make chat       talk to tiny; trains and fine-tunes it first, if that has not been done (TIER=small: to small)"
 	@echo "make test       the quick tests"
 	@echo "make test-slow  the slow tests"
 	@echo "make lint       style and types"
@@ -25,13 +26,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt scripts/install.py
 tiny small: setup
 	$(BIN)/python cli.py fit --config configs/$@.yaml
 
-# What was interrupted goes on (auto) before the next stage begins.
+# --ckpt_path=auto continues a run that was interrupted.
 chat: setup
-	@grep -qs '"complete": true' lightning_logs/tiny/version_*/summary.json || \
-		$(BIN)/python cli.py fit --config configs/tiny.yaml --ckpt_path=auto
-	@grep -qs '"complete": true' lightning_logs/tiny-chat/version_*/summary.json || \
-		$(BIN)/python cli.py fit --config configs/tiny.yaml --config configs/chat.yaml --ckpt_path=auto
-	@$(BIN)/python cli.py chat --name=tiny
+	@grep -qs '"complete": true' lightning_logs/$(TIER)/version_*/summary.json || \
+		$(BIN)/python cli.py fit --config configs/$(TIER).yaml --ckpt_path=auto
+	@grep -qs '"complete": true' lightning_logs/$(TIER)-chat/version_*/summary.json || \
+		$(BIN)/python cli.py fit --config configs/$(TIER).yaml --config configs/chat.yaml --ckpt_path=auto
+	@$(BIN)/python cli.py chat --name=$(TIER)
 
 test: setup
 	$(BIN)/python -m pytest

@@ -6,7 +6,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanochat.cli.errors import UsageError, check_folder, reporting
+from nanochat.cli.errors import UsageError, check_folder, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import new_parser
 
@@ -83,7 +83,7 @@ def analyze(
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``analyze``; returns the exit status."""
-    return reporting(lambda: _call(arguments[1:]))
+    return report_errors(lambda: _call(arguments[1:]))
 
 
 def _call(options: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TextIO
 
-from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.errors import UsageError, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import new_parser
 from nanochat.options import at_least
@@ -94,7 +94,7 @@ def _loading(waiting: bool) -> Iterator[None]:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``chat``; returns the exit status."""
-    return reporting(lambda: _call(arguments[1:]))
+    return report_errors(lambda: _call(arguments[1:]))
 
 
 def _call(options: Sequence[str]) -> None:

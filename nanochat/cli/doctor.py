@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.errors import UsageError, report_errors
 from nanochat.cli.main import COMMANDS, program_name
+from nanochat.doctor.all_checks import as_json, format_check, run_checks, verdict
 from nanochat.doctor.check import PROBLEM
-from nanochat.doctor.examination import as_json, examine, in_words, verdict
 from nanochat.options import did_you_mean
 
 NOT_READY = 1  # exit status where something necessary is missing
@@ -32,10 +32,10 @@ def doctor(root: str = ".", as_json_text: bool = False) -> int:
     """
     width = min(shutil.get_terminal_size((80, 24)).columns, WIDEST) if sys.stdout.isatty() else 80
     checks = []
-    for check in examine(Path(root)):
+    for check in run_checks(Path(root)):
         checks.append(check)
         if not as_json_text:
-            print(in_words(check, width), flush=True)
+            print(format_check(check, width), flush=True)
     print(json.dumps(as_json(checks), indent=2) if as_json_text else "\n" + verdict(checks))
     return NOT_READY if any(check.status == PROBLEM for check in checks) else 0
 
@@ -54,14 +54,14 @@ class _Parser(argparse.ArgumentParser):
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``doctor``; returns the exit status."""
-    return reporting(lambda: sys.exit(_call(arguments[1:])))
+    return report_errors(lambda: sys.exit(_call(arguments[1:])))
 
 
 def _call(words: Sequence[str]) -> int:
     parser = _Parser(
         prog=f"{program_name()} doctor",
-        description=f"{COMMANDS['doctor'].what.capitalize()}. It takes some seconds, asks the hub whether it answers "
-        "and sends nothing else, and ends with 0 if all that is necessary is there, with 1 if not.",
+        description=f"{COMMANDS['doctor'].description.capitalize()}. It takes some seconds, asks the hub whether it "
+        "answers and sends nothing else, and ends with 0 if all that is necessary is there, with 1 if not.",
         allow_abbrev=False,
     )
     parser.add_argument("--root", default=".", help="the folder that lightning_logs is in (default: this one)")

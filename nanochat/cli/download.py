@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, reporting
+from nanochat.cli.errors import EXIT_INTERRUPTED, UsageError, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 from nanochat.data.corpus.hub import KNOWN, list_corpus, parse_address
@@ -65,7 +65,7 @@ def _check_disk(needed: int) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs ``download``; returns the exit status."""
     try:
-        return reporting(lambda: call(download, arguments))
+        return report_errors(lambda: call(download, arguments))
     except KeyboardInterrupt:
         print("\nStopped; the files that are whole stay. The same command goes on with the others.", file=sys.stderr)
         return EXIT_INTERRUPTED

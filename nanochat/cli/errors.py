@@ -14,7 +14,7 @@ from nanochat.wording import one_line
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
-EXIT_UNHEARD = 141  # as a shell reports one whose output nobody reads any more, such as `... | head`
+EXIT_BROKEN_PIPE = 141  # as a shell reports one whose output nobody reads any more, such as `... | head`
 
 
 class UsageError(ValueError):
@@ -53,7 +53,7 @@ def check_folder(path: str | None, option: str) -> None:
         raise UsageError(f"{option}={path} cannot be made a folder: {error.strerror}") from error
 
 
-def reporting(command: Callable[[], object], *kinds: type[Exception]) -> int:
+def report_errors(command: Callable[[], object], *kinds: type[Exception]) -> int:
     """Runs a command, and tells what a user can do something about in one line.
 
     Args:
@@ -68,7 +68,7 @@ def reporting(command: Callable[[], object], *kinds: type[Exception]) -> int:
         command()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
-        return EXIT_UNHEARD
+        return EXIT_BROKEN_PIPE
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return report("the disk is full: free some space, or move the cache with NANOCHAT_CACHE")
@@ -82,14 +82,14 @@ def reporting(command: Callable[[], object], *kinds: type[Exception]) -> int:
     return 0
 
 
-def lost_process(error: RuntimeError) -> bool:
+def is_lost_process(error: RuntimeError) -> bool:
     """Whether the error says that another process of the run can no longer be reached."""
     import torch.distributed as dist  # not above: --help does not wait for torch
 
     return isinstance(error, dist.DistError) or "gloo" in str(error)  # gloo's are plain RuntimeErrors
 
 
-def end_beside_others(status: int) -> None:
+def exit_if_distributed(status: int) -> None:
     """Ends this process if it has been connected to others of the run; all is written by now.
 
     Python would clear away first, and gloo's threads, found running then, abort the process now and then ("terminate
@@ -106,7 +106,7 @@ def end_beside_others(status: int) -> None:
         os._exit(status)
 
 
-def about_processes(error: RuntimeError) -> str | None:
+def explain_process_error(error: RuntimeError) -> str | None:
     """What to say if the processes of a run could not find, or no longer reach, each other; None if it is not that."""
     text = str(error)
     port = os.environ.get("MASTER_PORT", "the port")
@@ -118,7 +118,7 @@ def about_processes(error: RuntimeError) -> str | None:
             f"the first process of this run was not to be reached at {address}, port {port}: has it started, and do "
             "the nodes reach each other by that name? (MASTER_ADDR and MASTER_PORT set another)"
         )
-    if lost_process(error):
+    if is_lost_process(error):
         return (
             "another process of this run has ended, so this one cannot go on; when the cause is gone, "
             "--ckpt_path=last goes on from the last checkpoint"

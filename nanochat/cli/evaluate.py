@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nanochat.cli.errors import end_beside_others, reporting
+from nanochat.cli.errors import exit_if_distributed, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 from nanochat.runs import RUNS
@@ -136,7 +136,7 @@ def processes(device: str | None) -> Iterator[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``evaluate``; returns the exit status."""
-    status = reporting(lambda: call(evaluate, arguments, allow_code_execution=ALLOW))
+    status = report_errors(lambda: call(evaluate, arguments, allow_code_execution=ALLOW))
     if "torch" in sys.modules:
-        end_beside_others(status)
+        exit_if_distributed(status)
     return status

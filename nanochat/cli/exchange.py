@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from nanochat.cli.errors import UsageError, check_free, reporting
+from nanochat.cli.errors import UsageError, check_free, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 from nanochat.exchange import read_folder, write_folder
@@ -122,4 +122,4 @@ FUNCTIONS: dict[str, Callable[..., None]] = {"export": export_model, "import": i
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``export`` or ``import``; returns the exit status."""
-    return reporting(lambda: call(FUNCTIONS[arguments[0]], arguments, overwrite=OVERWRITE))
+    return report_errors(lambda: call(FUNCTIONS[arguments[0]], arguments, overwrite=OVERWRITE))

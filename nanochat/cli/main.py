@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 from nanochat import limit_openmp_spinning
 from nanochat.cli.errors import EXIT_INTERRUPTED, report
-from nanochat.cli.lean import hide_needless_packages
+from nanochat.cli.lazy_imports import hide_unused_packages
 from nanochat.options import did_you_mean
+from nanochat.virtualenv import python_command, shell_path, tool_command
 
 
 class Command(NamedTuple):
     """What a command does, and the module whose ``run(arguments)`` does it."""
 
-    what: str
+    description: str
     module: str
 
 
@@ -64,13 +65,18 @@ examples:
 
 
 def program_name() -> str:
-    """How the user called this program, for the commands that it proposes."""
-    return "python cli.py" if sys.argv[0].endswith("cli.py") else "nanochat"
+    """The command that starts this program in the user's shell, for the commands that it prints."""
+    started = Path(sys.argv[0])
+    if started.name == "cli.py":
+        return f"{python_command()} {shell_path(started.absolute())}"
+    if started.parts[-2:] == ("nanochat", "__main__.py"):
+        return f"{python_command()} -m nanochat"
+    return tool_command("nanochat", "nanochat")
 
 
 def help_text() -> str:
     width = max(map(len, COMMANDS)) + 2
-    commands = "\n".join(f"  {name:<{width}}{command.what}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<{width}}{command.description}" for name, command in COMMANDS.items())
     return HELP.format(program=program_name(), commands=commands)
 
 
@@ -103,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[0] in WRITE:
         limit_openmp_spinning()
     try:
-        hide_needless_packages()
+        hide_unused_packages()
         status: int = importlib.import_module(COMMANDS[arguments[0]].module).run(arguments)
         return status
     except ModuleNotFoundError as error:

@@ -16,7 +16,7 @@ from nanochat.cli.main import COMMANDS, program_name
 from nanochat.options import did_you_mean
 
 
-class KeepsExamples(DefaultHelpFormatter):
+class ExamplesHelpFormatter(DefaultHelpFormatter):
     """Wraps the text around the options, but leaves paragraphs with indented lines as they are: examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -25,11 +25,11 @@ class KeepsExamples(DefaultHelpFormatter):
         return "\n\n".join(p if re.search("^ ", p, re.MULTILINE) else fill(p, width, indent) for p in paragraphs)
 
 
-class OneLineErrors(ArgumentParser):
+class OneLineErrorParser(ArgumentParser):
     """A parser whose errors are raised, in one line, with the nearest real option."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", KeepsExamples)
+        kwargs.setdefault("formatter_class", ExamplesHelpFormatter)
         kwargs.setdefault("allow_abbrev", False)  # --model.dept must not silently mean --model.depth
         super().__init__(*args, **kwargs)
 
@@ -37,7 +37,7 @@ class OneLineErrors(ArgumentParser):
         raise UsageError(explain(str(message), list(_options(self))))
 
 
-def new_parser(command: str, function: Callable[..., Any], what: str = "", **settings: Any) -> OneLineErrors:
+def new_parser(command: str, function: Callable[..., Any], what: str = "", **settings: Any) -> OneLineErrorParser:
     """The parser of a command, whose options are the arguments of a function.
 
     Args:
@@ -46,9 +46,9 @@ def new_parser(command: str, function: Callable[..., Any], what: str = "", **set
         what: it does, in words; "" for what the list of commands says.
         settings: "skip", arguments that are no options, or are added by the caller; others are the parser's own.
     """
-    what, skip = what or COMMANDS[command].what, settings.pop("skip", ())
+    what, skip = what or COMMANDS[command].description, settings.pop("skip", ())
     description = f"{what[0].upper()}{what[1:]}."
-    parser = OneLineErrors(prog=f"{program_name()} {command}", description=description, **settings)
+    parser = OneLineErrorParser(prog=f"{program_name()} {command}", description=description, **settings)
     parser.add_function_arguments(function, skip=set(skip))
     return parser
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nanochat.cli.errors import UsageError, check_free, reporting
+from nanochat.cli.errors import UsageError, check_free, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 
@@ -157,4 +157,4 @@ def sureness(best: Proposal, planner: Planner, own: int, same_text: bool) -> lis
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``plan``; returns the exit status."""
-    return reporting(lambda: call(plan, arguments, overwrite="Replace the file of --write, if there is one."))
+    return report_errors(lambda: call(plan, arguments, overwrite="Replace the file of --write, if there is one."))

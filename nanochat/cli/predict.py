@@ -12,9 +12,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nanochat.cli.choices import choose_hardware
-from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.errors import UsageError, report_errors
+from nanochat.cli.logging_setup import set_up_logging
 from nanochat.cli.parser import check_config_files
-from nanochat.cli.quiet import quieten
 from nanochat.cli.stages import PRETRAIN, rewritten
 from nanochat.cli.training import NanochatCLI, as_list
 from nanochat.data.prompt_data import PromptsDataModule
@@ -143,5 +143,5 @@ def without_training(arguments: Sequence[str]) -> list[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``predict``; returns the exit status."""
-    quieten()
-    return reporting(lambda: PredictCLI(arguments), MisconfigurationException)
+    set_up_logging()
+    return report_errors(lambda: PredictCLI(arguments), MisconfigurationException)

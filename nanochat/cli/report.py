@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanochat.cli.errors import UsageError, check_folder, reporting
+from nanochat.cli.errors import UsageError, check_folder, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 
@@ -54,4 +54,4 @@ def say(text: str) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``report`` with command-line arguments; returns the exit status."""
-    return reporting(lambda: call(report, arguments))
+    return report_errors(lambda: call(report, arguments))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.errors import UsageError, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import new_parser
 from nanochat.runs import RUNS, Run, find_runs
@@ -123,7 +123,7 @@ def _in_training(root: str) -> str | None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``runs``; returns the exit status."""
-    return reporting(lambda: _call(arguments[1:]))
+    return report_errors(lambda: _call(arguments[1:]))
 
 
 def _call(words: Sequence[str]) -> None:

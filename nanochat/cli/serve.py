@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from nanochat.cli.errors import UsageError, reporting
+from nanochat.cli.errors import UsageError, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 from nanochat.options import at_least
@@ -96,4 +96,4 @@ def _split(text: str, form: str, wanted: str) -> list[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``serve``; returns the exit status."""
-    return reporting(lambda: call(serve, arguments))
+    return report_errors(lambda: call(serve, arguments))

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from nanochat.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, UsageError, reporting
+from nanochat.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, UsageError, report_errors
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import new_parser
 from nanochat.options import at_least, check_name, did_you_mean
@@ -240,7 +240,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs ``sweep``; returns the exit status."""
     try:
         with _listening():
-            return reporting(lambda: sys.exit(_call(arguments[1:])))
+            return report_errors(lambda: sys.exit(_call(arguments[1:])))
     except (KeyboardInterrupt, Terminated) as stop:
         print("\nStopped; what the present trial has learned is saved. To go on:", file=sys.stderr)
         print(f"  {program_name()} {shlex.join(arguments)}", file=sys.stderr)

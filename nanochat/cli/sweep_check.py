@@ -96,7 +96,7 @@ def _check(options: list[str], more: list[list[str]]) -> Base | str:
 def _ask(options: list[str]) -> Base | str:
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from nanochat.cli.quiet import quieten
+    from nanochat.cli.logging_setup import set_up_logging
     from nanochat.cli.training import NanochatCLI
 
     class Unrun(NanochatCLI):
@@ -111,7 +111,7 @@ def _ask(options: list[str]) -> Base | str:
         def _run_subcommand(self, subcommand: str) -> None:
             pass
 
-    quieten()
+    set_up_logging()
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             cli = Unrun(["fit", *options])

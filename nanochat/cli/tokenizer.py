@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanochat.cli.errors import UsageError, check_free, reporting
+from nanochat.cli.errors import UsageError, check_free, report_errors
 from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import call
 from nanochat.options import did_you_mean
@@ -122,13 +122,14 @@ SUMMARIES = {"train": "train a tokenizer on a corpus", "evaluate": "measure how 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``tokenizer train`` or ``tokenizer evaluate``; returns the exit status."""
-    return reporting(lambda: _call(arguments[1:]))
+    return report_errors(lambda: _call(arguments[1:]))
 
 
 def _call(words: Sequence[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(
-            f"usage: {program_name()} tokenizer {{{','.join(FUNCTIONS)}}} [options]\n\n{COMMANDS['tokenizer'].what}\n"
+            f"usage: {program_name()} tokenizer {{{','.join(FUNCTIONS)}}} [options]\n\n"
+            f"{COMMANDS['tokenizer'].description}\n"
         )
         print("\n".join(f"  {name:<10}{summary}" for name, summary in SUMMARIES.items()))
         return

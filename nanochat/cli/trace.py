@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanochat.cli.errors import UsageError, check_free, reporting
+from nanochat.cli.errors import UsageError, check_free, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 
@@ -75,4 +75,4 @@ def run(arguments: Sequence[str]) -> int:
         "train": "Show one step of training as well, on a copy: nothing is saved.",
         "overwrite": "Replace the file of --html, if there is one.",
     }
-    return reporting(lambda: call(trace, arguments, **flags))
+    return report_errors(lambda: call(trace, arguments, **flags))

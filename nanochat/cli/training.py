@@ -19,14 +19,15 @@ from nanochat.cli.choices import Choices
 from nanochat.cli.errors import (
     EXIT_ERROR,
     UsageError,
-    about_processes,
-    end_beside_others,
+    exit_if_distributed,
+    explain_process_error,
     report,
-    reporting,
+    report_errors,
 )
+from nanochat.cli.logging_setup import set_up_logging
 from nanochat.cli.main import program_name
-from nanochat.cli.parser import OneLineErrors, check_config_files, config_files
-from nanochat.cli.quiet import quieten
+from nanochat.cli.parser import OneLineErrorParser, check_config_files, config_files
+from nanochat.cli.resume_hint import print_resume_hint
 from nanochat.cli.stages import (
     PRETRAIN,
     best_by,
@@ -37,7 +38,6 @@ from nanochat.cli.stages import (
     stage_of,
     without_needless,
 )
-from nanochat.cli.stopped import say_how_to_go_on
 from nanochat.data.chat_data import ChatDataModule
 from nanochat.options import check_name
 from nanochat.runs import CONFIG, STAGES
@@ -76,7 +76,7 @@ class SaveConfig(SaveConfigCallback):
             trainer.logger.experiment.add_text("configuration", as_markdown(text), 0)
 
 
-class Parser(OneLineErrors, LightningArgumentParser):
+class Parser(OneLineErrorParser, LightningArgumentParser):
     """Lightning's parser, with errors in one line."""
 
 
@@ -291,20 +291,20 @@ def as_list(value: Any) -> list[Any]:
 def run(arguments: Sequence[str]) -> int:
     """Runs ``fit`` or ``validate``; returns the exit status, unless the process is one of several: that ends here."""
     status = _run(arguments)
-    end_beside_others(status)
+    exit_if_distributed(status)
     return status
 
 
 def _run(arguments: Sequence[str]) -> int:
-    quieten()
+    set_up_logging()
     try:
-        return reporting(lambda: NanochatCLI(arguments), MisconfigurationException)
+        return report_errors(lambda: NanochatCLI(arguments), MisconfigurationException)
     except Interrupted as stop:
-        return say_how_to_go_on(stop, arguments)
+        return print_resume_hint(stop, arguments)
     except torch.OutOfMemoryError:
         return report("the GPU's memory is full: lower --data.batch_size (the result stays the same) or --model.depth")
     except RuntimeError as error:
-        message = about_processes(error)
+        message = explain_process_error(error)
         if message is None:
             raise
         if getattr(rank_zero_only, "rank", 0) and "MASTER_ADDR" not in message:

@@ -30,6 +30,6 @@ class Check:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def amount(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes: 850 MB, 1.2 GB"""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

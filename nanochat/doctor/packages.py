@@ -9,15 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check
+from nanochat.doctor.environment import installation_advice
+from nanochat.virtualenv import PROJECT, python_command
 
 OLDEST, TESTED_TO = (3, 10), (3, 13)  # of Python
 IMPORT_SECONDS = 180  # all packages together, on a slow disk
 MODULES = {"pyyaml": "yaml", "jinja2": "jinja2", "huggingface-hub": "huggingface_hub"}  # imported by another name
-PROJECT = Path(__file__).parents[2]
 # One process imports them all: one that dies of it (a wrong build for this processor) is known by its last line.
 IMPORTING = """
 import importlib, json, sys
@@ -50,7 +50,13 @@ def python() -> Check:
     found = f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.machine()}"
     facts = {"version": platform.python_version(), "executable": sys.executable, "platform": platform.platform()}
     if sys.version_info[:2] < OLDEST:
-        return Check("Python", PROBLEM, found, f"Python {OLDEST[0]}.{OLDEST[1]} or newer is needed", facts)
+        return Check(
+            "Python",
+            PROBLEM,
+            found,
+            f"install Python {OLDEST[0]}.{OLDEST[1]} or newer: `PYTHON=python3.12 make setup` uses another",
+            facts,
+        )
     if sys.version_info[:2] > TESTED_TO:
         advice = f"it is newer than what the tests run on: if packages fail, take {TESTED_TO[0]}.{TESTED_TO[1]}"
         return Check("Python", NOTE, found, advice, facts)
@@ -109,24 +115,20 @@ def packages(wanted: Sequence[Requirement]) -> list[Check]:
         if version is None or not satisfies(version, requirement.limits):
             unfit[f"{requirement.in_words()} ({version})" if version else name] = version
         elif error := errors.get(_module(name)):
-            advice = f"pip install --force-reinstall {name}=={version.split('+')[0]}"
+            advice = f"{python_command()} -m pip install --force-reinstall {name}=={version.split('+')[0]}"
             checks.append(Check(name, PROBLEM, f"{version} cannot be imported: {error}", advice, {"version": version}))
         else:
             good[name] = version
     if unfit:
         found = f"missing or too old or new: {', '.join(unfit)}"
-        checks.insert(0, Check("packages", PROBLEM, found, _install(), unfit))
+        checks.insert(0, Check("packages", PROBLEM, found, installation_advice(), unfit))
     if not wanted:
-        return [Check("packages", PROBLEM, "nanochat is not installed", _install())]
+        return [Check("packages", PROBLEM, "nanochat is not installed", installation_advice())]
     told = ", ".join(f"{name} {good[name]}" for name in ("torch", "lightning") if name in good)
     if good:
         found = f"{len(good)} of {len(versions)} are there and fit" + (f" ({told})" if told else "")
         checks.insert(0, Check("packages", OK, found, facts={"versions": good}))
     return checks
-
-
-def _install() -> str:
-    return "pip install -e . -c constraints.txt" + ("" if Path.cwd() == PROJECT else " (in the project's folder)")
 
 
 def _version(name: str) -> str | None:

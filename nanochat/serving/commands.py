@@ -24,7 +24,7 @@ class Command(NamedTuple):
     """A command's argument, if it takes one, what it does in words, and the function that does it."""
 
     argument: str
-    what: str
+    description: str
     run: Callable[[Session, str], Reply]
 
 
@@ -56,7 +56,7 @@ def run_command(session: Session, line: str) -> Reply:
 
 
 def _help(session: Session, argument: str) -> Reply:
-    rows = [(f"/{name} {command.argument}".rstrip(), command.what) for name, command in COMMANDS.items()]
+    rows = [(f"/{name} {command.argument}".rstrip(), command.description) for name, command in COMMANDS.items()]
     width = max(len(left) for left, _ in rows) + 2
     lines = [f"{left:<{width}}{right}" for left, right in rows]
     keys = (("Ctrl-C", "stops an answer"), ("Alt-Enter", "begins a new line"), ("Ctrl-D", "leaves"))

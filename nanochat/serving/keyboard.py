@@ -94,7 +94,7 @@ class CommandCompleter(Completer):
         if not space:
             for name in COMMANDS:
                 if name.startswith(command):
-                    yield Completion(name, start_position=-len(command), display_meta=COMMANDS[name].what)
+                    yield Completion(name, start_position=-len(command), display_meta=COMMANDS[name].description)
         elif command in ("save", "load"):
             yield from self._files.get_completions(Document(argument), complete_event)
 

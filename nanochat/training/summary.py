@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from nanochat.training.checkpoints import LastCheckpoint
 from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe, peak_memory
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.next_steps import next_steps
 from nanochat.training.provenance import code, machine
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.steps import data_of, find_callback
@@ -187,16 +187,8 @@ class Summary(Callback):
             rows["memory"] += f", and {size(facts['peak_gpu_memory_bytes'])} of the GPU's"
         if facts["checkpoint"]:
             rows["checkpoint"] = facts["checkpoint"]
-        following = ["", "Next"]
-        if isinstance(trainer.logger, RunLogger):
-            following.append(f"  tensorboard --logdir {shlex.quote(str(Path(trainer.logger.root_dir).parent))}")
-        following.append(f"  {command} validate {own}--ckpt_path=last")
-        if "tasks" in facts:
-            following.append(f"  {command} chat")
-        else:
-            deeper = trainer.lightning_module.gpt.config.n_layer + 2  # type: ignore
-            following.append(f"  {command} fit {config}--model.depth={deeper}")
-        return "\n" + "\n".join([table(f"Done in {duration(facts['seconds'])}", rows), *following])
+        done = table(f"Done in {duration(facts['seconds'])}", rows)
+        return f"\n{done}\n\n{next_steps(trainer, command, config, own)}"
 
 
 def is_complete(run: Path) -> bool:

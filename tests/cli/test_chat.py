@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.cli import main
-from nanochat.cli.errors import EXIT_UNHEARD
+from nanochat.cli.errors import EXIT_BROKEN_PIPE
 from tests.cli.tools import ROOT
 from tests.serving.checkpoints import write_checkpoint, write_run
 
@@ -53,7 +53,7 @@ def test_a_reader_that_has_read_enough_is_no_error(root: Path) -> None:
     assert os.read(reading, 1)
     os.close(reading)
     assert chat.communicate(timeout=400)[1] == b""
-    assert chat.returncode == EXIT_UNHEARD
+    assert chat.returncode == EXIT_BROKEN_PIPE
 
 
 def run(*options: str) -> int:

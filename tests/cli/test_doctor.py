@@ -6,18 +6,20 @@ import errno
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nanochat.cli import main
-from nanochat.doctor import machine, packages, surroundings, torch_says
+from nanochat.doctor import environment, packages, resources, system, torch_checks
+from nanochat.doctor.all_checks import format_check, run_checks, verdict
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check
-from nanochat.doctor.examination import examine, in_words, verdict
 from tests.cli.tools import ROOT, command
 
 FACTS = {
@@ -49,28 +51,89 @@ def test_this_machine_is_ready_and_says_so_to_programs() -> None:
     assert checks["hub"]["facts"]["offline"] is True
 
 
-def test_where_no_package_is_installed_it_still_works_and_says_what_to_do() -> None:
-    # -S is a Python without what was installed
-    result = subprocess.run(
-        [sys.executable, "-S", str(ROOT / "cli.py"), "doctor"],
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of the project without an environment."""
+    (tmp_path / "nanochat").symlink_to(ROOT / "nanochat")
+    for name in ("cli.py", "pyproject.toml"):
+        shutil.copy2(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def without_packages(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command with a Python that has no installed packages (-S), outside of any environment."""
+    return subprocess.run(
+        [os.path.realpath(sys.executable), "-S", *arguments],
         capture_output=True,
         text=True,
         timeout=250,
+        cwd=checkout,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
+
+
+def test_without_packages(checkout: Path) -> None:
+    result = without_packages(checkout, "cli.py", "doctor")
     assert result.returncode == 1
     assert result.stderr == ""
     assert "PROBLEM  packages" in result.stdout
     assert "lightning" in result.stdout
-    assert "-> pip install -e . -c constraints.txt" in result.stdout
+    assert "pip install" not in result.stdout  # into the system's Python
+    assert "-> make setup" in result.stdout or "scripts/install.py .venv" in result.stdout
     assert "Not ready: packages" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_other_commands_name_the_missing_package_and_doctor() -> None:
-    result = subprocess.run(
-        [sys.executable, "-S", str(ROOT / "cli.py"), "fit"], capture_output=True, text=True, timeout=250
-    )
+def test_unused_environment_is_named(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    venv.create(checkout / ".venv", symlinks=True)
+    (checkout / ".venv" / ".ready").touch()
+    result = without_packages(checkout, "-m", "nanochat", "doctor")  # which stays in its own Python
+    words = " ".join(result.stdout.split())
+    assert "note environment .venv is ready but not used: this is" in words
+    advice = "-> activate it with `source .venv/bin/activate`, or run `.venv/bin/python cli.py`"
+    assert words.count(advice) == 2  # for the environment, and for the packages
+    assert "pip install" not in words
+
+
+def test_environment_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "FOLDER", Path(sys.prefix))
+    monkeypatch.setattr(environment, "python_command", lambda: "python")
+    check = environment.environment()
+    assert (check.status, check.advice) == (OK, "")
+    assert check.found.endswith(", active")
+    monkeypatch.setattr(environment, "python_command", lambda: ".venv/bin/python")
+    check = environment.environment()
+    assert check.status == OK
+    assert "activate` makes `python` and `tensorboard`" in check.advice
+    monkeypatch.setattr(environment, "FOLDER", tmp_path / "none")
+    monkeypatch.setattr(environment.sys, "prefix", "/opt/conda")
+    assert environment.environment().found == "/opt/conda"
+
+
+def test_installation_advice(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr(environment, "PROJECT", Path.cwd())
+    monkeypatch.setattr(environment, "FOLDER", Path.cwd() / ".venv")
+    monkeypatch.setattr(environment, "python_command", lambda: "python3")
+    monkeypatch.setattr(environment, "is_virtual", lambda: False)
+    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+    assert environment.installation_advice() == "python3 scripts/install.py .venv"
+    monkeypatch.setattr(environment.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert environment.installation_advice() == "make setup"
+    (checkout / ".venv").mkdir()  # a set-up that was interrupted
+    assert environment.installation_advice() == "make clean setup"
+    monkeypatch.setattr(environment, "is_virtual", lambda: True)  # the user's own environment
+    assert environment.installation_advice() == "python3 -m pip install -e . -c constraints.txt"
+    monkeypatch.chdir(checkout.parent)
+    here = Path(checkout.resolve().name)
+    assert environment.installation_advice() == f"python3 -m pip install -e {here} -c {here / 'constraints.txt'}"
+    monkeypatch.setattr(environment, "is_virtual", lambda: False)
+    assert environment.installation_advice() == f"make -C {here} clean setup"
+
+
+def test_other_commands_name_the_missing_package_and_doctor(checkout: Path) -> None:
+    result = without_packages(checkout, "cli.py", "fit")
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
     assert "is not installed" in result.stderr
@@ -126,42 +189,42 @@ def test_the_requirements_are_those_of_the_project() -> None:
 
 
 def test_little_memory_is_a_problem_also_where_only_the_container_has_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_memory", lambda: (16e9, 8e9))
-    monkeypatch.setattr(machine, "memory_limit", lambda: None)
-    assert machine.memory().status == OK
-    monkeypatch.setattr(machine, "memory_limit", lambda: (900_000_000, 500_000_000))
-    check = machine.memory()
+    monkeypatch.setattr(resources, "_memory", lambda: (16e9, 8e9))
+    monkeypatch.setattr(resources, "memory_limit", lambda: None)
+    assert resources.memory().status == OK
+    monkeypatch.setattr(resources, "memory_limit", lambda: (900_000_000, 500_000_000))
+    check = resources.memory()
     assert (check.status, check.found) == (PROBLEM, "500 MB free of 900 MB (container)")
 
 
 def test_threads_that_take_turns_and_cores_that_stay_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cpu_limit", lambda: None)
-    monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(machine, "physical_cores", lambda: 4)
-    assert machine.threads(4).status == OK
-    assert "OMP_NUM_THREADS=4" in machine.threads(1).advice
-    monkeypatch.setattr(machine, "cpu_limit", lambda: 2.0)
-    check = machine.threads(4)
+    monkeypatch.setattr(resources, "cpu_limit", lambda: None)
+    monkeypatch.setattr(resources.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(resources.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(resources, "physical_cores", lambda: 4)
+    assert resources.threads(4).status == OK
+    assert "OMP_NUM_THREADS=4" in resources.threads(1).advice
+    monkeypatch.setattr(resources, "cpu_limit", lambda: 2.0)
+    check = resources.threads(4)
     assert (check.status, check.advice) == (NOTE, "they take turns: set OMP_NUM_THREADS=2")
     assert "2 of 8 processors allowed" in check.found
 
 
 def test_a_full_disk_and_a_folder_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: _Usage(5e8))
-    check = machine.disk("disk", tmp_path / "not" / "yet", "go elsewhere")
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: _Usage(5e8))
+    check = resources.disk("disk", tmp_path / "not" / "yet", "go elsewhere")
     assert (check.status, check.advice[-17:]) == (PROBLEM, ", or go elsewhere")
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: _Usage(5e10))
-    assert machine.disk("disk", tmp_path, "").status == OK
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: _Usage(5e10))
+    assert resources.disk("disk", tmp_path, "").status == OK
 
 
 def test_each_disk_says_how_its_own_folder_is_put_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     access = os.access
-    monkeypatch.setattr(machine.os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    monkeypatch.setattr(resources.os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
     monkeypatch.setattr(packages, "packages", lambda wanted: [])
-    monkeypatch.setattr(torch_says, "ask", dict)
+    monkeypatch.setattr(torch_checks, "probe_torch", dict)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    disks = {check.name: check for check in examine(tmp_path) if check.name.endswith("disk")}
+    disks = {check.name: check for check in run_checks(tmp_path) if check.name.endswith("disk")}
     assert (disks["disk"].status, disks["disk"].advice) == (PROBLEM, "give --trainer.default_root_dir another folder")
     assert (disks["cache disk"].status, disks["cache disk"].advice) == (PROBLEM, "set NANOCHAT_CACHE to another folder")
 
@@ -174,19 +237,19 @@ class _Usage:
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path / "file" / "cache"))
-    check = surroundings.cache()
+    check = system.cache()
     assert (check.status, check.advice) == (PROBLEM, "set NANOCHAT_CACHE to a folder of yours")
 
 
 def test_a_cache_on_a_full_disk_and_nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path))
-    assert surroundings.cache().status == OK
+    assert system.cache().status == OK
 
     def full(*args: object, **options: object) -> object:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(surroundings.tempfile, "TemporaryFile", full)
-    assert "cannot be written to (No space left on device)" in surroundings.cache().found
+    monkeypatch.setattr(system.tempfile, "TemporaryFile", full)
+    assert "cannot be written to (No space left on device)" in system.cache().found
     assert not any(tmp_path.iterdir())
 
 
@@ -196,9 +259,9 @@ def test_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Path, "expanduser", homeless)
     monkeypatch.setattr(packages, "packages", lambda wanted: [])
-    monkeypatch.setattr(torch_says, "ask", dict)
+    monkeypatch.setattr(torch_checks, "probe_torch", dict)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    checks = {check.name: check for check in examine(tmp_path)}
+    checks = {check.name: check for check in run_checks(tmp_path)}
     assert (checks["cache"].status, checks["cache"].found) == (PROBLEM, "this user has no home folder")
     assert checks["cache"].advice == "set NANOCHAT_CACHE to a folder of yours"
 
@@ -228,57 +291,57 @@ def test_the_hub(hub: http.server.ThreadingHTTPServer, monkeypatch: pytest.Monke
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     for path, status in (("", OK), ("/401", OK), ("/503", NOTE)):
         monkeypatch.setenv("HF_ENDPOINT", address + path)
-        assert surroundings.hub(60).status == status, path
+        assert system.hub(60).status == status, path
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    check = surroundings.hub()
+    check = system.hub()
     assert (check.status, check.facts["reachable"]) == (NOTE, False)
     monkeypatch.setenv("HF_ENDPOINT", "no address at all")
-    assert surroundings.hub().status == NOTE
+    assert system.hub().status == NOTE
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    check = surroundings.hub()
+    check = system.hub()
     assert (check.status, check.found) == (OK, "not asked, as HF_HUB_OFFLINE is set")
 
 
 def test_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_says, "nvidia_driver", lambda: None)
-    assert torch_says.gpu(FACTS).status == OK
-    monkeypatch.setattr(torch_says, "nvidia_driver", lambda: "570.1")
-    assert "the build for CPUs" in torch_says.gpu(FACTS).advice
-    assert "CUDA 13.0" in torch_says.gpu({**FACTS, "cuda_build": "13.0"}).advice
+    monkeypatch.setattr(torch_checks, "nvidia_driver", lambda: None)
+    assert torch_checks.gpu(FACTS).status == OK
+    monkeypatch.setattr(torch_checks, "nvidia_driver", lambda: "570.1")
+    assert "the build for CPUs" in torch_checks.gpu(FACTS).advice
+    assert "CUDA 13.0" in torch_checks.gpu({**FACTS, "cuda_build": "13.0"}).advice
     gpu = {"name": "H100", "free_bytes": 80e9, "total_bytes": 85e9}
-    check = torch_says.gpu({**FACTS, "cuda_build": "13.0", "gpus": [gpu]})
+    check = torch_checks.gpu({**FACTS, "cuda_build": "13.0", "gpus": [gpu]})
     assert (check.status, check.found) == (OK, "H100 (80.0 GB free), CUDA 13.0, driver 570.1")
 
 
 def test_a_slow_or_old_processor_and_a_torch_that_does_not_answer() -> None:
-    assert torch_says.processor(FACTS).status == OK
-    assert torch_says.processor({**FACTS, "features": []}).status == NOTE
-    assert torch_says.processor({**FACTS, "features": [], "machine": "arm64"}).status == OK
-    assert torch_says.speed({**FACTS, "float32_gflops": 3.0}).status == NOTE
-    for check in (torch_says.processor, torch_says.speed, torch_says.gpu):
+    assert torch_checks.processor(FACTS).status == OK
+    assert torch_checks.processor({**FACTS, "features": []}).status == NOTE
+    assert torch_checks.processor({**FACTS, "features": [], "machine": "arm64"}).status == OK
+    assert torch_checks.speed({**FACTS, "float32_gflops": 3.0}).status == NOTE
+    for check in (torch_checks.processor, torch_checks.speed, torch_checks.gpu):
         assert check({}).status == NOTE
         assert "too busy" in check({}).advice  # there is a line of torch only where it is broken
 
 
 def test_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert surroundings.compiler().status == NOTE
-    assert "CXX=no-such-compiler is not there" in surroundings.compiler().found
+    assert system.compiler().status == NOTE
+    assert "CXX=no-such-compiler is not there" in system.compiler().found
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "no C++ compiler" in surroundings.compiler().found
-    assert surroundings.git().status == NOTE
+    assert "no C++ compiler" in system.compiler().found
+    assert system.git().status == NOTE
 
 
 def test_letters_that_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", type("Ascii", (), {"encoding": "ascii", "isatty": lambda self: False})())
-    check = surroundings.terminal()
+    check = system.terminal()
     assert (check.status, check.advice) == (NOTE, "set PYTHONUTF8=1")
 
 
 def test_lines_keep_to_the_width_and_the_last_one_sums_up() -> None:
     check = Check("a name too long", PROBLEM, "words " * 30, "what to do " * 10)
-    assert max(map(len, in_words(check, 60).splitlines())) <= 60
+    assert max(map(len, format_check(check, 60).splitlines())) <= 60
     assert verdict([Check("a", OK, "")]) == "Ready to train."
     assert verdict([Check("a", NOTE, ""), Check("b", OK, "")]) == "Ready to train. Worth a look: a."
     assert verdict([Check("a", NOTE, ""), Check("b", PROBLEM, "")]).startswith("Not ready: b.")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nanochat.cli import main
-from nanochat.cli.errors import about_processes, lost_process
+from nanochat.cli.errors import explain_process_error, is_lost_process
 from tests.cli.tools import tiny_options, train
 
 
@@ -178,16 +178,18 @@ def test_json_of_a_summary_is_there_even_so(corpus_folder: Path, tmp_path: Path)
 
 
 def test_a_lost_process_is_told_from_a_mistake() -> None:
-    assert lost_process(RuntimeError("[.../gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer."))
-    assert lost_process(torch.distributed.DistBackendError("NCCL error: remote process exited"))
-    assert not lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert about_processes(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert is_lost_process(RuntimeError("[.../gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer."))
+    assert is_lost_process(torch.distributed.DistBackendError("NCCL error: remote process exited"))
+    assert not is_lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert explain_process_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
 
 
 def test_processes_that_cannot_meet_are_told_from_lost_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASTER_ADDR", "node1")
-    lost = about_processes(torch.distributed.DistNetworkError("Failed to recv, got 0 bytes. Connection was closed"))
-    never = about_processes(
+    lost = explain_process_error(
+        torch.distributed.DistNetworkError("Failed to recv, got 0 bytes. Connection was closed")
+    )
+    never = explain_process_error(
         torch.distributed.DistNetworkError("The client socket has timed out while trying to connect to (node1, 19001).")
     )
     assert lost is not None

@@ -1,13 +1,18 @@
 import importlib
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from nanochat.cli.main import COMMANDS, help_text
 from tests.cli.tools import ROOT, command
 
 
-def test_one_help_lists_every_command() -> None:
+def test_one_help_lists_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["nanochat.cli.main"], "program_name", lambda: "python cli.py")
     for name, (what, module) in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(what)}$", help_text(), re.MULTILINE)
         assert callable(importlib.import_module(module).run)
@@ -22,7 +27,8 @@ def test_lightnings_commands_are_all_of_training() -> None:
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    result = command("--help")
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an active environment
+    result = command("--help", PATH=programs)
     assert (result.returncode, result.stderr) == (0, "")
     assert "usage: python cli.py COMMAND" in result.stdout
     code = "import sys; from nanochat.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"

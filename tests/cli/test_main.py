@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.cli import main
-from nanochat.cli.errors import reporting
+from nanochat.cli.errors import report_errors
 from tests.cli.tools import ROOT, command
 
 
@@ -49,5 +49,5 @@ def test_what_is_wrong_with_the_words_is_said_by_their_options(
 
 def test_a_file_that_cannot_be_had_is_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "none" / "a.json"
-    assert reporting(path.read_text) == 2
+    assert report_errors(path.read_text) == 2
     assert capsys.readouterr().err == f"nanochat: error: {path}: No such file or directory\n"

@@ -63,8 +63,8 @@ def test_messages_as_they_are(message: str, expected: str | None, capsys: pytest
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
 def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
     program = (
-        "import sys; from nanochat.cli.errors import reporting\n"
-        "sys.exit(reporting(lambda: [print('x' * 1000, flush=True) for _ in range(1000)]))"
+        "import sys; from nanochat.cli.errors import report_errors\n"
+        "sys.exit(report_errors(lambda: [print('x' * 1000, flush=True) for _ in range(1000)]))"
     )
     done = subprocess.run(
         ["sh", "-c", f'{{ "{sys.executable}" -c "$0"; echo $? >&2; }} | head -1', program],

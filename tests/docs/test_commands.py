@@ -12,7 +12,7 @@ import pytest
 
 from nanochat.cli import main
 from nanochat.cli.main import COMMANDS
-from nanochat.cli.parser import OneLineErrors
+from nanochat.cli.parser import OneLineErrorParser
 from nanochat.cli.stages import data_class
 from nanochat.model import GPTConfig
 from nanochat.runs import STAGES
@@ -35,7 +35,7 @@ class Understood(BaseException):  # no Exception: nothing but the tests takes it
 
 
 # The commands' own; and what a command takes that must do without any package.
-PARSERS = (OneLineErrors, argparse.ArgumentParser)
+PARSERS = (OneLineErrorParser, argparse.ArgumentParser)
 
 
 def stopping(parse: Callable[..., Any], outer: list[argparse.ArgumentParser]) -> Callable[..., Any]:

@@ -9,17 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nanochat.doctor.check import NOTE, OK, Check, amount
+from nanochat.doctor.check import NOTE, OK, Check, format_bytes
+from nanochat.virtualenv import python_command
 
 PROBE_SECONDS = 120
 SLOW_GFLOPS = 20.0  # in float32; two cores of 2020 reach 100
 
 
-def ask() -> dict[str, Any]:
-    """The facts of :mod:`nanochat.doctor.probe`; empty where torch does not answer, which `packages` explains."""
+def probe_torch() -> dict[str, Any]:
+    """The facts of :mod:`nanochat.doctor.torch_probe`; empty where torch does not answer, which `packages` explains."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "nanochat.doctor.probe"],
+            [sys.executable, "-m", "nanochat.doctor.torch_probe"],
             capture_output=True,
             text=True,
             timeout=PROBE_SECONDS,
@@ -63,12 +64,13 @@ def gpu(facts: dict[str, Any]) -> Check:
     driver = nvidia_driver()
     values = {"gpus": facts["gpus"], "mps": facts["mps"], "cuda_build": facts["cuda_build"], "driver": driver}
     if facts["gpus"]:
-        names = ", ".join(f"{gpu['name']} ({amount(gpu['free_bytes'])} free)" for gpu in facts["gpus"])
+        names = ", ".join(f"{gpu['name']} ({format_bytes(gpu['free_bytes'])} free)" for gpu in facts["gpus"])
         return Check("GPU", OK, f"{names}, CUDA {facts['cuda_build']}, driver {driver or 'unknown'}", facts=values)
     if facts["mps"]:
         return Check("GPU", OK, "Apple's, for those who ask for it: --trainer.accelerator=mps", facts=values)
     if driver and not facts["cuda_build"]:
-        advice = "torch here is the build for CPUs: pip install --force-reinstall torch, without --index-url"
+        install = f"{python_command()} -m pip install --force-reinstall torch=={facts['version'].split('+')[0]}"
+        advice = f"this torch is the build for CPUs; `{install}` installs the one with CUDA"
         return Check("GPU", NOTE, f"NVIDIA's, driver {driver}, but torch cannot use it", advice, values)
     if driver:
         advice = facts["cuda_says"] or f"is driver {driver} new enough for CUDA {facts['cuda_build']}?"

@@ -14,7 +14,7 @@ from nanochat.training.checkpoint_files import LAST
 from nanochat.training.interrupt import Interrupted
 
 
-def say_how_to_go_on(stop: Interrupted, arguments: Sequence[str]) -> int:
+def print_resume_hint(stop: Interrupted, arguments: Sequence[str]) -> int:
     """Says it on the main process; returns the exit status: 0 where the cluster goes on by itself."""
     if getattr(rank_zero_only, "rank", 0) == 0:
         after = f"Stopped after step {stop.step:,}"

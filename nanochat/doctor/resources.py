@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nanochat.cgroups import cpu_limit, memory_limit
-from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, Status, amount
+from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, Status, format_bytes
 
 LEAST_MEMORY, GOOD_MEMORY = 1.0e9, 4.0e9  # free bytes: tiny takes 0.9 GB, the machine recommended has 4 to 8
 LEAST_DISK, GOOD_DISK = 1.0e9, 10.0e9  # free bytes: a run of tiny keeps 0.2 to 0.3 GB, and the cache 0.1
@@ -23,7 +23,11 @@ def memory() -> Check:
     if free is None:
         return Check("memory", NOTE, "cannot be measured here", "install psutil")
     facts = {"free_bytes": int(free), "total_bytes": int(total or 0), "cgroup": limit is not None}
-    found = f"{amount(free)} free" + (f" of {amount(total)}" if total else "") + (" (container)" if limit else "")
+    found = (
+        f"{format_bytes(free)} free"
+        + (f" of {format_bytes(total)}" if total else "")
+        + (" (container)" if limit else "")
+    )
     if free < LEAST_MEMORY:
         return Check("memory", PROBLEM, found, "tiny takes 0.9 GB: close other programs", facts)
     if free < GOOD_MEMORY:
@@ -103,7 +107,7 @@ def disk(name: str, folder: Path, elsewhere: str) -> Check:
     except OSError as error:
         return Check(name, PROBLEM, f"{folder}: {error.strerror}", elsewhere, facts)
     facts["free_bytes"] = free
-    found = f"{amount(free)} free for {folder}"
+    found = f"{format_bytes(free)} free for {folder}"
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Check(name, PROBLEM, f"{folder} cannot be written to", elsewhere, facts)
     if free < LEAST_DISK:

@@ -20,7 +20,7 @@ NEEDLESS_WARNINGS = (
 )
 
 
-def quieten() -> None:
+def set_up_logging() -> None:
     """Shows this program's messages as plain lines, and keeps back those of others that help nobody."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from nanochat.cache import cache_root, file_sizes
-from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, amount
+from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, format_bytes
 
 HUB = "https://huggingface.co"
 HUB_SECONDS = 4.0
@@ -102,7 +102,7 @@ def cache() -> Check:
         return Check("cache", PROBLEM, f"{folder} cannot be written to ({error.strerror})", elsewhere, facts)
     size = sum(file_sizes(folder))
     facts["size_bytes"] = size
-    return Check("cache", OK, f"{amount(size)} in {folder} (`runs --caches` lists it)", facts=facts)
+    return Check("cache", OK, f"{format_bytes(size)} in {folder} (`runs --caches` lists it)", facts=facts)
 
 
 def _first_line(command: list[str]) -> str | None:

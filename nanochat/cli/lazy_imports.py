@@ -11,7 +11,7 @@ HIDDEN = ("matplotlib", "transformers")
 
 
 @cache  # once a process, however many commands it runs
-def hide_needless_packages() -> None:
+def hide_unused_packages() -> None:
     """Lets Lightning and torchmetrics, when they are imported after this, believe that these are not installed.
 
     Both ask by the truth of a ``RequirementCache("name>=version")``.

@@ -1,6 +1,6 @@
 """Asks torch, in a process of its own: what is wrong with torch must not end the examination.
 
-Run as ``python -m nanochat.doctor.probe``, it prints one line of JSON.
+Run as ``python -m nanochat.doctor.torch_probe``, it prints one line of JSON.
 """
 
 from __future__ import annotations

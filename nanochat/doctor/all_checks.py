@@ -9,38 +9,40 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.cache import cache_root
-from nanochat.doctor import machine, packages, surroundings, torch_says
+from nanochat.doctor import packages, resources, system, torch_checks
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check
+from nanochat.doctor.environment import environment
 
 MARKS = {OK: "ok", NOTE: "note", PROBLEM: "PROBLEM"}
 NAME_WIDTH = 12
 
 
-def examine(root: Path) -> Iterator[Check]:
+def run_checks(root: Path) -> Iterator[Check]:
     """Everything that can be looked at, a check at a time.
 
     Args:
         root: the folder that lightning_logs is in, or will be.
     """
     yield packages.python()
+    yield environment()
     yield from packages.packages(packages.requirements())
-    facts = torch_says.ask()
-    yield torch_says.processor(facts)
-    yield machine.threads(facts.get("threads"))
-    yield torch_says.speed(facts)
-    yield torch_says.gpu(facts)
-    yield machine.memory()
-    yield machine.disk("disk", root / "lightning_logs", "give --trainer.default_root_dir another folder")
+    facts = torch_checks.probe_torch()
+    yield torch_checks.processor(facts)
+    yield resources.threads(facts.get("threads"))
+    yield torch_checks.speed(facts)
+    yield torch_checks.gpu(facts)
+    yield resources.memory()
+    yield resources.disk("disk", root / "lightning_logs", "give --trainer.default_root_dir another folder")
     with suppress(ValueError):  # of one without a home folder, which the next line says
-        yield machine.disk("cache disk", cache_root(), "set NANOCHAT_CACHE to another folder")
-    yield surroundings.cache()
-    yield surroundings.compiler()
-    yield surroundings.hub()
-    yield surroundings.terminal()
-    yield surroundings.git()
+        yield resources.disk("cache disk", cache_root(), "set NANOCHAT_CACHE to another folder")
+    yield system.cache()
+    yield system.compiler()
+    yield system.hub()
+    yield system.terminal()
+    yield system.git()
 
 
-def in_words(check: Check, width: int) -> str:
+def format_check(check: Check, width: int) -> str:
     """A check in as many lines of so many columns as it takes: what there is, and below it what to do."""
     begin = f"{MARKS[check.status]:<9}{check.name:<{NAME_WIDTH - 1}} "
     indent = " " * len(begin)
