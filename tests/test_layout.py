@@ -11,14 +11,6 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Modules that import nothing else of the project.
 BELOW_ALL = {"cache", "cgroups", "options", "runs", "text_table", "virtualenv", "wording"}
-    "cache",
-    "cgroups",
-    "options",
-    "runs",
-    "text_table",
-    "virtualenv",
-    "wording",
-}  # import nothing of the project
 # Each part of the package with what it may import besides itself; imports go one way only.
 MAY_IMPORT = {
     "model": set(),

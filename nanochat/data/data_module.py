@@ -165,7 +165,7 @@ class RowsDataModule(LightningDataModule):
         accumulate = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
         return self.batch_size * self.row_length * world_size * accumulate
 
-    def keeping_the_step(self, tokens: int) -> str:
+    def step_size_option(self, tokens: int) -> str:
         """The options by which a step learns from so many tokens."""
         return f"--data.tokens_per_step={tokens}"
 

@@ -130,7 +130,7 @@ class QuestionsDataModule(ChatDataModule):
         """Tokens that the model writes for one step, at most."""
         return self.questions_per_step * self.samples * self.max_tokens
 
-    def keeping_the_step(self, tokens: int) -> str:
+    def step_size_option(self, tokens: int) -> str:
         return "what --data.questions_per_step, --data.samples and --data.max_tokens were before"
 
     def micro_steps(self, world_size: int = 1) -> int:

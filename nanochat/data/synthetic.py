@@ -13,7 +13,7 @@ from nanochat.data.tokens.batches import Batch
 from nanochat.tokenizer import Tokenizer
 
 
-class MadeUpRows(RowsDataModule):
+class SyntheticRows(RowsDataModule):
     """What every LightningDataModule of this project answers, for one whose rows come from no text.
 
     Args:
@@ -64,10 +64,10 @@ class MadeUpRows(RowsDataModule):
         pass
 
 
-class RandomRows(MadeUpRows):
+class RandomRows(SyntheticRows):
     """The same rows of random tokens over and over, which are as much work as text.
 
-    Args: as those of :class:`MadeUpRows`, but the number of tokens instead of a tokenizer.
+    Args: as those of :class:`SyntheticRows`, but the number of tokens instead of a tokenizer.
     """
 
     def __init__(

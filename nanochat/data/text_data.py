@@ -11,10 +11,10 @@ from typing import Any
 from nanochat.data.data_module import VAL_ROW, RowsDataModule
 from nanochat.data.tokens.batches import TrainingBatches, TrainingLoader
 from nanochat.data.tokens.held_out_rows import HeldOutRows
-from nanochat.data.tokens.prefetch import Ahead
-from nanochat.data.tokens.prepare import Prepared, Sources, prepare
-from nanochat.data.tokens.shards import Pieces, StreamedPieces
-from nanochat.data.tokens.token_stream import Stretch, TokenStream
+from nanochat.data.tokens.prefetch import Prefetcher
+from nanochat.data.tokens.prepare import CorpusOptions, Prepared, prepare
+from nanochat.data.tokens.shards import StreamedShards, TokenShards
+from nanochat.data.tokens.token_stream import Segment, TokenStream
 from nanochat.options import at_least
 from nanochat.tokenizer import Tokenizer
 
@@ -76,12 +76,12 @@ class TextDataModule(RowsDataModule):
         super().__init__(*sizes, val_tokens, validations, validate_all, num_workers, seed)
         at_least(1, "data.", max_shards=max_shards)
         self.save_hyperparameters()
-        self.sources = Sources(corpus, val_corpus, column, split, max_shards)
+        self.sources = CorpusOptions(corpus, val_corpus, column, split, max_shards)
         self._prepared: Prepared | None = None
         self._start_tokens = 0  # where in the stream this run began or resumed
-        self._origin: Stretch | None = None  # a stretch of the stream that an earlier process has seen
+        self._origin: Segment | None = None  # a segment of the stream that an earlier process has seen
         self._stream: TokenStream | None = None
-        self._ahead: Ahead | None = None
+        self._ahead: Prefetcher | None = None
 
     # ------------------------------------------------------------------------------------------ preparation
 
@@ -91,10 +91,10 @@ class TextDataModule(RowsDataModule):
 
     def prepare_data(self) -> None:
         """Scans, trains the tokenizer and tokenizes, on one process of each machine; all of it is then cached."""
-        pieces = self._prepare().train
-        if isinstance(pieces, StreamedPieces):
-            pieces.forget_errors()
-            TokenStream(pieces, self.seed).locate(0)  # what is wrong with the corpus is found out before the start
+        shards = self._prepare().train
+        if isinstance(shards, StreamedShards):
+            shards.forget_errors()
+            TokenStream(shards, self.seed).locate(0)  # what is wrong with the corpus is found out before the start
 
     def _prepare_rows(self) -> None:
         self._prepared = self._prepare()
@@ -117,7 +117,7 @@ class TextDataModule(RowsDataModule):
         return self._prepared
 
     @property
-    def pieces(self) -> Pieces:
+    def shards(self) -> TokenShards:
         """What is trained on; there after ``setup`` to train."""
         assert self.prepared.train is not None, "this was set up to score"
         return self.prepared.train
@@ -140,7 +140,7 @@ class TextDataModule(RowsDataModule):
 
     @property
     def all_tokens(self) -> int | None:
-        return self.pieces.tokens
+        return self.shards.tokens
 
     def prompt(self, text: str) -> list[int]:
         return [self.tokenizer.bos, *self.tokenizer.encode(text)]
@@ -171,7 +171,7 @@ class TextDataModule(RowsDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: the tokenizer, and the place in the stream."""
-        return {**super().state_dict(), "place": self._place(), "origin": self._last_stretch()}
+        return {**super().state_dict(), "place": self._place(), "origin": self._last_segment()}
 
     def _go_on(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint stood, if it is the same corpus."""
@@ -187,58 +187,58 @@ class TextDataModule(RowsDataModule):
         self.seed = state_dict["seed"]
         self._start_tokens = state_dict["place"]
         if (origin := state_dict.get("origin")) is not None:
-            self._origin = Stretch(origin[0], (origin[1][0], origin[1][1]), origin[2], origin[3])
-            shards = self.prepared.train.corpus.shards if isinstance(self.prepared.train, StreamedPieces) else ()
-            if shards and self._origin.piece[0] >= len(shards):
+            self._origin = Segment(origin[0], (origin[1][0], origin[1][1]), origin[2], origin[3])
+            shards = self.prepared.train.corpus.shards if isinstance(self.prepared.train, StreamedShards) else ()
+            if shards and self._origin.shard[0] >= len(shards):
                 raise ValueError(
-                    f"the checkpoint stands in file {self._origin.piece[0] + 1} of the corpus, but only "
+                    f"the checkpoint stands in file {self._origin.shard[0] + 1} of the corpus, but only "
                     f"{len(shards)} are to be used: raise --data.max_shards"
                 )
 
-    def _last_stretch(self) -> list[Any] | None:
+    def _last_segment(self) -> list[Any] | None:
         """Where the stream has been read last, in plain numbers."""
         if self._stream is None:
             return None
-        stretch = self._stream.locate(max(self._start_tokens, self._place() - 1))
-        return [stretch.epoch, list(stretch.piece), stretch.start, stretch.end]
+        segment = self._stream.locate(max(self._start_tokens, self._place() - 1))
+        return [segment.epoch, list(segment.shard), segment.start, segment.end]
 
     # -------------------------------------------------------------------------------------------- the loaders
 
     def train_dataloader(self) -> TrainingLoader:
         rank, world_size, cuda = self._devices()
         start = self._place() if self.trainer is not None else 0
-        pieces = self.pieces
-        if isinstance(pieces, StreamedPieces):
-            pieces = self._read_ahead(pieces, world_size)
+        shards = self.shards
+        if isinstance(shards, StreamedShards):
+            shards = self._read_ahead(shards, world_size)
         batches = TrainingBatches(
-            pieces, self.seed, start, self.batch_size, self.row_length, rank, world_size, self._origin
+            shards, self.seed, start, self.batch_size, self.row_length, rank, world_size, self._origin
         )
-        self._stream = TokenStream(pieces, self.seed, self._origin)
+        self._stream = TokenStream(shards, self.seed, self._origin)
 
         def on_batch(count: int) -> None:
             """Tells those who read ahead where the last batch was."""
             if self._ahead is not None:
                 assert self._stream is not None
                 read = max(0, count - 1) * world_size * batches.size
-                stretch = self._stream.locate(start + read) if count else self._first_stretch
-                self._ahead.reading(stretch.epoch, stretch.piece, self._tokens_left(stretch))
+                segment = self._stream.locate(start + read) if count else self._first_segment
+                self._ahead.reading(segment.epoch, segment.shard, self._tokens_left(segment))
 
         self._loader = TrainingLoader(self._data_loader(batches, cuda), on_batch)
         return self._loader
 
-    def _read_ahead(self, pieces: StreamedPieces, world_size: int) -> StreamedPieces:
-        """Starts the processes that make the pieces, on one rank of each machine; returns pieces that wait for them."""
-        self._first_stretch = self._origin or TokenStream(pieces, self.seed).locate(0)
+    def _read_ahead(self, shards: StreamedShards, world_size: int) -> StreamedShards:
+        """Starts the processes that make the shards, on one rank of each machine; returns shards that wait for them."""
+        self._first_segment = self._origin or TokenStream(shards, self.seed).locate(0)
         if self.trainer is None or self.trainer.local_rank == 0:
             in_flight = (2 * self.num_workers + 2) * world_size  # batches, of all ranks
             window = in_flight * self.batch_size * (self.row_length + 1)
-            self._ahead = Ahead(pieces, self.seed, max(1, self.num_workers), window)
-        return replace(pieces, when_missing="wait")
+            self._ahead = Prefetcher(shards, self.seed, max(1, self.num_workers), window)
+        return replace(shards, when_missing="wait")
 
-    def _tokens_left(self, stretch: Stretch) -> float:
-        """Tokens that the run still needs, from the beginning of a stretch on."""
+    def _tokens_left(self, segment: Segment) -> float:
+        """Tokens that the run still needs, from the beginning of a segment on."""
         if self.trainer is None or self.trainer.max_steps < 0:
             return math.inf
         steps = self.trainer.max_steps - self._start_step
         rows = self.trainer.accumulate_grad_batches * self.trainer.world_size * self.batch_size
-        return self._start_tokens + steps * rows * (self.row_length + 1) - stretch.start
+        return self._start_tokens + steps * rows * (self.row_length + 1) - segment.start

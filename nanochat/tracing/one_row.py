@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nanochat.data.synthetic import MadeUpRows
+from nanochat.data.synthetic import SyntheticRows
 from nanochat.model import IGNORE
 from nanochat.tokenizer import Tokenizer
 
 
-class OneRow(MadeUpRows):
+class OneRow(SyntheticRows):
     """The same row, once.
 
     Args:

@@ -48,7 +48,7 @@ class Resume(Callback):
         if before["tokens_per_step"] != now["tokens_per_step"]:
             say(
                 f"A step now learns from {now['tokens_per_step']:,} tokens instead of {before['tokens_per_step']:,}: "
-                f"this is another run than it was ({data.keeping_the_step(before['tokens_per_step'])} keeps the step)."
+                f"this is another run than it was ({data.step_size_option(before['tokens_per_step'])} keeps the step)."
             )
         different = [f"{WORDS[k]} {now[k]} instead of {before[k]}" for k in WORDS if before[k] != now[k]]
         if different:

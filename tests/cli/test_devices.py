@@ -17,7 +17,7 @@ import torch
 from nanochat.cli import main
 from nanochat.data.tokens.batches import HeldOutBatches
 from nanochat.data.tokens.held_out_rows import HeldOutRows
-from nanochat.data.tokens.prepare import Sources, prepare
+from nanochat.data.tokens.prepare import CorpusOptions, prepare
 from nanochat.training.metrics import BitsPerByte
 from tests.cli.tools import ROOT, command, metrics, tiny_options, train
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_dealt_out_is_refused_by_one_process(corpus_folder: Path,
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_every_held_out_row_is_scored_once_by_any_number_of_devices(world_size: int, corpus_folder: Path) -> None:
-    prepared = prepare(Sources(str(corpus_folder)), 300)
+    prepared = prepare(CorpusOptions(str(corpus_folder)), 300)
     rows = HeldOutRows(prepared.val, 64)
     count = len(rows)
     sizes = prepared.tokenizer.token_bytes

@@ -26,7 +26,7 @@ if __name__ == "__main__":
     loader = iter(data.train_dataloader())
     for _ in range(int(sys.argv[2])):
         next(loader)
-    print(type(data.pieces).__name__, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(type(data.shards).__name__, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
     data.teardown("fit")
 """
 
@@ -63,7 +63,7 @@ def test_ten_times_the_corpus_takes_the_same_memory(tmp_path: Path) -> None:
             write_parquet(tmp_path / name / f"{number}.parquet", rows, compression="none", use_dictionary=False)
         sizes[name] = peak(tmp_path / name, 12 * files, tmp_path)  # about an epoch
     print(sizes)
-    assert [kind for kind, _ in sizes.values()] == ["StoredPieces", "StoredPieces", "StreamedPieces"]
+    assert [kind for kind, _ in sizes.values()] == ["StoredShards", "StoredShards", "StreamedShards"]
     small, medium, large = (megabytes for _, megabytes in sizes.values())
     assert medium < small + 60
     assert large < small + 60

@@ -40,12 +40,12 @@ def everything(folder: Path, cache: Path, large: bool) -> list[object]:
     logging.disable()
     os.environ["NANOCHAT_CACHE"] = str(cache)
     corpora.LARGE_BYTES = 1_000 if large else 10**9
-    prepare.SPAN_BYTES = prepare.PIECE_BYTES = 5_000
-    prepared = prepare.prepare(prepare.Sources(str(folder)), 300)
+    prepare.SPAN_BYTES = prepare.SHARD_BYTES = 5_000
+    prepared = prepare.prepare(prepare.CorpusOptions(str(folder)), 300)
     assert prepared.train is not None
     stream, size = TokenStream(prepared.train, seed=1), 0
-    while (stretch := stream.locate(size)).epoch == 0:
-        size = stretch.end
+    while (segment := stream.locate(size)).epoch == 0:
+        size = segment.end
     tokens = (stream.read(0, size), prepared.val.tokens, prepared.val.starts)
     return [prepared.fingerprint, prepared.extent, prepared.tokenizer.fingerprint, *(sum_of(t) for t in tokens)]
 
@@ -57,12 +57,12 @@ def sum_of(values: Any) -> tuple[int, int]:
 def embedded(cache: Path) -> list[str]:
     """The documents of the embedded corpus, whose scan finds the same few ones each time."""
     from nanochat.data.corpus import embedded
-    from nanochat.data.corpus.docstrings import Documented
+    from nanochat.data.corpus.docstrings import DocEntry
     from nanochat.data.corpus.documents import read_documents
 
     logging.disable()
     os.environ["NANOCHAT_CACHE"] = str(cache)
-    embedded.scan = lambda: (Documented(f"name{n}", "", t) for n, t in enumerate(sentences(30)))
+    embedded.scan = lambda: (DocEntry(f"name{n}", "", t) for n, t in enumerate(sentences(30)))
     return list(read_documents(embedded.embedded_corpus() / "documents.jsonl"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanochat.data.corpus.docstrings import Documented
+from nanochat.data.corpus.docstrings import DocEntry
 from nanochat.tasks.arithmetic import Arithmetic
 from nanochat.tasks.documentation import docstring_words, documentation, functions
 from nanochat.tasks.identity import Identity
@@ -10,23 +10,21 @@ from nanochat.tasks.spelling import Spelling
 from nanochat.tasks.task import Task
 
 DOCUMENTS = [
-    Documented("len", "(obj, /)", "Return the number of items in a container."),
-    Documented("abs", "(x, /)", "Return the absolute value of the argument."),
-    Documented("dict.keys", "", "D.keys() -> a set-like object providing a view on D's keys"),
-    Documented(
-        "zip", "", "zip(*iterables, strict=False) --> Yield tuples until an input is exhausted.\n\n   >>> zip()"
-    ),
-    Documented(
+    DocEntry("len", "(obj, /)", "Return the number of items in a container."),
+    DocEntry("abs", "(x, /)", "Return the absolute value of the argument."),
+    DocEntry("dict.keys", "", "D.keys() -> a set-like object providing a view on D's keys"),
+    DocEntry("zip", "", "zip(*iterables, strict=False) --> Yield tuples until an input is exhausted.\n\n   >>> zip()"),
+    DocEntry(
         "max", "", "max(iterable) -> value\nmax(a, b) -> value\n\nWith a single iterable, return its biggest item."
     ),
-    Documented("posixpath.join", "(a, *p)", "Join two or more pathname components. If any is absolute,\nothers go."),
-    Documented("random.Random.choice", "(seq)", "Choose a random element from a non-empty sequence."),
-    Documented("random.Random", "", "Random number generator base class used by bound module functions."),
-    Documented("textwrap.dedent", "(text)", "Remove any common leading whitespace from every line in `text`.\n\nMore."),
-    Documented("sympy.solve", "(f, *symbols)", "Algebraically solves equations.\n\n>>> solve(x - 1)\n[1]\n\nmore"),
-    Documented("sympy._private", "()", "A private function."),
-    Documented("numpy.sort", "(a, axis=-1)", "Return a sorted copy of an array, e.g. of a list."),
-    Documented("numpy.bad", "()", "... ---"),
+    DocEntry("posixpath.join", "(a, *p)", "Join two or more pathname components. If any is absolute,\nothers go."),
+    DocEntry("random.Random.choice", "(seq)", "Choose a random element from a non-empty sequence."),
+    DocEntry("random.Random", "", "Random number generator base class used by bound module functions."),
+    DocEntry("textwrap.dedent", "(text)", "Remove any common leading whitespace from every line in `text`.\n\nMore."),
+    DocEntry("sympy.solve", "(f, *symbols)", "Algebraically solves equations.\n\n>>> solve(x - 1)\n[1]\n\nmore"),
+    DocEntry("sympy._private", "()", "Nobody should ask about this."),
+    DocEntry("numpy.sort", "(a, axis=-1)", "Return a sorted copy of an array, e.g. of a list."),
+    DocEntry("numpy.bad", "()", "... ---"),
 ]
 
 

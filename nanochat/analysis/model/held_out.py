@@ -11,7 +11,7 @@ from typing import Any
 from nanochat.data.corpus.corpora import EMBEDDED
 from nanochat.data.corpus.hub import parse_address
 from nanochat.data.tokens.held_out_rows import HeldOut, HeldOutRows
-from nanochat.data.tokens.prepare import Sources, kept_held_out, prepare
+from nanochat.data.tokens.prepare import CorpusOptions, find_held_out, prepare
 from nanochat.data.tokens.token_files import TokenFile
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint_files import data_state
@@ -55,7 +55,7 @@ def held_out_text(checkpoint: Mapping[str, Any], tokenizer: Tokenizer, length: i
             return HeldOutText(HeldOutRows(file, length), f"held-out documents of {settings['corpus']}")
     else:
         why = "the checkpoint does not say what it has learned from"
-    file = prepare(Sources(EMBEDDED), tokenizer.vocab_size, tokenizer, train=False).val
+    file = prepare(CorpusOptions(EMBEDDED), tokenizer.vocab_size, tokenizer, train=False).val
     words = "documents of the documentation on this machine"
     return HeldOutText(HeldOutRows(file, length), words, f"These are not the run's own held-out text: {why}.")
 
@@ -63,13 +63,13 @@ def held_out_text(checkpoint: Mapping[str, Any], tokenizer: Tokenizer, length: i
 def _documents(settings: Mapping[str, Any], known: Any, tokenizer: Tokenizer) -> tuple[TokenFile | None, str]:
     """The held-out documents that the run was scored on, or None and why they cannot be had."""
     corpus = str(settings["corpus"])
-    kept = kept_held_out(str(known), tokenizer) if known else None
+    kept = find_held_out(str(known), tokenizer) if known else None
     if kept is not None:
         return kept, ""
     val_corpus = settings.get("val_corpus")
     if any(parse_address(source) is not None for source in (corpus, val_corpus) if source):
         return None, f"the tokens of {corpus} are not in the cache any more, and nothing is fetched for this"
-    sources = Sources(corpus, val_corpus, settings.get("column", "text"))
+    sources = CorpusOptions(corpus, val_corpus, settings.get("column", "text"))
     try:
         prepared = prepare(sources, tokenizer.vocab_size, tokenizer, train=False)
     except ValueError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nanochat.data.conversations.arrow_table import Table, to_table
-from nanochat.data.corpus.docstrings import Documented
+from nanochat.data.corpus.docstrings import DocEntry
 from nanochat.data.corpus.embedded import DOCUMENTS, embedded_corpus
 from nanochat.data.corpus.hub import Address, list_corpus
 from nanochat.options import did_you_mean
@@ -104,11 +104,11 @@ def _open(name: str) -> Task:
 
 
 @cache
-def documents() -> list[Documented]:
+def documents() -> list[DocEntry]:
     """The documentation on this machine."""
     with open(embedded_corpus() / DOCUMENTS, encoding="utf-8") as file:
         found = [json.loads(line) for line in file]
-    return [Documented(d["name"], d["signature"], d["docstring"]) for d in found]
+    return [DocEntry(d["name"], d["signature"], d["docstring"]) for d in found]
 
 
 def hub_task(name: str) -> Records:

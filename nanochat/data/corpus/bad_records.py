@@ -11,7 +11,7 @@ from nanochat.wording import plural
 
 
 @dataclass
-class LeftOut:
+class BadRecords:
     """Counts the records that were left out, and remembers the first of each file.
 
     Attributes:

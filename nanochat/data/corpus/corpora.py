@@ -12,7 +12,7 @@ from nanochat.data.corpus.documents import SPAN_BYTES, Span, find_files, read_do
 from nanochat.data.corpus.embedded import embedded_corpus
 from nanochat.data.corpus.hub import list_corpus, parse_address
 from nanochat.data.corpus.hub_files import HubShard
-from nanochat.data.corpus.survey import THRESHOLD, Survey, document_hash, stat_of, survey_of
+from nanochat.data.corpus.survey import THRESHOLD, Survey, document_hash, file_stamp, survey_of
 
 log = logging.getLogger(__name__)
 
@@ -179,8 +179,8 @@ def _group(files: list[Path], sizes: list[int], shard_bytes: int = 16_000_000) -
     total = 0
     for file, size in zip(files, sizes, strict=True):
         if group and total + size > shard_bytes:
-            yield LocalShard(tuple(group), short_hash(list(map(stat_of, group))))
+            yield LocalShard(tuple(group), short_hash(list(map(file_stamp, group))))
             group, total = [], 0
         group.append(file)
         total += size
-    yield LocalShard(tuple(group), short_hash(list(map(stat_of, group))))
+    yield LocalShard(tuple(group), short_hash(list(map(file_stamp, group))))

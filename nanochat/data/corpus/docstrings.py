@@ -42,7 +42,7 @@ C_MODULES = {
 }
 
 
-class Documented(NamedTuple):
+class DocEntry(NamedTuple):
     """Something that has a docstring."""
 
     name: str  # as one would import it: "textwrap.dedent"
@@ -55,7 +55,7 @@ class Documented(NamedTuple):
         return f"{self.name}{self.signature}\n\n{self.docstring}\n"
 
 
-def read_module(path: Path, module: str) -> list[Documented]:
+def read_module(path: Path, module: str) -> list[DocEntry]:
     """The docstrings of a module, its classes, their methods, and its functions, from the file's text alone.
 
     A file that cannot be read or parsed (templates, other versions' syntax) holds no documents.
@@ -64,15 +64,15 @@ def read_module(path: Path, module: str) -> list[Documented]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return []
-    found: list[Documented] = []
+    found: list[DocEntry] = []
     if docstring := ast.get_docstring(tree):
-        found.append(Documented(module, "", docstring))
+        found.append(DocEntry(module, "", docstring))
     _visit(tree.body, module, found)
     # the text of some files holds what UTF-8 cannot: half of a surrogate pair, written as an escape
     return [d for d in found if d.text.isascii() or _is_unicode(d.text)]
 
 
-def _visit(body: Iterable[ast.stmt], prefix: str, found: list[Documented]) -> None:
+def _visit(body: Iterable[ast.stmt], prefix: str, found: list[DocEntry]) -> None:
     for node in body:
         match node:
             case ast.ClassDef():
@@ -80,11 +80,11 @@ def _visit(body: Iterable[ast.stmt], prefix: str, found: list[Documented]) -> No
                     constructor = next(
                         (n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None
                     )
-                    found.append(Documented(f"{prefix}.{node.name}", _signature(constructor), docstring))
+                    found.append(DocEntry(f"{prefix}.{node.name}", _signature(constructor), docstring))
                 _visit(node.body, f"{prefix}.{node.name}", found)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 if docstring := ast.get_docstring(node):
-                    found.append(Documented(f"{prefix}.{node.name}", _signature(node), docstring))
+                    found.append(DocEntry(f"{prefix}.{node.name}", _signature(node), docstring))
             case ast.If() | ast.Try():  # definitions that depend on the platform
                 _visit(node.body, prefix, found)
                 _visit(node.orelse, prefix, found)
@@ -105,7 +105,7 @@ def _signature(function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> str:
     return text if len(text) <= MAX_SIGNATURE else f"{text[: MAX_SIGNATURE - 4]}...)"
 
 
-def _docstring_call(call: ast.Call) -> Documented | None:
+def _docstring_call(call: ast.Call) -> DocEntry | None:
     """``add_docstr(torch.abs, "...")`` and ``add_newdoc("numpy", "array", "...")``."""
     function = call.func
     called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
@@ -117,7 +117,7 @@ def _docstring_call(call: ast.Call) -> Documented | None:
         return None
     words = [n.value if isinstance(n, ast.Constant) else ast.unparse(n) for n in names]
     lines = [line for line in text.splitlines() if not re.fullmatch(r"\s*\{\w+\}\s*", line)]
-    return Documented(".".join(map(str, words)), "", inspect.cleandoc("\n".join(lines)))
+    return DocEntry(".".join(map(str, words)), "", inspect.cleandoc("\n".join(lines)))
 
 
 def _literal_text(node: ast.expr) -> str | None:
@@ -141,7 +141,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def read_topics() -> Iterator[Documented]:
+def read_topics() -> Iterator[DocEntry]:
     """The Python manual's topics, which ``help()`` shows: statements, operators, the data model and the like."""
     path = Path(sysconfig.get_path("stdlib"), "pydoc_data", "topics.py")
     if not path.is_file():
@@ -149,10 +149,10 @@ def read_topics() -> Iterator[Documented]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             for name, text in sorted(ast.literal_eval(node.value).items()):
-                yield Documented(name, "", text.strip())
+                yield DocEntry(name, "", text.strip())
 
 
-def read_c_modules() -> Iterator[Documented]:
+def read_c_modules() -> Iterator[DocEntry]:
     """Docstrings of the functions, classes and methods of Python's own C modules."""
     for module_name, known_as in C_MODULES.items():
         if importlib.util.find_spec(module_name) is None:
@@ -173,9 +173,9 @@ def read_c_modules() -> Iterator[Documented]:
                         yield from _live(f"{full_name}.{method}", function)
 
 
-def _live(name: str, value: object) -> Iterator[Documented]:
+def _live(name: str, value: object) -> Iterator[DocEntry]:
     docstring = inspect.getdoc(value)
     if docstring:
         signature = getattr(value, "__text_signature__", None) or ""
         signature = re.sub(r"\$?(self|module|type)(, |(?=\)))", "", signature, count=1)
-        yield Documented(name, signature.replace("(/, ", "(").replace("(/)", "()"), docstring)
+        yield DocEntry(name, signature.replace("(/, ", "(").replace("(/)", "()"), docstring)

@@ -13,17 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from nanochat.data.corpus.bad_records import LeftOut, bad_text
+from nanochat.data.corpus.bad_records import BadRecords, bad_text
 
 TEXT_SUFFIXES = {".txt", ".md", ".py"}
 SUFFIXES = TEXT_SUFFIXES | {".jsonl", ".parquet"}
 
 # A text file is one document. A book in one file is cut at paragraphs, so that it can be split and shuffled.
 WHOLE_BYTES = 16_384
-PIECE_BYTES = 4_096
+CHUNK_BYTES = 4_096
 # A record is one document too, unless it is longer than a shelf of books: nothing that follows has to hold more.
 RECORD_BYTES = 1_000_000
-RECORD_PIECE_BYTES = 262_144
+RECORD_CHUNK_BYTES = 262_144
 
 SPAN_BYTES = 16_000_000  # of text in a span, about: what is tokenized at a time
 
@@ -85,7 +85,7 @@ def spans(path: Path, column: str = "text", span_bytes: int = SPAN_BYTES) -> lis
     return [Span(path, begin, min(begin + span_bytes, size)) for begin in range(0, size, span_bytes)]
 
 
-def read_documents(source: Path | Span, column: str = "text", left_out: LeftOut | None = None) -> Iterator[str]:
+def read_documents(source: Path | Span, column: str = "text", bad_records: BadRecords | None = None) -> Iterator[str]:
     """The documents of a file or of a span of it, in their order, without those that hold nothing but white space.
 
     A record of a .jsonl or .parquet file is a document, and one of more than 1 MB is cut at paragraphs. A .txt, .md
@@ -94,7 +94,7 @@ def read_documents(source: Path | Span, column: str = "text", left_out: LeftOut 
     Args:
         source: what to read.
         column: the column of a .parquet file, or the field of a .jsonl file's records, that holds the text.
-        left_out: counts the bad records.
+        bad_records: counts the bad records.
 
     Raises:
         ValueError: if the file is not what its name says, or no record of a whole file is good, in one line that
@@ -102,23 +102,23 @@ def read_documents(source: Path | Span, column: str = "text", left_out: LeftOut 
     """
     whole = not isinstance(source, Span)
     span = Span(source, 0, -1) if isinstance(source, Path) else source
-    left_out = left_out if left_out is not None else LeftOut()
+    bad_records = bad_records if bad_records is not None else BadRecords()
     good = False
     match span.path.suffix.lower():
         case ".jsonl":
-            texts = _cut_records(_read_jsonl(span, column, left_out))
+            texts = _cut_records(_read_jsonl(span, column, bad_records))
         case ".parquet":
             from nanochat.data.corpus.parquet import read_parquet
 
-            texts = _cut_records(read_parquet(span.path, span.begin, span.end, column, left_out))
+            texts = _cut_records(read_parquet(span.path, span.begin, span.end, column, bad_records))
         case _:
-            texts = _read_text(span, left_out)
+            texts = _read_text(span, bad_records)
     for text in texts:
         if text and not text.isspace():
             good = True
             yield text
-    if whole and not good and str(span.path) in left_out.counts:
-        first = left_out.first[str(span.path)]
+    if whole and not good and str(span.path) in bad_records.counts:
+        first = bad_records.first[str(span.path)]
         raise ValueError(f"{span.path}, {first}; it has no good record: mend it or take it out")
 
 
@@ -139,41 +139,41 @@ def _decode_line(line: bytes, place: int) -> str:
     return line.decode("utf-8-sig" if place == 0 else "utf-8")  # a file may begin with a byte order mark
 
 
-def _read_text(span: Span, left_out: LeftOut) -> Iterator[str]:
+def _read_text(span: Span, bad_records: BadRecords) -> Iterator[str]:
     whole = span.path.stat().st_size <= WHOLE_BYTES
-    lines = _decode(span, left_out)
+    lines = _decode(span, bad_records)
     yield from ["".join(lines)] if whole else cut_at_paragraphs(lines)
 
 
-def _decode(span: Span, left_out: LeftOut) -> Iterator[str]:
+def _decode(span: Span, bad_records: BadRecords) -> Iterator[str]:
     for place, line in _lines(span):
         try:
             text = _decode_line(line, place)
         except UnicodeDecodeError as error:
-            left_out.add(span.path, f"byte {place + error.start:,}", "not UTF-8, convert the file to UTF-8")
+            bad_records.add(span.path, f"byte {place + error.start:,}", "not UTF-8, convert the file to UTF-8")
             continue
         if "\0" in text:
-            left_out.add(span.path, f"byte {place:,}", "a NUL byte, as in UTF-16 or binary files")
+            bad_records.add(span.path, f"byte {place:,}", "a NUL byte, as in UTF-16 or binary files")
             continue
         yield text[:-2] + "\n" if text.endswith("\r\n") else text
 
 
-def cut_at_paragraphs(lines: Iterable[str], piece_bytes: int = PIECE_BYTES) -> Iterator[str]:
-    """Joins lines to pieces of about 4 KB, cut at blank lines where there are any, else at lines, else anywhere.
+def cut_at_paragraphs(lines: Iterable[str], chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
+    """Joins lines to chunks of about 4 KB, cut at blank lines where there are any, else at lines, else anywhere.
 
-    Nothing is lost: the pieces joined are the lines. No more than a piece and a line is held at a time.
+    Nothing is lost: the chunks joined are the lines. No more than a chunk and a line is held at a time.
     """
-    piece: list[str] = []
+    chunk: list[str] = []
     size = 0
-    for paragraph in _paragraphs(lines, piece_bytes):
+    for paragraph in _paragraphs(lines, chunk_bytes):
         length = len(paragraph.encode("utf-8", "surrogatepass"))
-        if piece and size + length > piece_bytes:
-            yield "".join(piece)
-            piece, size = [], 0
-        piece.append(paragraph)
+        if chunk and size + length > chunk_bytes:
+            yield "".join(chunk)
+            chunk, size = [], 0
+        chunk.append(paragraph)
         size += length
-    if piece:
-        yield "".join(piece)
+    if chunk:
+        yield "".join(chunk)
 
 
 def _paragraphs(lines: Iterable[str], most: int) -> Iterator[str]:
@@ -198,10 +198,10 @@ def _cut_records(texts: Iterator[str]) -> Iterator[str]:
         if len(text) <= RECORD_BYTES:
             yield text
         else:
-            yield from cut_at_paragraphs(text.splitlines(keepends=True), RECORD_PIECE_BYTES)
+            yield from cut_at_paragraphs(text.splitlines(keepends=True), RECORD_CHUNK_BYTES)
 
 
-def _read_jsonl(span: Span, column: str, left_out: LeftOut) -> Iterator[str]:
+def _read_jsonl(span: Span, column: str, bad_records: BadRecords) -> Iterator[str]:
     for place, line in _lines(span):
         if line.isspace():
             continue
@@ -209,15 +209,15 @@ def _read_jsonl(span: Span, column: str, left_out: LeftOut) -> Iterator[str]:
         try:
             record = json.loads(_decode_line(line, place))
         except UnicodeDecodeError:
-            left_out.add(span.path, where, "not UTF-8")
+            bad_records.add(span.path, where, "not UTF-8")
         except (ValueError, RecursionError) as error:
-            left_out.add(span.path, where, f"not JSON ({error})")
+            bad_records.add(span.path, where, f"not JSON ({error})")
         else:
             text = record.get(column) if isinstance(record, dict) else None
             if isinstance(text, str) and not bad_text(text, column):
                 yield text
             else:
-                left_out.add(span.path, where, bad_text(text, column))
+                bad_records.add(span.path, where, bad_text(text, column))
 
 
 def _where(span: Span, place: int) -> str:

@@ -21,7 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from nanochat.cache import atomic_folder, cache_root, checksum_of, read_checked, short_hash, write_checked
-from nanochat.data.corpus.docstrings import Documented, read_c_modules, read_module, read_topics
+from nanochat.data.corpus.docstrings import DocEntry, read_c_modules, read_module, read_topics
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def scan() -> Iterator[Documented]:
+def scan() -> Iterator[DocEntry]:
     """All documents, each text once, in an order that depends on names alone."""
     files = [(path, module) for root, package in _roots() for path, module in _modules(root, package)]
     seen: set[str] = set()

@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow.parquet import ParquetFile
 
-from nanochat.data.corpus.bad_records import LeftOut, bad_text
+from nanochat.data.corpus.bad_records import BadRecords, bad_text
 from nanochat.wording import one_line
 
 BATCH_ROWS = 256  # rows decoded at a time
@@ -110,7 +110,7 @@ def parquet_spans(path: Path, column: str, span_bytes: int) -> list[tuple[int, i
         return [*ranges, (begin, row)] if row > begin else ranges
 
 
-def read_parquet(path: Path, begin: int, end: int, column: str, left_out: LeftOut) -> Iterator[str]:
+def read_parquet(path: Path, begin: int, end: int, column: str, bad_records: BadRecords) -> Iterator[str]:
     """The texts of rows ``begin`` to ``end`` (-1: to the last), without those that are null or not UTF-8."""
     with _open(path, column) as file:
         if end < 0:
@@ -124,7 +124,7 @@ def read_parquet(path: Path, begin: int, end: int, column: str, left_out: LeftOu
                 for batch in file.iter_batches(BATCH_ROWS, [group], [column]):
                     if row + len(batch) > begin and row < end:
                         part = batch.column(0)[max(0, begin - row) : end - row]
-                        yield from _texts(part, path, max(row, begin), column, left_out)
+                        yield from _texts(part, path, max(row, begin), column, bad_records)
                     row += len(batch)
                     if row >= end:
                         return
@@ -134,16 +134,16 @@ def read_parquet(path: Path, begin: int, end: int, column: str, left_out: LeftOu
                 row += rows
 
 
-def _texts(array: pyarrow.Array, path: Path, row: int, column: str, left_out: LeftOut) -> Iterator[str]:
+def _texts(array: pyarrow.Array, path: Path, row: int, column: str, bad_records: BadRecords) -> Iterator[str]:
     try:
         texts = array.to_pylist()
     except UnicodeDecodeError:  # one of them is not UTF-8: find out which
         texts = [_decoded(raw) for raw in array.cast(pyarrow.large_binary()).to_pylist()]
     for number, text in enumerate(texts, row):
         if isinstance(text, bytes):
-            left_out.add(path, f"row {number:,}", "not UTF-8")
+            bad_records.add(path, f"row {number:,}", "not UTF-8")
         elif why := bad_text(text, column):
-            left_out.add(path, f"row {number:,}", why)
+            bad_records.add(path, f"row {number:,}", why)
         else:
             yield text
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nanochat.cache import cache_root, read_checked, short_hash, write_checked
-from nanochat.data.corpus.bad_records import LeftOut
+from nanochat.data.corpus.bad_records import BadRecords
 from nanochat.data.corpus.documents import read_documents
 
 log = logging.getLogger(__name__)
@@ -29,14 +29,14 @@ class Survey:
         bytes: their size in UTF-8.
         fingerprint: a short hash of all documents in their order.
         threshold: documents whose hash lies below it are held out.
-        left_out: number of bad records that are none of them.
+        bad_records: number of bad records that are none of them.
     """
 
     documents: int
     bytes: int
     fingerprint: str
     threshold: int
-    left_out: int = 0
+    bad_records: int = 0
 
 
 def survey_of(source: str, column: str, files: Sequence[Path]) -> Survey:
@@ -50,14 +50,18 @@ def survey_of(source: str, column: str, files: Sequence[Path]) -> Survey:
     Raises:
         ValueError: if they hold no documents.
     """
-    known = cache_root() / "corpora" / f"survey-{short_hash([list(map(stat_of, files)), column, HELD_OUT_SHARE])}.json"
+    known = (
+        cache_root() / "corpora" / f"survey-{short_hash([list(map(file_stamp, files)), column, HELD_OUT_SHARE])}.json"
+    )
     try:
         return Survey(**read_checked(known))
     except (OSError, ValueError, TypeError):
         pass  # not there, or damaged
-    left_out = LeftOut()
-    survey = survey_documents((text for file in files for text in read_documents(file, column, left_out)), left_out)
-    for line in left_out.lines():
+    bad_records = BadRecords()
+    survey = survey_documents(
+        (text for file in files for text in read_documents(file, column, bad_records)), bad_records
+    )
+    for line in bad_records.lines():
         log.warning("%s", line)
     if not survey.documents:
         raise ValueError(f"the corpus {source} is empty: its files hold no text")
@@ -65,7 +69,7 @@ def survey_of(source: str, column: str, files: Sequence[Path]) -> Survey:
     return survey
 
 
-def survey_documents(documents: Iterator[str], left_out: LeftOut | None = None) -> Survey:
+def survey_documents(documents: Iterator[str], bad_records: BadRecords | None = None) -> Survey:
     """Counts documents, takes their fingerprint, and decides where to split.
 
     One document in 64 is held out, but at least 16 KB if that is less than half of the corpus. Memory does not grow
@@ -90,7 +94,7 @@ def survey_documents(documents: Iterator[str], left_out: LeftOut | None = None) 
         while len(smallest) > 1 and candidates > total / 2:
             candidates -= heapq.heappop(smallest)[1]
         threshold = max(threshold, 1 - smallest[0][0]) if smallest else threshold
-    skipped = left_out.total if left_out is not None else 0
+    skipped = bad_records.total if bad_records is not None else 0
     return Survey(count, total, fingerprint.hexdigest()[:16], threshold, skipped)
 
 
@@ -99,7 +103,7 @@ def document_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
-def stat_of(path: Path) -> tuple[str, int, int]:
+def file_stamp(path: Path) -> tuple[str, int, int]:
     """By which a file is known again, without reading it: its name, size and time."""
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns

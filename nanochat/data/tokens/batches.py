@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from nanochat.data.tokens.held_out_rows import HeldOut
-from nanochat.data.tokens.shards import Pieces
-from nanochat.data.tokens.token_stream import Stretch, TokenStream
+from nanochat.data.tokens.shards import TokenShards
+from nanochat.data.tokens.token_stream import Segment, TokenStream
 from nanochat.model import IGNORE
 
 Batch = tuple[Tensor, Tensor]  # ids and targets, both (rows, time), int64
@@ -21,35 +21,35 @@ Batch = tuple[Tensor, Tensor]  # ids and targets, both (rows, time), int64
 VAL_BATCH_TOKENS = 2048
 # Their length is a multiple of so many: in bfloat16 something is kept for each size of a batch (17 MB at the tiny
 # shape, of 8,192 tokens), and a score on all of the held-out text had a new size in each of its batches.
-VAL_LENGTHS = 64
+VAL_LENGTH_MULTIPLE = 64
 
 
 class TrainingBatches(IterableDataset[Batch]):
     """This rank's part of the endless token stream, in batches; the same whatever the number of workers.
 
     Args:
-        pieces: of the corpus.
+        shards: of the corpus.
         seed: of the order of documents.
         start: place in the stream, in tokens, of the first row of the first step.
         rows: rows in a batch.
         row_length: predictions in a row; a row takes one token more from the stream.
         rank: which of the processes this is: each takes every ``world_size``-th batch.
         world_size: number of processes.
-        origin: a stretch of the stream at or before ``start``, from which on it is known; None begins at its beginning.
+        origin: a segment of the stream at or before ``start``, from which on it is known; None begins at its beginning.
     """
 
     def __init__(
         self,
-        pieces: Pieces,
+        shards: TokenShards,
         seed: int,
         start: int,
         rows: int,
         row_length: int,
         rank: int = 0,
         world_size: int = 1,
-        origin: Stretch | None = None,
+        origin: Segment | None = None,
     ) -> None:
-        self.pieces, self.seed, self.start, self.origin = pieces, seed, start, origin
+        self.shards, self.seed, self.start, self.origin = shards, seed, start, origin
         self.rows, self.row_length = rows, row_length
         self.rank, self.world_size = rank, world_size
 
@@ -63,7 +63,7 @@ class TrainingBatches(IterableDataset[Batch]):
         # that a single process would.
         worker = get_worker_info()
         batch, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        stream = TokenStream(self.pieces, self.seed, self.origin)
+        stream = TokenStream(self.shards, self.seed, self.origin)
         while True:
             place = self.start + (batch * self.world_size + self.rank) * self.size
             tokens = torch.from_numpy(stream.read(place, self.size)).view(self.rows, self.row_length + 1)
@@ -109,7 +109,7 @@ def _without_traceback(message: str) -> str:
 
 def number_of_lengths(longest: int) -> int:
     """How many lengths batches of held-out rows may have, the longest of which has so many tokens."""
-    return -(-longest // VAL_LENGTHS)
+    return -(-longest // VAL_LENGTH_MULTIPLE)
 
 
 class HeldOutBatches:
@@ -140,7 +140,7 @@ class HeldOutBatches:
     def _length(self, indices: Sequence[int]) -> int:
         """Of a batch, whose first row is the longest."""
         longest = int(self.rows.sizes[indices[0]]) if indices else 1
-        return min(longest + -longest % VAL_LENGTHS, self.rows.length)
+        return min(longest + -longest % VAL_LENGTH_MULTIPLE, self.rows.length)
 
     def __iter__(self) -> Iterator[Batch]:
         for indices in self.batches:

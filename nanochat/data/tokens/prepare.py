@@ -15,7 +15,7 @@ from typing import TypeVar
 from nanochat.cache import atomic_folder, cache_root, read_checked, short_hash, write_checked
 from nanochat.data.corpus.corpora import EMBEDDED, Corpus, LargeCorpus, first_characters, open_corpus
 from nanochat.data.corpus.documents import SPAN_BYTES
-from nanochat.data.tokens.shards import TRAIN, Pieces, StoredPieces, StreamedPieces
+from nanochat.data.tokens.shards import TRAIN, StoredShards, StreamedShards, TokenShards
 from nanochat.data.tokens.token_files import TokenFile, TokenWriter, tokenize
 from nanochat.tokenizer import Tokenizer
 from nanochat.wording import plural
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 # A tokenizer learns from so many characters for each of its tokens, within these limits; more changes few merges.
 CHARACTERS_PER_TOKEN, LEAST_CHARACTERS, MOST_CHARACTERS = 4_000, 8_000_000, 50_000_000
-PIECE_BYTES = 16_000_000  # of text in a piece of a small corpus
+SHARD_BYTES = 16_000_000  # of text in a shard of a small corpus
 HELD_OUT = "val"
 Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True)
-class Sources:
+class CorpusOptions:
     """Which text is meant.
 
     Attributes:
@@ -55,7 +55,7 @@ class Prepared:
     corpus: Corpus | LargeCorpus
     val_corpus: Corpus | LargeCorpus | None
     tokenizer: Tokenizer
-    train: Pieces | None
+    train: TokenShards | None
     val: TokenFile
 
     @property
@@ -70,17 +70,19 @@ class Prepared:
         if isinstance(self.corpus, LargeCorpus):
             return plural(len(self.corpus.shards), "file")
         survey = self.corpus.survey
-        bad = f", {plural(survey.left_out, 'bad record')} left out" if survey.left_out else ""
+        bad = f", {plural(survey.bad_records, 'bad record')} left out" if survey.bad_records else ""
         return f"{plural(survey.documents, 'document')}, {survey.bytes / 1e6:,.1f} MB{bad}"
 
 
-def prepare(sources: Sources, vocab_size: int, tokenizer: Tokenizer | None = None, train: bool = True) -> Prepared:
+def prepare(
+    options: CorpusOptions, vocab_size: int, tokenizer: Tokenizer | None = None, train: bool = True
+) -> Prepared:
     """Finds the corpus, trains the tokenizer and tokenizes, each of them unless the cache has it.
 
     Of a large corpus only the held-out part is tokenized here.
 
     Args:
-        sources: which text.
+        options: which text.
         vocab_size: number of ids, special tokens included.
         tokenizer: a checkpoint's own; None to train one on the corpus.
         train: whether the part to train on is needed, too.
@@ -88,25 +90,25 @@ def prepare(sources: Sources, vocab_size: int, tokenizer: Tokenizer | None = Non
     Raises:
         ValueError: if a corpus is missing, unreadable or too small.
     """
-    if sources.corpus == EMBEDDED and not (cache_root() / "corpora").is_dir():
+    if options.corpus == EMBEDDED and not (cache_root() / "corpora").is_dir():
         log.info("Reading the documentation on this machine (once, about 20 s) ...")
-    corpus = open_corpus(sources.corpus, sources.column, sources.split, sources.max_shards)
+    corpus = open_corpus(options.corpus, options.column, options.split, options.max_shards)
     val_corpus = None
-    if sources.val_corpus is not None:
-        val_corpus = open_corpus(sources.val_corpus, sources.column, to_score=True)
+    if options.val_corpus is not None:
+        val_corpus = open_corpus(options.val_corpus, options.column, to_score=True)
         if isinstance(corpus, LargeCorpus):
             corpus = replace(corpus, splits=False)
     elif isinstance(corpus, Corpus) and corpus.survey.documents < 2:
         raise ValueError(
-            f"the corpus {sources.corpus} is too small: one document cannot be split into a part to train on and a "
+            f"the corpus {options.corpus} is too small: one document cannot be split into a part to train on and a "
             "held-out part; add text, or give held-out text with --data.val_corpus"
         )
     whole = val_corpus is not None  # then nothing is held out of the corpus itself
     if tokenizer is None:
         tokenizer = cached_tokenizer(corpus, whole, vocab_size)
     val = cached_held_out(val_corpus or corpus, None if whole else True, tokenizer)
-    pieces = cached_pieces(corpus, whole, tokenizer) if train else None
-    return Prepared(corpus, val_corpus, tokenizer, pieces, val)
+    shards = cached_shards(corpus, whole, tokenizer) if train else None
+    return Prepared(corpus, val_corpus, tokenizer, shards, val)
 
 
 def cached_tokenizer(corpus: Corpus | LargeCorpus, whole: bool, vocab_size: int) -> Tokenizer:
@@ -152,7 +154,7 @@ def cached_held_out(corpus: Corpus | LargeCorpus, held_out: bool | None, tokeniz
     return _cached(folder, lambda folder: TokenFile.open(folder, HELD_OUT), write, f"{corpus.name} (held out)")
 
 
-def kept_held_out(fingerprint: str, tokenizer: Tokenizer) -> TokenFile | None:
+def find_held_out(fingerprint: str, tokenizer: Tokenizer) -> TokenFile | None:
     """The held-out part that an earlier run has left in the cache; None if it is not there any more.
 
     The corpus itself is neither looked at nor fetched.
@@ -173,28 +175,28 @@ def _held_out_folder(fingerprint: str, held_out: bool | None, tokenizer: Tokeniz
     return cache_root() / "tokens" / f"{fingerprint}-{kind}-{tokenizer.fingerprint}"
 
 
-def cached_pieces(corpus: Corpus | LargeCorpus, whole: bool, tokenizer: Tokenizer) -> Pieces:
-    """The part to train on, in pieces: of a small corpus all of them, of a large one none as yet."""
+def cached_shards(corpus: Corpus | LargeCorpus, whole: bool, tokenizer: Tokenizer) -> TokenShards:
+    """The part to train on, in shards: of a small corpus all of them, of a large one none as yet."""
     if isinstance(corpus, LargeCorpus):
         key = short_hash([corpus.column, corpus.threshold, SPAN_BYTES, tokenizer.fingerprint])
-        return StreamedPieces(corpus, tokenizer, cache_root() / "tokens" / f"streamed-{key}", SPAN_BYTES)
+        return StreamedShards(corpus, tokenizer, cache_root() / "tokens" / f"streamed-{key}", SPAN_BYTES)
     folder = cache_root() / "tokens" / f"{corpus.fingerprint}-{'all' if whole else TRAIN}-{tokenizer.fingerprint}"
-    write = partial(write_pieces, corpus=corpus, held_out=None if whole else False, tokenizer=tokenizer)
-    return _cached(folder, StoredPieces.open_folder, write, corpus.name)
+    write = partial(write_shards, corpus=corpus, held_out=None if whole else False, tokenizer=tokenizer)
+    return _cached(folder, StoredShards.open_folder, write, corpus.name)
 
 
-def write_pieces(folder: Path, corpus: Corpus, held_out: bool | None, tokenizer: Tokenizer) -> None:
-    """Deals a corpus' documents out to pieces of about 16 MB, one after the other like cards.
+def write_shards(folder: Path, corpus: Corpus, held_out: bool | None, tokenizer: Tokenizer) -> None:
+    """Deals a corpus' documents out to shards of about 16 MB, one after the other like cards.
 
-    So each piece is a fair sample of the corpus: reading the pieces in turn, each in a shuffled order, is as good as
-    shuffling all documents, and takes no more memory than a piece.
+    So each shard is a fair sample of the corpus: reading the shards in turn, each in a shuffled order, is as good as
+    shuffling all documents, and takes no more memory than a shard.
     """
-    pieces = max(1, round(corpus.survey.bytes / PIECE_BYTES))
-    writers = [TokenWriter(folder, f"{TRAIN}-{number}", tokenizer) for number in range(pieces)]
+    shards = max(1, round(corpus.survey.bytes / SHARD_BYTES))
+    writers = [TokenWriter(folder, f"{TRAIN}-{number}", tokenizer) for number in range(shards)]
     with ExitStack() as stack:
         for writer in writers:
-            stack.callback(writer.close, pieces=pieces)
+            stack.callback(writer.close, pieces=shards)
         turn = count()
         for batch in tokenize(corpus.documents(held_out), tokenizer):
             for ids in batch:
-                writers[next(turn) % pieces].write([ids])
+                writers[next(turn) % shards].write([ids])

@@ -48,7 +48,7 @@ class TokenFile:
             OSError: if there is no such file.
             ValueError: if the files are not what they were when they were written.
         """
-        facts = read_facts(folder, part)
+        facts = read_metadata(folder, part)
         starts = np.fromfile(folder / f"{part}.starts", np.int64)
         path = folder / f"{part}.tokens"
         tokens = np.zeros(0, facts["dtype"])  # an empty file cannot be mapped
@@ -72,8 +72,8 @@ class TokenFile:
         return len(self.starts) - 1
 
 
-def read_facts(folder: Path, part: str) -> dict[str, Any]:
-    """What is known of a token file: ``tokens``, ``documents``, ``left_out``, ...
+def read_metadata(folder: Path, part: str) -> dict[str, Any]:
+    """What is known of a token file: ``tokens``, ``documents``, ``bad_records``, ...
 
     Raises:
         OSError: if there is no such file.

@@ -9,23 +9,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nanochat.data.tokens.shards import Piece, Pieces
+from nanochat.data.tokens.shards import ShardId, TokenShards
 from nanochat.data.tokens.shuffle import shuffled
 from nanochat.data.tokens.token_files import TokenFile
 
 
-class Stretch(NamedTuple):
-    """A piece at its place in the stream.
+class Segment(NamedTuple):
+    """A shard at its place in the stream.
 
     Attributes:
         epoch: which pass over the corpus.
-        piece: which piece.
+        shard: which shard.
         start: place in the stream, in tokens, of its first token.
         end: place after its last token.
     """
 
     epoch: int
-    piece: Piece
+    shard: ShardId
     start: int
     end: int
 
@@ -34,54 +34,54 @@ class TokenStream:
     """An endless stream of tokens: all documents in a shuffled order, then all again in another, and so on.
 
     It is a function of the seed and the place in it: any process can read any part, and training resumes anywhere.
-    What it remembers is only where the pieces lie that it has come across.
+    What it remembers is only where the shards lie that it has come across.
 
     Args:
-        pieces: of the corpus.
+        shards: of the corpus.
         seed: of the order.
-        origin: a stretch that is known from an earlier run: what lies before it need not be looked at again, but
+        origin: a segment that is known from an earlier run: what lies before it need not be looked at again, but
             cannot be read either. None begins at the beginning.
     """
 
-    def __init__(self, pieces: Pieces, seed: int, origin: Stretch | None = None) -> None:
-        self.pieces, self.seed = pieces, seed
-        self._stretches = [origin] if origin is not None else []
-        self._open = lru_cache(maxsize=2)(self._open_stretch)
+    def __init__(self, shards: TokenShards, seed: int, origin: Segment | None = None) -> None:
+        self.shards, self.seed = shards, seed
+        self._segments = [origin] if origin is not None else []
+        self._open = lru_cache(maxsize=2)(self._open_segment)
 
-    def locate(self, place: int) -> Stretch:
-        """The stretch in which a place of the stream lies."""
-        while not self._stretches or self._stretches[-1].end <= place:
-            self._stretches.append(self._next_stretch())
-        index = bisect_right(self._stretches, place, key=lambda stretch: stretch.start) - 1
+    def locate(self, place: int) -> Segment:
+        """The segment in which a place of the stream lies."""
+        while not self._segments or self._segments[-1].end <= place:
+            self._segments.append(self._next_segment())
+        index = bisect_right(self._segments, place, key=lambda segment: segment.start) - 1
         assert index >= 0, f"place {place} lies before the origin of this stream"
-        return self._stretches[index]
+        return self._segments[index]
 
-    def _next_stretch(self) -> Stretch:
-        last = self._stretches[-1] if self._stretches else None
-        epoch, piece, start = (last.epoch, last.piece, last.end) if last is not None else (0, None, 0)
-        ends = 0  # of epochs since the last stretch
+    def _next_segment(self) -> Segment:
+        last = self._segments[-1] if self._segments else None
+        epoch, shard, start = (last.epoch, last.shard, last.end) if last is not None else (0, None, 0)
+        ends = 0  # of epochs since the last segment
         while ends < 2:
-            piece = self.pieces.after(self.seed, epoch, piece)
-            if piece is None:
+            shard = self.shards.after(self.seed, epoch, shard)
+            if shard is None:
                 epoch, ends = epoch + 1, ends + 1
-            elif size := self.pieces.size(piece):
-                return Stretch(epoch, piece, start, start + size)
+            elif size := self.shards.size(shard):
+                return Segment(epoch, shard, start, start + size)
         raise ValueError("there is nothing to train on: the corpus is empty")
 
-    def _open_stretch(self, stretch: Stretch) -> tuple[TokenFile, NDArray[np.int64], NDArray[np.int64]]:
-        """A piece, its documents in the order of the epoch, and where in the piece each of them ends."""
-        file = self.pieces.open(stretch.piece)
-        order = shuffled(file.documents, self.seed, stretch.epoch, *stretch.piece)
+    def _open_segment(self, segment: Segment) -> tuple[TokenFile, NDArray[np.int64], NDArray[np.int64]]:
+        """A shard, its documents in the order of the epoch, and where in the shard each of them ends."""
+        file = self.shards.open(segment.shard)
+        order = shuffled(file.documents, self.seed, segment.epoch, *segment.shard)
         return file, order, np.cumsum(np.diff(file.starts)[order])
 
-    def spans(self, stretch: Stretch, start: int, end: int) -> tuple[TokenFile, NDArray[np.int64], NDArray[np.int64]]:
-        """Where the tokens between two places of the stream lie, which are both in one stretch.
+    def spans(self, segment: Segment, start: int, end: int) -> tuple[TokenFile, NDArray[np.int64], NDArray[np.int64]]:
+        """Where the tokens between two places of the stream lie, which are both in one segment.
 
         Returns:
             The file, and the places in it at which each of their documents begins and ends, (documents,) each.
         """
-        file, order, ends = self._open(stretch)
-        start, end = start - stretch.start, end - stretch.start
+        file, order, ends = self._open(segment)
+        start, end = start - segment.start, end - segment.start
         first, last = np.searchsorted(ends, (start, end - 1), side="right")
         documents = order[first : last + 1]
         begins, finishes = file.starts[documents], file.starts[documents + 1]
@@ -94,8 +94,8 @@ class TokenStream:
         out = np.empty(count, dtype=np.int64)
         filled = 0
         while filled < count:
-            stretch = self.locate(start + filled)
-            file, begins, ends = self.spans(stretch, start + filled, min(start + count, stretch.end))
+            segment = self.locate(start + filled)
+            file, begins, ends = self.spans(segment, start + filled, min(start + count, segment.end))
             for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
                 out[filled : filled + end - begin] = file.tokens[begin:end]
                 filled += end - begin

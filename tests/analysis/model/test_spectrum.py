@@ -103,7 +103,7 @@ def test_a_corpus_that_is_gone_is_said(still: Path, tmp_path: Path, monkeypatch:
 
     subject = Subject(read_run(still), Options())
     assert subject.text.remark == ""
-    monkeypatch.setattr(held_out, "kept_held_out", lambda *_: None)
+    monkeypatch.setattr(held_out, "find_held_out", lambda *_: None)
     again = held_out.held_out_text(subject.checkpoint, subject.model.tokenizer, 64)
     assert again.remark == ""  # the corpus itself is still there
     elsewhere = {**subject.checkpoint["datamodule_hyper_parameters"], "corpus": str(tmp_path / "gone")}

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanochat.data.corpus.bad_records import LeftOut
+from nanochat.data.corpus.bad_records import BadRecords
 from nanochat.data.corpus.documents import (
-    PIECE_BYTES,
+    CHUNK_BYTES,
     RECORD_BYTES,
     cut_at_paragraphs,
     find_files,
@@ -20,9 +20,9 @@ from nanochat.data.corpus.documents import (
 
 @given(st.text(st.sampled_from("ab \n\té"), max_size=300).flatmap(lambda t: st.integers(1, 400).map(lambda n: t * n)))
 def test_cutting_loses_nothing(text: str) -> None:
-    pieces = list(cut_at_paragraphs(text.splitlines(keepends=True)))
-    assert "".join(pieces) == text
-    assert all(len(piece) <= PIECE_BYTES for piece in pieces)
+    chunks = list(cut_at_paragraphs(text.splitlines(keepends=True)))
+    assert "".join(chunks) == text
+    assert all(len(chunk) <= CHUNK_BYTES for chunk in chunks)
 
 
 def test_a_long_file_is_cut_at_paragraphs(tmp_path: Path) -> None:
@@ -101,22 +101,22 @@ def test_bad_records_are_left_out_and_counted_and_the_good_ones_kept(tmp_path: P
     bad += [b'{"text": ""}', b'{"text": "\\ud800"}', b'{"text": 3}', b"\0\0"]
     lines = [line for n, line in enumerate(bad) for line in (b'{"text": "good %d"}' % n, line)]
     (tmp_path / "a.jsonl").write_bytes(b"\r\n".join(lines))
-    left_out = LeftOut()
-    assert list(read_documents(tmp_path / "a.jsonl", left_out=left_out)) == [f"good {n}" for n in range(len(bad))]
-    assert left_out.total == len(bad)
-    assert "a.jsonl: left out 10 bad records, the first: line 2: not UTF-8" in left_out.lines()[0]
+    bad_records = BadRecords()
+    assert list(read_documents(tmp_path / "a.jsonl", bad_records=bad_records)) == [f"good {n}" for n in range(len(bad))]
+    assert bad_records.total == len(bad)
+    assert "a.jsonl: left out 10 bad records, the first: line 2: not UTF-8" in bad_records.lines()[0]
 
     raw = pyarrow.array([b"good", b"\xff\xfe", None, b"also good", b" "], pyarrow.binary())
     strings = pyarrow.Array.from_buffers(pyarrow.string(), len(raw), raw.buffers())  # as a careless writer makes them
     write_parquet(tmp_path / "b.parquet", strings)
-    left_out = LeftOut()
-    assert list(read_documents(tmp_path / "b.parquet", left_out=left_out)) == ["good", "also good"]
-    assert left_out.lines() == [f"{tmp_path / 'b.parquet'}: left out 3 bad records, the first: row 1: not UTF-8"]
+    bad_records = BadRecords()
+    assert list(read_documents(tmp_path / "b.parquet", bad_records=bad_records)) == ["good", "also good"]
+    assert bad_records.lines() == [f"{tmp_path / 'b.parquet'}: left out 3 bad records, the first: row 1: not UTF-8"]
 
     (tmp_path / "c.txt").write_bytes(b"good \xff bad\nanother line\n\xe9\n")
-    left_out = LeftOut()
-    assert list(read_documents(tmp_path / "c.txt", left_out=left_out)) == ["another line\n"]
-    assert "left out 2 bad records, the first: byte 5: not UTF-8" in left_out.lines()[0]
+    bad_records = BadRecords()
+    assert list(read_documents(tmp_path / "c.txt", bad_records=bad_records)) == ["another line\n"]
+    assert "left out 2 bad records, the first: byte 5: not UTF-8" in bad_records.lines()[0]
 
 
 def test_many_bad_records_take_no_longer_than_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,18 +125,18 @@ def test_many_bad_records_take_no_longer_than_good_ones(tmp_path: Path, monkeypa
         "nanochat.data.corpus.documents._where", lambda span, place: looked.append(place) or "somewhere"
     )
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "good"}\n' + b'{"text": 3}\n[]\n\xff\n{\n' * 100)
-    left_out = LeftOut()
-    assert list(read_documents(tmp_path / "a.jsonl", left_out=left_out)) == ["good"]
-    assert left_out.total == 400
+    bad_records = BadRecords()
+    assert list(read_documents(tmp_path / "a.jsonl", bad_records=bad_records)) == ["good"]
+    assert bad_records.total == 400
     assert looked == [17]  # counting the lines before a bad one means reading them: done for the first alone
 
 
 def test_many_bad_files_are_said_in_few_lines(tmp_path: Path) -> None:
-    left_out = LeftOut()
+    bad_records = BadRecords()
     for n in range(100):
-        left_out.add(tmp_path / f"{n}.jsonl", "line 1", "not JSON")
-    assert len(left_out.lines()) == 4
-    assert left_out.lines()[-1] == "... and 97 bad records in 97 more files"
+        bad_records.add(tmp_path / f"{n}.jsonl", "line 1", "not JSON")
+    assert len(bad_records.lines()) == 4
+    assert bad_records.lines()[-1] == "... and 97 bad records in 97 more files"
 
 
 def test_a_document_of_fifty_megabytes(tmp_path: Path) -> None:

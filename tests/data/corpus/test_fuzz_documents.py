@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from nanochat.data.corpus.bad_records import LeftOut
+from nanochat.data.corpus.bad_records import BadRecords
 from nanochat.data.corpus.documents import read_documents, spans
 from tests.conftest import sentences
 from tests.data.corpus.test_documents import write_parquet
@@ -43,9 +43,9 @@ quick_and_slow = pytest.mark.parametrize(
 
 def read_all(path: Path) -> tuple[list[str], int, list[str], int]:
     """A file's documents with the number of records left out: read whole, and span by span."""
-    whole, apart = LeftOut(), LeftOut()
-    texts = list(read_documents(path, left_out=whole))
-    parts = [text for span in spans(path, span_bytes=SPAN_BYTES) for text in read_documents(span, left_out=apart)]
+    whole, apart = BadRecords(), BadRecords()
+    texts = list(read_documents(path, bad_records=whole))
+    parts = [text for span in spans(path, span_bytes=SPAN_BYTES) for text in read_documents(span, bad_records=apart)]
     return texts, whole.total, parts, apart.total
 
 
@@ -105,9 +105,9 @@ def readings(
             counts["refused"] += 1
             continue
         yield damaged, spared, found
-        left_out = found[1]
-        counts["left out"] += left_out > 0
-        counts["read"] += left_out == 0
+        bad_records = found[1]
+        counts["left out"] += bad_records > 0
+        counts["read"] += bad_records == 0
 
 
 @quick_and_slow
@@ -116,12 +116,12 @@ def test_jsonl(share: float, tmp_path: Path, reader: ReaderProcess) -> None:
     content = b"".join(json.dumps(r, ensure_ascii=n % 2 == 0).encode() + b"\n" for n, r in enumerate(records))
     counts, started = Counter[str](), time.monotonic()
     accidental = corruptions(content, int(400 * share), seed=1)
-    for damaged, spared, (texts, left_out, parts, left_out_apart) in readings(
+    for damaged, spared, (texts, bad_records, parts, bad_records_apart) in readings(
         reader, tmp_path, ".jsonl", content, accidental, lambda line: json.loads(line)["text"], counts
     ):
         assert in_order(spared, texts), damaged.how
-        assert len(texts) + left_out == sum(not line.isspace() for line in damaged.content.split(b"\n") if line)
-        assert (parts, left_out_apart) == (texts, left_out), damaged.how
+        assert len(texts) + bad_records == sum(not line.isspace() for line in damaged.content.split(b"\n") if line)
+        assert (parts, bad_records_apart) == (texts, bad_records), damaged.how
     report("jsonl", counts, started)
 
 
@@ -133,14 +133,14 @@ def test_text(documents: int, share: float, tmp_path: Path, reader: ReaderProces
     assert (len(content) > 16_384) == (documents > 20)
     counts, started = Counter[str](), time.monotonic()
     accidental = corruptions(content, int(300 * share), seed=2)
-    for damaged, spared, (texts, left_out, parts, left_out_apart) in readings(
+    for damaged, spared, (texts, bad_records, parts, bad_records_apart) in readings(
         reader, tmp_path, ".txt", content, accidental, bytes.decode, counts
     ):
         found = [line for line in "".join(texts).split("\n") if line.strip()]
         assert in_order(spared, found), damaged.how
-        assert len(found) + left_out == sum(not is_blank(line) for line in damaged.content.split(b"\n")), damaged.how
+        assert len(found) + bad_records == sum(not is_blank(line) for line in damaged.content.split(b"\n")), damaged.how
         assert "".join(parts).split() == "".join(texts).split(), damaged.how
-        assert left_out_apart == left_out, damaged.how
+        assert bad_records_apart == bad_records, damaged.how
     report(f"{documents} lines of text", counts, started)
 
 
@@ -172,7 +172,7 @@ def test_parquet(where: str, kind: str, share: float, tmp_path: Path, reader: Re
         path = tmp_path / f"{number}.parquet"
         path.write_bytes(damaged.content)
         try:
-            found, left_out, parts, left_out_apart = reader(damaged.how, read_all, path)
+            found, bad_records, parts, bad_records_apart = reader(damaged.how, read_all, path)
         except ValueError as error:
             check_error_line(error, path, damaged.how)
             counts["refused"] += 1
@@ -180,8 +180,8 @@ def test_parquet(where: str, kind: str, share: float, tmp_path: Path, reader: Re
         # whatever was not touched is delivered, and every row of the file is either delivered or counted
         spared = [text for first, last, rows in groups if damaged.spares(first, last) for text in rows if text]
         assert in_order(spared, found), damaged.how
-        assert len(found) + left_out == len(texts), damaged.how
-        assert (parts, left_out_apart) == (found, left_out), damaged.how
+        assert len(found) + bad_records == len(texts), damaged.how
+        assert (parts, bad_records_apart) == (found, bad_records), damaged.how
         counts["read"] += 1
     report(f"{kind} parquet, {where}", counts, started)
 
@@ -220,11 +220,11 @@ def test_every_bit_of_the_metadata_of_parquet(tmp_path: Path, reader: ReaderProc
             damaged[place] ^= 1 << bit
             path.write_bytes(damaged)
             try:
-                found, left_out, parts, _ = reader(f"bit {bit} of byte {place}", read_all, path)
+                found, bad_records, parts, _ = reader(f"bit {bit} of byte {place}", read_all, path)
             except ValueError as error:
                 check_error_line(error, path, f"bit {bit} of byte {place}")
                 counts["refused"] += 1
                 continue
-            assert (found, left_out, parts) == (texts, 0, texts), f"bit {bit} of byte {place}"
+            assert (found, bad_records, parts) == (texts, 0, texts), f"bit {bit} of byte {place}"
             counts["read"] += 1
     report("bits of metadata", counts, started)

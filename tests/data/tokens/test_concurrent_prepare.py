@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from nanochat.data.tokens.prepare import Sources, prepare
-from nanochat.data.tokens.shards import StoredPieces
+from nanochat.data.tokens.prepare import CorpusOptions, prepare
+from nanochat.data.tokens.shards import StoredShards
 from nanochat.data.tokens.token_files import TokenFile
 
 
-@pytest.mark.parametrize(("kind", "reader"), [(TokenFile, "open"), (StoredPieces, "open_folder")])
+@pytest.mark.parametrize(("kind", "reader"), [(TokenFile, "open"), (StoredShards, "open_folder")])
 def test_what_another_has_just_finished_is_left_alone(
     kind: Any, reader: str, corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other is done between the moment when this one finds nothing and the moment when it begins."""
     monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path))
-    sources = Sources(str(corpus_folder))
+    sources = CorpusOptions(str(corpus_folder))
     read = getattr(kind, reader)
     made: list[Path] = []
     asked: list[Any] = []

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.data.corpus.corpora import open_corpus
-from nanochat.data.tokens.prepare import Prepared, Sources, prepare
+from nanochat.data.tokens.prepare import CorpusOptions, Prepared, prepare
 from nanochat.data.tokens.token_files import TokenFile
 from tests.conftest import sentences
 
@@ -51,23 +51,23 @@ def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
 def test_one_document_cannot_be_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one short document")
     with pytest.raises(ValueError, match="--data.val_corpus"):
-        prepare(Sources(str(tmp_path)), 300)
+        prepare(CorpusOptions(str(tmp_path)), 300)
 
 
 def test_held_out_text_of_ones_own(tmp_path: Path) -> None:
     own = write(tmp_path / "own", sentences(100))
     held_out = write(tmp_path / "held_out", sentences(30, seed=1))
-    prepared = prepare(Sources(own, held_out), 300)
+    prepared = prepare(CorpusOptions(own, held_out), 300)
     assert (len(train_documents(prepared)), prepared.val.documents) == (100, 30)
-    assert prepared.fingerprint != prepare(Sources(own), 300).fingerprint
+    assert prepared.fingerprint != prepare(CorpusOptions(own), 300).fingerprint
 
 
 def test_preparing_twice_uses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path, sentences(60, seed=2))
-    first = prepare(Sources(folder), 300)
+    first = prepare(CorpusOptions(folder), 300)
     monkeypatch.setattr("nanochat.data.tokens.prepare.TokenWriter", _fails)
     monkeypatch.setattr("nanochat.data.tokens.prepare.Tokenizer", _OnlyLoads)
-    second = prepare(Sources(folder), 300)
+    second = prepare(CorpusOptions(folder), 300)
     assert first.train == second.train
     assert (first.val.tokens == second.val.tokens).all()
     assert first.tokenizer.fingerprint == second.tokenizer.fingerprint
@@ -91,19 +91,19 @@ def documents_of(file: TokenFile) -> list[list[int]]:
 def train_documents(prepared: Prepared) -> list[list[int]]:
     """All that is trained on in one epoch."""
     assert prepared.train is not None
-    found, piece = [], prepared.train.after(0, 0, None)
-    while piece is not None:
-        found += documents_of(prepared.train.open(piece))
-        piece = prepared.train.after(0, 0, piece)
+    found, shard = [], prepared.train.after(0, 0, None)
+    while shard is not None:
+        found += documents_of(prepared.train.open(shard))
+        shard = prepared.train.after(0, 0, shard)
     return found
 
 
-@pytest.mark.parametrize("piece_bytes", [10**9, 20_000])
-def test_tokens_are_the_documents(corpus_folder: Path, piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanochat.data.tokens.prepare.PIECE_BYTES", piece_bytes)
-    corpus = write(corpus_folder.parent / f"copy-{piece_bytes}", [*sentences(800), f"and {piece_bytes} more words"])
-    prepared = prepare(Sources(corpus), 300)
-    assert (len(prepared.train.sizes) > 1) == (piece_bytes == 20_000)  # type: ignore[union-attr]
+@pytest.mark.parametrize("shard_bytes", [10**9, 20_000])
+def test_tokens_are_the_documents(corpus_folder: Path, shard_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.data.tokens.prepare.SHARD_BYTES", shard_bytes)
+    corpus = write(corpus_folder.parent / f"copy-{shard_bytes}", [*sentences(800), f"and {shard_bytes} more words"])
+    prepared = prepare(CorpusOptions(corpus), 300)
+    assert (len(prepared.train.sizes) > 1) == (shard_bytes == 20_000)  # type: ignore[union-attr]
     for found, held_out in ((train_documents(prepared), False), (documents_of(prepared.val), True)):
         assert all(ids[0] == prepared.tokenizer.bos for ids in found)
         texts = [prepared.tokenizer.decode(ids[1:]) for ids in found]
@@ -115,14 +115,14 @@ def test_tokens_are_the_documents(corpus_folder: Path, piece_bytes: int, monkeyp
 @pytest.mark.parametrize("name", ["train-0.tokens", "train-0.starts", "train-0.json"])
 def test_a_damaged_token_cache_is_made_again(name: str, damage: object, tmp_path: Path, cache: Path) -> None:
     folder = write(tmp_path, sentences(60, seed=3))
-    first = prepare(Sources(folder), 300)
+    first = prepare(CorpusOptions(folder), 300)
     before = train_documents(first)
     path = next((cache / "tokens").glob(f"{first.fingerprint}-train-*")) / name
     if damage is None:
         path.unlink()
     else:
         path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
-    assert train_documents(prepare(Sources(folder), 300)) == before
+    assert train_documents(prepare(CorpusOptions(folder), 300)) == before
 
 
 def test_a_failed_preparation_leaves_nothing(tmp_path: Path, cache: Path) -> None:
@@ -131,5 +131,5 @@ def test_a_failed_preparation_leaves_nothing(tmp_path: Path, cache: Path) -> Non
     (folder / "z.parquet").write_bytes(b"\xff")
     before = sorted(cache.rglob("*"))
     with pytest.raises(ValueError, match=r"z\.parquet is damaged"):
-        prepare(Sources(str(folder)), 300)
+        prepare(CorpusOptions(str(folder)), 300)
     assert sorted(cache.rglob("*")) == before

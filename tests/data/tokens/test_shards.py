@@ -1,4 +1,4 @@
-"""Large corpora: pieces that are made while they are read."""
+"""Large corpora: shards that are made while they are read."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import torch
 
 from nanochat.data.corpus.corpora import LargeCorpus, open_corpus
 from nanochat.data.text_data import TextDataModule
-from nanochat.data.tokens.prefetch import Ahead
-from nanochat.data.tokens.prepare import Sources, prepare
-from nanochat.data.tokens.shards import StreamedPieces
+from nanochat.data.tokens.prefetch import Prefetcher
+from nanochat.data.tokens.prepare import CorpusOptions, prepare
+from nanochat.data.tokens.shards import StreamedShards
 from nanochat.data.tokens.token_stream import TokenStream
 from tests.conftest import sentences
 from tests.data.corpus.test_documents import write_parquet
@@ -37,27 +37,27 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def pieces_of(folder: Path) -> StreamedPieces:
-    prepared = prepare(Sources(str(folder)), 300)
-    assert isinstance(prepared.train, StreamedPieces)
+def shards_of(folder: Path) -> StreamedShards:
+    prepared = prepare(CorpusOptions(str(folder)), 300)
+    assert isinstance(prepared.train, StreamedShards)
     return prepared.train
 
 
 def one_epoch(stream: TokenStream) -> np.ndarray:
     size = 0
-    while (stretch := stream.locate(size)).epoch == 0:
-        size = stretch.end
+    while (segment := stream.locate(size)).epoch == 0:
+        size = segment.end
     return stream.read(0, size)
 
 
 def test_every_document_is_in_an_epoch_once_and_no_held_out_one(large: Path) -> None:
-    pieces = pieces_of(large)
-    corpus = pieces.corpus
+    shards = shards_of(large)
+    corpus = shards.corpus
     assert isinstance(corpus, LargeCorpus)
-    tokens = one_epoch(TokenStream(pieces, seed=3))
-    bos = pieces.tokenizer.bos
+    tokens = one_epoch(TokenStream(shards, seed=3))
+    bos = shards.tokenizer.bos
     documents = np.split(tokens, np.flatnonzero(tokens == bos))[1:]
-    texts = [pieces.tokenizer.decode(d[1:].tolist()) for d in documents]
+    texts = [shards.tokenizer.decode(d[1:].tolist()) for d in documents]
     assert sorted(texts) == sorted(corpus.documents(False))
     everything = [*sentences(200, 1), *sentences(200, 2), "a short one\n"]
     held_out = list(corpus.documents(True))
@@ -67,7 +67,7 @@ def test_every_document_is_in_an_epoch_once_and_no_held_out_one(large: Path) -> 
 
 def test_nothing_is_held_out_where_other_text_is_scored(large: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("other text to be scored, again and again\n" * 1000)
-    prepared = prepare(Sources(str(large), str(tmp_path / "other.txt")), 300)
+    prepared = prepare(CorpusOptions(str(large), str(tmp_path / "other.txt")), 300)
     assert prepared.train is not None
     tokens = one_epoch(TokenStream(prepared.train, seed=0))
     assert (tokens == prepared.tokenizer.bos).sum() == 401
@@ -75,22 +75,22 @@ def test_nothing_is_held_out_where_other_text_is_scored(large: Path, tmp_path: P
 
 
 def test_other_seeds_and_epochs_have_another_order(large: Path) -> None:
-    pieces = pieces_of(large)
-    epochs = [one_epoch(TokenStream(pieces, seed)) for seed in (0, 1)]
+    shards = shards_of(large)
+    epochs = [one_epoch(TokenStream(shards, seed)) for seed in (0, 1)]
     assert len(epochs[0]) == len(epochs[1])
     assert (epochs[0] != epochs[1]).any()
-    stream = TokenStream(pieces, 0)
+    stream = TokenStream(shards, 0)
     assert (stream.read(len(epochs[0]), len(epochs[0])) != epochs[0]).any()
 
 
 @pytest.mark.parametrize("damage", ["train.tokens", "train.json", "spans.json"])
 def test_a_damaged_piece_is_made_again(damage: str, large: Path) -> None:
-    pieces = pieces_of(large)
-    before = one_epoch(TokenStream(pieces, 0))
-    for path in pieces.folder.rglob(damage):
+    shards = shards_of(large)
+    before = one_epoch(TokenStream(shards, 0))
+    for path in shards.folder.rglob(damage):
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
-    assert (one_epoch(TokenStream(pieces, 0)) == before).all()
+    assert (one_epoch(TokenStream(shards, 0)) == before).all()
 
 
 def batches(data: TextDataModule, count: int) -> list[torch.Tensor]:
@@ -109,27 +109,27 @@ def test_reading_ahead_changes_nothing(num_workers: int, large: Path, cache: Pat
 
     count = 30
     ahead = batches(data(num_workers), count)
-    plain = TokenStream(pieces_of(large), 1).read(0, count * 4 * 65).reshape(count, 4, 65)
+    plain = TokenStream(shards_of(large), 1).read(0, count * 4 * 65).reshape(count, 4, 65)
     assert (torch.stack(ahead)[:, 0].numpy() == plain[:, :, :-1]).all()
     assert (torch.stack(ahead)[:, 1].numpy() == plain[:, :, 1:]).all()
 
 
 def test_no_more_is_made_than_the_run_needs(large: Path) -> None:
-    pieces = pieces_of(large)
-    first = TokenStream(pieces, 0).locate(0)
-    ahead = Ahead(pieces, 0)
-    ahead.reading(0, first.piece, tokens_left=10)
+    shards = shards_of(large)
+    first = TokenStream(shards, 0).locate(0)
+    ahead = Prefetcher(shards, 0)
+    ahead.reading(0, first.shard, tokens_left=10)
     time.sleep(3)
     ahead.close()
-    assert len(made(pieces)) == 1  # which is being read
-    assert "piece" not in [kind for kind, _ in ahead._asked]
-    ahead = Ahead(pieces, 0)
-    ahead.reading(0, first.piece, tokens_left=10**9)
-    wait_for(lambda: len(made(pieces)) >= 3)
+    assert len(made(shards)) == 1  # which is being read
+    assert "fetch" not in [kind for kind, _ in ahead._asked]
+    ahead = Prefetcher(shards, 0)
+    ahead.reading(0, first.shard, tokens_left=10**9)
+    wait_for(lambda: len(made(shards)) >= 3)
     time.sleep(1)
     ahead.close()
-    assert 3 <= len(made(pieces)) < 8
-    assert sum(len(pieces.spans(shard)) for shard in range(len(pieces.corpus.shards))) > 10
+    assert 3 <= len(made(shards)) < 8
+    assert sum(len(shards.spans(shard)) for shard in range(len(shards.corpus.shards))) > 10
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 200) -> None:
@@ -138,9 +138,9 @@ def wait_for(happened: Callable[[], bool], seconds: float = 200) -> None:
         time.sleep(0.1)
 
 
-def made(pieces: StreamedPieces) -> list[Path]:
-    """The pieces that are there."""
-    folders = [pieces.folder / shard.key for shard in pieces.corpus.shards]
+def made(shards: StreamedShards) -> list[Path]:
+    """The shards that are there."""
+    folders = [shards.folder / shard.key for shard in shards.corpus.shards]
     return [path for folder in folders for path in folder.glob("[0-9]*") if path.is_dir()]
 
 
@@ -159,12 +159,12 @@ def test_a_file_that_breaks_while_training_runs_is_named(num_workers: int, large
 
 
 def test_a_process_that_dies_is_not_waited_for(large: Path) -> None:
-    pieces = pieces_of(large)
-    first = TokenStream(pieces, 0).locate(0)
-    ahead = Ahead(pieces, 0)
+    shards = shards_of(large)
+    first = TokenStream(shards, 0).locate(0)
+    ahead = Prefetcher(shards, 0)
     os.kill(ahead._processes[1].pid or 0, 9)
-    ahead.reading(0, first.piece, 10**9)
-    stream = TokenStream(replace(pieces, when_missing="wait"), 0)
+    ahead.reading(0, first.shard, 10**9)
+    stream = TokenStream(replace(shards, when_missing="wait"), 0)
     try:
         with pytest.raises(ValueError, match="a process that prepares the text ended .exit code -9."):
             one_epoch(stream)

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 
 from nanochat.data.text_data import TextDataModule
 from nanochat.data.tokens.batches import TrainingBatches
-from nanochat.data.tokens.prepare import Sources, prepare
-from nanochat.data.tokens.shards import Piece
+from nanochat.data.tokens.prepare import CorpusOptions, prepare
+from nanochat.data.tokens.shards import ShardId
 from nanochat.data.tokens.shuffle import shuffled
 from nanochat.data.tokens.token_files import TokenFile
 from nanochat.data.tokens.token_stream import TokenStream
@@ -22,8 +22,8 @@ def token_file(lengths: list[int]) -> TokenFile:
     return TokenFile(Path(), "train", np.arange(starts[-1], dtype=np.uint32), starts)
 
 
-class PiecesInMemory:
-    """Documents dealt out to a few pieces."""
+class ShardsInMemory:
+    """Documents dealt out to a few shards."""
 
     def __init__(self, lengths: list[int], count: int = 1) -> None:
         whole = token_file(lengths)
@@ -39,25 +39,25 @@ class PiecesInMemory:
     def tokens(self) -> int:
         return sum(len(file.tokens) for file in self.files)
 
-    def after(self, seed: int, epoch: int, piece: Piece | None) -> Piece | None:
+    def after(self, seed: int, epoch: int, shard: ShardId | None) -> ShardId | None:
         order = shuffled(len(self.files), seed, epoch).tolist()
-        place = 0 if piece is None else order.index(piece[1]) + 1
+        place = 0 if shard is None else order.index(shard[1]) + 1
         return (0, order[place]) if place < len(order) else None
 
-    def size(self, piece: Piece) -> int:
-        return len(self.files[piece[1]].tokens)
+    def size(self, shard: ShardId) -> int:
+        return len(self.files[shard[1]].tokens)
 
-    def open(self, piece: Piece) -> TokenFile:
-        return self.files[piece[1]]
+    def open(self, shard: ShardId) -> TokenFile:
+        return self.files[shard[1]]
 
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 
 
 @given(LENGTHS, st.integers(1, 4), st.integers(1, 50), st.integers(0, 5))
-def test_packing_loses_and_duplicates_no_token(lengths: list[int], pieces: int, row: int, seed: int) -> None:
+def test_packing_loses_and_duplicates_no_token(lengths: list[int], shards: int, row: int, seed: int) -> None:
     file = token_file(lengths)
-    stream = TokenStream(PiecesInMemory(lengths, pieces), seed)
+    stream = TokenStream(ShardsInMemory(lengths, shards), seed)
     total, epochs = sum(lengths), 3
     rows = [stream.row(i, row) for i in range(-(-epochs * total // row))]
     assert all(len(r) == row for r in rows)
@@ -71,14 +71,14 @@ def test_packing_loses_and_duplicates_no_token(lengths: list[int], pieces: int, 
 
 @given(LENGTHS, st.integers(1, 4), st.integers(0, 500), st.integers(1, 100), st.integers(1, 30))
 def test_any_place_can_be_read_without_reading_what_is_before_it(
-    lengths: list[int], pieces: int, start: int, count: int, part: int
+    lengths: list[int], shards: int, start: int, count: int, part: int
 ) -> None:
-    corpus = PiecesInMemory(lengths, pieces)
+    corpus = ShardsInMemory(lengths, shards)
     stream = TokenStream(corpus, seed=0)
     whole = stream.read(0, start + count)[start:]
     parts = [stream.read(start + i, min(part, count - i)) for i in range(0, count, part)]
     assert (np.concatenate(parts) == whole).all()
-    # and a process that only knows where one stretch lies goes on from there
+    # and a process that only knows where one segment lies goes on from there
     later = TokenStream(corpus, seed=0, origin=stream.locate(start))
     assert (later.read(start, count) == whole).all()
 
@@ -96,12 +96,12 @@ def test_the_order_is_the_same_on_every_machine() -> None:
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3])
 def test_the_stream_is_the_same_whatever_the_number_of_workers(corpus_folder: Path, num_workers: int) -> None:
-    pieces = prepare(Sources(str(corpus_folder)), 300).train
-    assert pieces is not None
+    shards = prepare(CorpusOptions(str(corpus_folder)), 300).train
+    assert shards is not None
 
     def first(workers: int) -> list[torch.Tensor]:
         loader = DataLoader(
-            TrainingBatches(pieces, 7, 100, rows=2, row_length=32), batch_size=None, num_workers=workers
+            TrainingBatches(shards, 7, 100, rows=2, row_length=32), batch_size=None, num_workers=workers
         )
         return [torch.stack(batch) for batch, _ in zip(loader, range(7), strict=False)]
 
@@ -109,7 +109,7 @@ def test_the_stream_is_the_same_whatever_the_number_of_workers(corpus_folder: Pa
 
 
 def test_two_ranks_read_what_one_would() -> None:
-    file = PiecesInMemory([30] * 30, 3)
+    file = ShardsInMemory([30] * 30, 3)
 
     def take(batches: TrainingBatches, n: int) -> list[torch.Tensor]:
         return [batch[0] for batch, _ in zip(batches, range(n), strict=False)]
@@ -127,6 +127,6 @@ def test_a_row_to_train_on_is_never_longer_than_the_context() -> None:
 
 
 def test_targets_are_the_next_tokens() -> None:
-    ids, targets = next(iter(TrainingBatches(PiecesInMemory([100] * 3), 0, 0, rows=2, row_length=10)))
+    ids, targets = next(iter(TrainingBatches(ShardsInMemory([100] * 3), 0, 0, rows=2, row_length=10)))
     assert (targets - ids).eq(1).all()
     assert ids.shape == (2, 10)
