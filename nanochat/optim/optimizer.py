@@ -1,4 +1,4 @@
-"""Muon for matrices and AdamW for tables, as one optimizer that Lightning can treat as usual."""
+"""Muon for matrices and AdamW for embedding and head, as one torch.optim.Optimizer."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from nanochat.optim.distributed import local, orthogonalize_replicated, orthogonalize_sharded, shard_group
-from nanochat.optim.muon import look_ahead, move, orthogonalize, rows_together
+from nanochat.optim.muon import apply_update, band_rows, nesterov, orthogonalize
 
-MOMENTUM_START = 0.85  # early gradients point in changing directions: a shorter memory serves them better
-MOMENTUM_STEPS = 300  # until the momentum has reached its final value (nanochat: 300)
+MOMENTUM_START = 0.85  # early gradients change direction: a shorter average suits them better
+MOMENTUM_STEPS = 300  # of the momentum's linear warm-up (nanochat: 300)
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """One optimizer, each of its parameter groups with its own algorithm.
+    """One optimizer whose parameter groups each name their algorithm, as Lightning trains with a single optimizer.
 
-    Muon (Jordan 2024, kellerjordan.github.io/posts/muon) is made for the matrices inside the blocks. Embedding and
-    head are tables of vectors, one for each token, and are served better by AdamW (arXiv 1711.05101).
+    Muon (Jordan 2024, kellerjordan.github.io/posts/muon) is for the matrices inside the blocks. Embedding and head are
+    tables with a vector for each token, which AdamW (arXiv 1711.05101) trains better.
 
     Args:
         groups: parameter groups, each with the keys ``params``, ``name``, ``algorithm`` ("muon" or "adamw"),
             ``lr``, and optionally any of the defaults below.
         momentum: of Muon; it warms up from 0.85 over the first 300 steps.
-        every: Muon moves its matrices after so many steps, each time by the momentum of the gradients of all of them.
-            Its products cost the same however small a step is; with this, tables may take small steps all the same.
+        every: steps between two Muon updates; each uses the momentum over the gradients of all steps since the last.
+            An update costs the same however small a step is, and AdamW may take small steps all the same.
         band: rows of a matrix that Muon orthogonalizes together, where that divides its rows; None for whole matrices.
         betas: of AdamW.
         eps: of AdamW.
-        weight_decay: per unit of learning rate, decoupled from the gradient.
+        weight_decay: decoupled, per unit of learning rate.
         muon_dtype: precision of Muon's large matrix products; bfloat16 where the hardware is fast at it.
-        processes: those that hold the same parameters and gradients, and step together: they share Muon's work. None
-            if this one works alone. Parameters that are sharded (DTensors) know their processes themselves.
+        processes: the group whose processes hold the same parameters and gradients, and share Muon's work; None for a
+            single process. Sharded parameters (DTensors) carry their own group.
 
     Raises:
         ValueError: on an unknown algorithm, or a parameter in a Muon group that is not a matrix.
@@ -66,7 +66,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Changes each parameter that has a gradient; returns what ``closure`` returns, if there is one."""
+        """Updates each parameter that has a gradient; returns the result of ``closure``, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -96,24 +96,24 @@ class MuonAdamW(torch.optim.Optimizer):
             gradients = [local(p.grad) for p in parameters if p.grad is not None]
             torch._foreach_lerp_([local(self.state[p]["momentum"]) for p in parameters], gradients, 1 - momentum)
             return
-        # one shape after the other, each only when its turn comes: what it takes of memory is then free for the next
-        ahead = (
-            look_ahead(
+        # a generator: the memory of one shape is free before the next one is computed
+        stacks = (
+            nesterov(
                 [local(p.grad) for p in same_shape if p.grad is not None],
                 [local(self.state[p]["momentum"]) for p in same_shape],
                 momentum,
             )
             for same_shape in by_shape.values()
         )
-        updates = self._orthogonalized(ahead, by_shape, group["band"])
+        updates = self._orthogonalized(stacks, by_shape, group["band"])
         for (shape, same_shape), update in zip(by_shape.items(), updates, strict=True):
-            together = rows_together(shape[0], group["band"])
-            move([local(p) for p in same_shape], update, together, shape[1], group["lr"], group["weight_decay"])
+            rows, columns = band_rows(shape[0], group["band"]), shape[1]
+            apply_update([local(p) for p in same_shape], update, rows, columns, group["lr"], group["weight_decay"])
 
     def _orthogonalized(
         self, stacks: Iterable[Tensor], by_shape: dict[torch.Size, list[Tensor]], band: int | None
     ) -> Iterator[list[Tensor]]:
-        """Muon's updates of one stack of matrices (or of their rows) after the other, by one process or by several."""
+        """Muon's updates, stack by stack, computed by one process or by several."""
         sharded = shard_group(p for same_shape in by_shape.values() for p in same_shape)
         if sharded is not None and sharded.size() > 1:
             return orthogonalize_sharded(stacks, [shape[0] for shape in by_shape], self.muon_dtype, sharded, band)
@@ -122,14 +122,14 @@ class MuonAdamW(torch.optim.Optimizer):
         return (list(orthogonalize(matrices, band, self.muon_dtype).unbind()) for matrices in stacks)
 
     def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        fused = parameters[0].device.type in ("cpu", "cuda")  # all in one pass: on an H200 in 1.4 ms instead of 3.3
+        fused = parameters[0].device.type in ("cpu", "cuda")  # one pass over memory: on an H200 1.4 ms instead of 3.3
         for p in parameters:
             state = self.state[p]
             if not state:
                 state["step"] = torch.zeros(())
                 state["exp_avg"] = torch.zeros_like(p)
                 state["exp_avg_sq"] = torch.zeros_like(p)
-            if fused:  # which wants to count the steps where the numbers are; from a checkpoint they come on the CPU
+            if fused:  # the fused kernel wants the step count on the parameter's device; a checkpoint has it on the CPU
                 state["step"] = state["step"].to(p.device, non_blocking=True)
         states = [self.state[p] for p in parameters]
         adamw(  # element by element, so it serves the rows of a sharded parameter as well

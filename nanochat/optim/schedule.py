@@ -1,4 +1,4 @@
-"""How the learning rate moves during a run."""
+"""The learning-rate schedule: warm-up, constant, linear warm-down."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from __future__ import annotations
 def learning_rate_factor(
     step: int, total_steps: float, warmup_steps: int = 0, warmdown: float = 0.4, final: float = 0.0
 ) -> float:
-    """What the learning rates are multiplied by: up, constant, and down in a straight line.
+    """The factor on all learning rates at one step.
 
     Args:
-        step: number of steps already done; the first step has 0.
-        total_steps: steps of the whole run; infinite if nobody knows, and then the factor stays at 1.
-        warmup_steps: steps over which the factor rises to 1.
-        warmdown: the share of the run over which it falls.
-        final: what it falls to.
+        step: index of the step, from 0.
+        total_steps: steps of the whole run; infinite if unknown, and then there is no warm-down.
+        warmup_steps: steps over which the factor rises linearly to 1.
+        warmdown: fraction of the run over which it falls linearly.
+        final: its value at the end of the run.
 
     Returns:
         A factor from ``final`` to 1 (during the warm-up from just above 0); beyond the end of the run, ``final``.

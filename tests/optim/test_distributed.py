@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from nanochat.optim import MuonAdamW, distributed
-from nanochat.optim.distributed import deal
+from nanochat.optim.distributed import assign
 
 WORLD = 3
 # square, tall and wide; in bands of 8 rows or whole; more and fewer than processes; rows that do not divide, and fewer
@@ -119,9 +119,9 @@ def test_no_process_does_anothers_work(found: list, way: str, size: int, dtype: 
 
 
 def test_dealing_goes_round() -> None:
-    assert deal(0, 4, 3) == [0, 1, 2, 0]
-    assert deal(4, 2, 3) == [1, 2]
-    assert deal(6, 1, 1) == [0]
+    assert assign(0, 4, 3) == [0, 1, 2, 0]
+    assert assign(4, 2, 3) == [1, 2]
+    assert assign(6, 1, 1) == [0]
 
 
 def test_matrices_sharded_in_another_way_are_refused(tmp_path: Path) -> None:

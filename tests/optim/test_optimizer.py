@@ -30,7 +30,7 @@ def test_the_shorter_way_leads_to_the_same_matrices() -> None:
     """Also where singular values are as different as those of real momentum are."""
     x = torch.stack([matrix(32, 128), torch.diag(torch.logspace(0, -4, 32)) @ matrix(32, 128, seed=1)])
     x = x / x.norm(dim=(-2, -1), keepdim=True)
-    torch.testing.assert_close(muon._by_small_products(x), muon._by_rounds(x), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(muon._iterate_gram(x), muon._iterate(x), rtol=1e-3, atol=1e-4)
 
 
 def test_the_shorter_way_serves_bfloat16_as_well_as_its_own_rounds() -> None:
@@ -40,7 +40,7 @@ def test_the_shorter_way_serves_bfloat16_as_well_as_its_own_rounds() -> None:
     def error(y: torch.Tensor) -> float:
         return float((y.double() - exact).norm() / exact.norm())
 
-    rounds = muon._by_rounds(x / x.norm(dim=(-2, -1), keepdim=True))
+    rounds = muon._iterate(x / x.norm(dim=(-2, -1), keepdim=True))
     assert error(orthogonalize(x)) < 1.05 * error(rounds)
     assert orthogonalize(x).dtype == torch.bfloat16
 
