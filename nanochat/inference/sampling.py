@@ -59,8 +59,8 @@ class Sampler:
     """The sampling settings and the random numbers of one text.
 
     Sampling from softmax(logits) is the same as taking the argmax of logits + g, where the g are independent numbers
-    from the Gumbel distribution (the Gumbel-max trick; see Maddison et al., arXiv 1411.0030). This needs no softmax. The
-    noise does not depend on the tokens, so it is drawn for several steps at once.
+    from the Gumbel distribution (the Gumbel-max trick; see Maddison et al., arXiv 1411.0030). This needs no softmax.
+    The noise does not depend on the tokens, so it is drawn for several steps at once.
 
     Args:
         settings: the sampling settings.
