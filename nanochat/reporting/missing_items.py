@@ -27,7 +27,7 @@ def missing_stages(lineage: Lineage, program: str) -> Iterator[MissingItem]:
             continue
         has_rl = lineage.last("RL") is not None
         command = None if has_rl or label not in OVERLAYS else _next_stage_command(lineage, label, program)
-        requires = ", which requires CHAT" if label == "RL" and lineage.last("CHAT") is None else ""
+        requires = "; it requires CHAT" if label == "RL" and lineage.last("CHAT") is None else ""
         yield {"what": label, "why": f"this stage has not been trained{requires}", "command": command}
 
 

@@ -64,7 +64,7 @@ def test_first_sample_equals_generate() -> None:
 def test_model_and_decoder_generate_the_same(
     temperature: float, top_k: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sharded model generates with its own forward pass."""
+    """A model with sharded weights generates with its own forward pass."""
     gpt = random_gpt()
     by_decoder = generate_several(gpt, [1, 2, 3], 3, 12, temperature, top_k, seed=5)
     monkeypatch.setattr(generate_module, "is_sharded", lambda gpt: True)

@@ -168,7 +168,7 @@ def test_missing_stages_come_with_a_command(tmp_path: Path, monkeypatch: pytest.
     write_run(Path(), "tiny", 0, 1000, {})
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "tiny.yaml").touch()
-    assert missing(card_of(Path()))["RL"] == "this stage has not been trained, which requires CHAT"
+    assert missing(card_of(Path()))["RL"] == "this stage has not been trained; it requires CHAT"
     found = commands(card_of(Path()))
     assert found["CHAT"] == "python cli.py fit --config configs/tiny.yaml --config configs/chat.yaml"
     assert found["RL"] is None  # requires CHAT
