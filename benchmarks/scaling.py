@@ -157,12 +157,12 @@ def measure(point: Point) -> dict[str, Any]:
         facts = json.loads((run / "summary.json").read_text())
         text = bytes_of(run / "metrics.csv", facts["tokens"])
     print(f"  val/bpb {facts['val_bpb']:.4f} after {facts['seconds']:.0f} s", flush=True)
-    from nanochat.training.hardware import processor
+    from nanochat.training.hardware import processor_name
 
     return {
         "name": point.name,
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{processor()}, {facts['device']}",
+        "machine": f"{processor_name()}, {facts['device']}",
         "corpus": facts["corpus_fingerprint"],
         "depth": point.depth,
         "width": 64 * point.depth,

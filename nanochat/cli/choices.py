@@ -54,8 +54,8 @@ class Choices(FromCheckpoint):
             return False
         minutes = config.plan.minutes if config.trainer.max_steps == -1 and config.trainer.max_time is None else None
         if self._compiled_before is not None and self._weights is None:
-            return self._compiled_before and compiling.is_possible(config.trainer.accelerator)
-        return compiling.pays(config.trainer.accelerator, minutes)
+            return self._compiled_before and compiling.can_compile(config.trainer.accelerator)
+        return compiling.should_compile(config.trainer.accelerator, minutes)
 
     def _planned_steps(self, config: Any) -> int:
         """What the checkpoint was planned for; -1 where the plan is going to say what fits into its minutes."""

@@ -91,8 +91,8 @@ def find(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
         chat: whether a fine-tuned model is wanted, where it is not said which.
     """
     from nanochat.serving.find_model import is_chat, resolve_checkpoint
-    from nanochat.training.checkpoint_files import BEST, LAST
-    from nanochat.training.checkpoints import find_checkpoint
+    from nanochat.training.checkpoint.find import find_checkpoint
+    from nanochat.training.checkpoint.loading import BEST, LAST
 
     runs = Path(root, RUNS)
     if ckpt_path in (LAST, BEST) and not chat:

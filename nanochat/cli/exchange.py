@@ -14,10 +14,10 @@ from nanochat.cli.parser import call
 from nanochat.exchange import read_folder, write_folder
 from nanochat.model import GPT
 from nanochat.runs import RUNS, SUMMARY
-from nanochat.training.checkpoint_files import BEST, LAST
-from nanochat.training.checkpoints import find_checkpoint
+from nanochat.training.checkpoint.find import find_checkpoint
+from nanochat.training.checkpoint.loading import BEST, LAST
+from nanochat.training.checkpoint.saved_model import read_model, write_model
 from nanochat.training.console import count, say
-from nanochat.training.model_files import read_model, write_model
 
 CONFIG = """\
 # The sizes of the model in {checkpoint}, imported from {folder}. Train it on text of your own:

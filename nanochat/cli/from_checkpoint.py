@@ -13,7 +13,8 @@ from nanochat.model import GPTConfig
 from nanochat.model.config import OPTIONS
 from nanochat.runs import CONFIG, RUNS
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_files import (
+from nanochat.training.checkpoint.find import find_checkpoint, has_last_checkpoint
+from nanochat.training.checkpoint.loading import (
     AUTO,
     BEST,
     CHAT,
@@ -24,7 +25,6 @@ from nanochat.training.checkpoint_files import (
     kind_of,
     load_whole_checkpoint,
 )
-from nanochat.training.checkpoints import find_checkpoint, has_last_checkpoint
 
 LEARNED_FROM = {TEXT: "text", CHAT: "conversations", QUESTIONS: "questions"}
 

@@ -52,9 +52,9 @@ def plan(
     from nanochat.planning.planner import HELD_OUT, Planner
     from nanochat.planning.points import measured_points, own_points
     from nanochat.training import compiling
+    from nanochat.training.budget.plan import kept_for_scores
     from nanochat.training.console import duration, say
     from nanochat.training.hardware import default_accelerator, default_precision
-    from nanochat.training.plan import kept_for_scores
 
     chosen = default_accelerator() if accelerator == "auto" else accelerator
     check_gpu(f"--accelerator={accelerator}", chosen)
@@ -72,7 +72,7 @@ def plan(
     own = own_points(root, known_text)
     points += own
     law = fit_law([p.size for p in points], [p.score for p in points])
-    precision, compiled = default_precision(chosen), compiling.pays(chosen, minutes)
+    precision, compiled = default_precision(chosen), compiling.should_compile(chosen, minutes)
     planner = Planner(minutes, law, points, size, chosen, precision, compiled, tell)
     proposals = planner.search(ON_CPU if chosen == "cpu" else ON_GPU)
     best = proposals[0]
@@ -99,9 +99,9 @@ def plan(
 def _machine(accelerator: str) -> str:
     import torch
 
-    from nanochat.training.hardware import describe
+    from nanochat.training.hardware import describe_device
 
-    return describe(torch.device(accelerator))
+    return describe_device(torch.device(accelerator))
 
 
 def table(proposals: Sequence[Proposal]) -> str:

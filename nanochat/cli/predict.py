@@ -21,12 +21,12 @@ from nanochat.data.prompt_data import PromptsDataModule
 from nanochat.model.config import OPTIONS
 from nanochat.runs import CHECKPOINTS, STAGES
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_files import BEST, LAST, TEXT, data_state, kind_of, load_whole_checkpoint
-from nanochat.training.checkpoint_io import SafeCheckpointIO
-from nanochat.training.checkpoints import find_checkpoint
-from nanochat.training.completions import Completions
+from nanochat.training.callbacks.completions import Completions
+from nanochat.training.checkpoint.find import find_checkpoint
+from nanochat.training.checkpoint.loading import BEST, LAST, TEXT, data_state, kind_of, load_whole_checkpoint
+from nanochat.training.checkpoint.safe_io import SafeCheckpointIO
 from nanochat.training.console import say
-from nanochat.training.steps import find_callback
+from nanochat.training.trainer_state import find_callback
 
 # What a tier's or a stage's configuration says of training, which has no meaning here.
 NEEDLESS = ("data", "plan", "samples", "scores", "checkpoint", "start_from")

@@ -10,8 +10,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from nanochat.cli.errors import EXIT_INTERRUPTED
 from nanochat.cli.main import program_name
-from nanochat.training.checkpoint_files import LAST
-from nanochat.training.interrupt import Interrupted
+from nanochat.training.callbacks.interrupt import Interrupted
+from nanochat.training.checkpoint.loading import LAST
 
 
 def print_resume_hint(stop: Interrupted, arguments: Sequence[str]) -> int:

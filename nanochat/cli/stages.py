@@ -17,11 +17,11 @@ from nanochat.data.question_data import QuestionsDataModule
 from nanochat.data.text_data import TextDataModule
 from nanochat.options import did_you_mean
 from nanochat.runs import STAGES
+from nanochat.training.budget.plan import Plan
+from nanochat.training.budget.reinforce_plan import ReinforcePlan
+from nanochat.training.callbacks.samples import Answers, Samples
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.plan import Plan
 from nanochat.training.reinforce import Reinforce
-from nanochat.training.reinforce_plan import ReinforcePlan
-from nanochat.training.samples import Answers, Samples
 
 # middle and chat differ by their names alone, and by what a user has them learn
 PRETRAIN, _, _, REINFORCE = STAGES

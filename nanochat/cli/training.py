@@ -41,22 +41,22 @@ from nanochat.cli.stages import (
 from nanochat.data.chat_data import ChatDataModule
 from nanochat.options import check_name
 from nanochat.runs import CONFIG, STAGES
-from nanochat.training.agreement import Agreement
-from nanochat.training.chat_curve import ChatCurve
-from nanochat.training.checkpoint_files import BEST, LAST, PREVIOUS
-from nanochat.training.checkpoint_io import SafeCheckpointIO
-from nanochat.training.checkpoints import LastCheckpoint, best_checkpoint
+from nanochat.training.callbacks.chat_evaluation import ChatEvaluation
+from nanochat.training.callbacks.core_evaluation import CoreEvaluation
+from nanochat.training.callbacks.interrupt import GracefulStop, Interrupted
+from nanochat.training.callbacks.progress import StepProgress
+from nanochat.training.callbacks.rank_consistency import RankConsistency
+from nanochat.training.callbacks.resume import Resume
+from nanochat.training.callbacks.summary import Summary, is_complete
+from nanochat.training.callbacks.task_scores import TaskScores, in_words
+from nanochat.training.callbacks.throughput import Throughput
+from nanochat.training.callbacks.weight_rank import WeightRank
+from nanochat.training.checkpoint.loading import BEST, LAST, PREVIOUS
+from nanochat.training.checkpoint.model_checkpoint import LastCheckpoint, best_checkpoint
+from nanochat.training.checkpoint.safe_io import SafeCheckpointIO
 from nanochat.training.console import as_markdown, say
-from nanochat.training.core_curve import CoreCurve
-from nanochat.training.interrupt import GracefulStop, Interrupted
-from nanochat.training.progress import StepProgress
-from nanochat.training.ranks import WeightRanks
-from nanochat.training.resume import Resume
 from nanochat.training.run_logger import RunLogger
-from nanochat.training.scores import Scores, in_words
-from nanochat.training.steps import find_callback
-from nanochat.training.summary import Summary, is_complete
-from nanochat.training.throughput import Throughput
+from nanochat.training.trainer_state import find_callback
 
 NO_SETTING = ("--config", "--ckpt_path", "--plan.minutes")  # what a command that scores a run need not be told
 CKPT_PATH = {
@@ -139,12 +139,12 @@ class NanochatCLI(Choices, LightningCLI):
                 help="The model to fine-tune: a checkpoint, a run's folder or the name of a run; null takes the "
                 "newest run of this --name (reinforce: of its chat stage).",
             )
-            parser.add_lightning_class_args(Scores, "scores")
-            parser.add_lightning_class_args(ChatCurve, "chat")
+            parser.add_lightning_class_args(TaskScores, "scores")
+            parser.add_lightning_class_args(ChatEvaluation, "chat")
         parser.add_lightning_class_args(plan_class(self._stage), "plan")
         parser.add_lightning_class_args(samples_class(self._stage), "samples")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(CoreCurve, "core")
+        parser.add_lightning_class_args(CoreEvaluation, "core")
         # vocabulary and context are said once
         parser.link_arguments("data.vocab_size", "model.vocab_size")
         parser.link_arguments("data.context", "model.context")
@@ -172,9 +172,9 @@ class NanochatCLI(Choices, LightningCLI):
         elif trainer.logger in (None, True):
             kwargs["logger"] = self._new_logger(config)
         kwargs["plugins"] = [*as_list(trainer.plugins), SafeCheckpointIO()]
-        agreement = Agreement(self._checkpoint_step if self._checkpoint is not None else 0)
+        consistency = RankConsistency(self._checkpoint_step if self._checkpoint is not None else 0)
         summary = Summary(str(self._checkpoint) if self._weights is not None else None)
-        callbacks = [*as_list(trainer.callbacks), agreement, Throughput(), summary, Resume(), GracefulStop()]
+        callbacks = [*as_list(trainer.callbacks), consistency, Throughput(), summary, Resume(), GracefulStop()]
         if trainer.enable_checkpointing in (None, True):
             callbacks.append(best_checkpoint(*best_by(self._stage)))
         else:
@@ -182,7 +182,7 @@ class NanochatCLI(Choices, LightningCLI):
         if trainer.enable_progress_bar in (None, True):
             callbacks.append(StepProgress())
         if fitting and kwargs.get("logger", trainer.logger):
-            callbacks += [LearningRateMonitor("step"), WeightRanks()]
+            callbacks += [LearningRateMonitor("step"), WeightRank()]
         kwargs["callbacks"] = callbacks if fitting else []
         if not fitting:
             self.save_config_callback = None
@@ -253,7 +253,7 @@ class NanochatCLI(Choices, LightningCLI):
         scores = self._score_tasks(self.config_init[self.subcommand].get("scores"))
         summary.finish(self.trainer, score, program_name(), self._config_options(), self._own_options(), scores)
 
-    def _score_tasks(self, scores: Scores | None) -> dict[str, Any]:
+    def _score_tasks(self, scores: TaskScores | None) -> dict[str, Any]:
         """How the model answers held-out questions; nothing where it has not learned to answer."""
         if scores is None or not isinstance(self.datamodule, ChatDataModule):
             return {}

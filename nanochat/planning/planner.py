@@ -14,8 +14,7 @@ from nanochat.planning.candidates import Candidate, Field
 from nanochat.planning.law import Forecast, Law
 from nanochat.planning.points import Point, bytes_per_token, size_of
 from nanochat.planning.timing import Timing, between, time_candidate
-from nanochat.training.hardware import available_memory
-from nanochat.training.plan import (
+from nanochat.training.budget.plan import (
     AROUND_A_STEP,
     ENDING_SECONDS,
     LEAST_STEPS,
@@ -23,6 +22,7 @@ from nanochat.training.plan import (
     kept_for_scores,
     seconds_to_score,
 )
+from nanochat.training.hardware import available_memory
 
 HELD_OUT = 0.05  # of a corpus, about
 VAL_TOKENS, VALIDATIONS = 8192, 4  # on the way, as tiny has them

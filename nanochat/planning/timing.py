@@ -10,12 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from nanochat.data.synthetic import RandomRows
 from nanochat.planning.candidates import Candidate
-from nanochat.training.bare import fit_bare
+from nanochat.training.budget.memory import expected_memory
+from nanochat.training.budget.timing import time_scoring, time_step
+from nanochat.training.dry_run import dry_run
 from nanochat.training.hardware import synchronize
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.memory import expected_memory
-from nanochat.training.steps import ends_step
-from nanochat.training.timing import time_scoring, time_step
+from nanochat.training.trainer_state import ends_step
 
 SECONDS = 1.2  # that steps are timed for
 LEAST, MOST = 4, 3.0  # moves of all weights at least, but no more seconds than that
@@ -91,7 +91,7 @@ def time_candidate(candidate: Candidate, accelerator: str, precision: str, compi
     """
     data, clock = RandomRows(**candidate.data), _Clock()
     module = LanguageModel(**candidate.model, vocab_size=data.vocab_size, context=data.context, compile=compiled)
-    fit_bare(module, data, accelerator=accelerator, precision=precision, max_epochs=-1, callbacks=[clock])
+    dry_run(module, data, accelerator=accelerator, precision=precision, max_epochs=-1, callbacks=[clock])
     return None if compiled and not clock.compiled else clock.timing
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nanochat.runs import CHECKPOINTS, RUNS
-from nanochat.training.checkpoint_files import BEST, CHAT, LAST, PREVIOUS, QUESTIONS
+from nanochat.training.checkpoint.loading import BEST, CHAT, LAST, PREVIOUS, QUESTIONS
 
 TUNED = ("{}-chat", "{}-reinforce")  # the names of the runs that make an assistant of those of a name
 TRAIN = (

@@ -16,8 +16,8 @@ from nanochat.model.rotary import rotation_table
 from nanochat.serving.find_model import find_model, is_chat
 from nanochat.serving.trim import trim
 from nanochat.tokenizer import Message, Tokenizer, render_prompt
+from nanochat.training.checkpoint.saved_model import read_model
 from nanochat.training.hardware import usable_device
-from nanochat.training.model_files import read_model
 
 TEMPERATURE = {True: 0.3, False: 0.8}  # of a chat model, which is to be right, and of a base model
 ROOM = 128  # tokens that are kept free for an answer, if the context allows it, before old turns are dropped

@@ -15,8 +15,8 @@ from nanochat.tracing.lesson import afterwards_step, changes_step, gradients_ste
 from nanochat.tracing.one_row import OneRow
 from nanochat.tracing.story import Part
 from nanochat.tracing.watch import Watch
-from nanochat.training.bare import fit_bare
-from nanochat.training.checkpoint_files import load_checkpoint
+from nanochat.training.checkpoint.loading import load_checkpoint
+from nanochat.training.dry_run import dry_run
 from nanochat.training.language_model import LanguageModel
 
 
@@ -91,4 +91,4 @@ def _optimizer_state(model: Model) -> dict[str, Any] | None:
 def _one_step(module: LanguageModel, model: Model, ids: Tensor, targets: Tensor, watch: Watch) -> None:
     """Lightning's own loop, for one step on one row, without logs and files."""
     data = OneRow(ids, targets, model.tokenizer)
-    fit_bare(module, data, accelerator="cpu", precision="32-true", max_steps=1, callbacks=[watch])
+    dry_run(module, data, accelerator="cpu", precision="32-true", max_steps=1, callbacks=[watch])

@@ -14,7 +14,6 @@ from nanochat.evaluation.task_accuracy import MAX_TOKENS, answer_all
 from nanochat.inference.engine import Engine
 from nanochat.optim.learning_rates import WIDTH, WIDTH_EXPONENT, LearningRates
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.memory import kept_for_sizes
 from nanochat.training.rollouts import (
     Row,
     averages,
@@ -25,7 +24,7 @@ from nanochat.training.rollouts import (
     write_groups,
 )
 from nanochat.training.sharding import FullyShardedStrategy
-from nanochat.training.steps import logs_step
+from nanochat.training.trainer_state import logs_step
 
 # Measured with the tiny shape (benchmarks/README.md); those of tables follow the width as in pretraining.
 MATRIX, EMBEDDING, HEAD = 0.002, 0.02, 0.001
@@ -119,9 +118,9 @@ class Reinforce(LanguageModel):
         """Tokens that the model has written for this step on this device, at its first micro-step."""
         return self._tokens[0] if batch.number == 0 else 0
 
-    def memory_besides_training(self) -> int:
-        """Of what is kept for each size of a micro-step, which depends on the answers; other stages have one size."""
-        return kept_for_sizes(self.trainer, number_of_sizes(self.data.batch_size, self.data.row_length))
+    def training_batch_shapes(self) -> int:
+        """At most; the shapes of the micro-steps depend on the lengths of the answers."""
+        return number_of_sizes(self.data.batch_size, self.data.row_length)
 
     def example_batch(self) -> Part:
         """So few questions that their answers fill one micro-step."""

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from nanochat.cli import main
-from nanochat.training.checkpoint_files import load_whole_checkpoint
+from nanochat.training.checkpoint.loading import load_whole_checkpoint
 from tests.cli.test_errors import error_of
 from tests.cli.tools import metrics, tiny_options, train
 from tests.conftest import sentences
@@ -21,7 +21,7 @@ from tests.data.corpus.test_documents import write_parquet
 
 @pytest.fixture(autouse=True)
 def _quick_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanochat.training.timing.STEP_SECONDS", 0.05)  # how fast this is matters to nobody here
+    monkeypatch.setattr("nanochat.training.budget.timing.STEP_SECONDS", 0.05)  # how fast this is matters to nobody here
 
 
 def damaged_corpus(folder: Path) -> Path:

@@ -138,7 +138,7 @@ def test_nothing_is_unpickled(corpus_folder: Path, tmp_path: Path, capsys) -> No
 def test_too_little_memory_is_refused_before_the_first_step(
     corpus_folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("nanochat.training.memory.available_memory", lambda device: -300_000_000)
+    monkeypatch.setattr("nanochat.training.budget.memory.available_memory", lambda device: -300_000_000)
     message = error_of(["fit", *tiny_options(corpus_folder, tmp_path), "--model.depth=8"], capsys)
     assert "needs about" in message
     assert "lower --model.depth, or --data.row_length, as fewer rows at a time will not do" in message
@@ -154,7 +154,7 @@ def test_a_full_disk_is_said_and_the_old_checkpoint_stays(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nanochat.training.checkpoint_io.os.fsync", full)
+    monkeypatch.setattr("nanochat.training.checkpoint.safe_io.os.fsync", full)
     message = error_of(["fit", *options, "--ckpt_path=last", "--trainer.max_steps=3"], capsys)
     assert "cannot write the checkpoint" in message
     assert "No space left on device" in message

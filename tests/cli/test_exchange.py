@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nanochat.cli import main
 from nanochat.exchange import write_folder
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.model_files import read_model
+from nanochat.training.checkpoint.saved_model import read_model
 from tests.cli.test_errors import error_of
 from tests.cli.tools import metrics, tiny_options, train
 from tests.exchange.samples import random_model

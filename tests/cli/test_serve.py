@@ -15,7 +15,7 @@ import httpx2 as httpx
 import pytest
 
 from nanochat.cli.serve import ORIGIN, _split
-from nanochat.training.model_files import write_model
+from nanochat.training.checkpoint.saved_model import write_model
 from tests.cli.tools import ROOT, command
 from tests.serving.tools import random_model, running
 

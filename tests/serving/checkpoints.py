@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from nanochat.serving.model import Model
-from nanochat.training.checkpoint_files import CHAT, TEXT
-from nanochat.training.checkpoint_io import SafeCheckpointIO
+from nanochat.training.checkpoint.loading import CHAT, TEXT
+from nanochat.training.checkpoint.safe_io import SafeCheckpointIO
 from tests.serving.tools import random_model
 
 

@@ -23,6 +23,7 @@ from nanochat.tasks.arithmetic import Arithmetic
 from nanochat.tasks.task import Item, Task, single_turn
 from nanochat.tokenizer import Tokenizer, render, render_prompt
 from nanochat.training import reinforce
+from nanochat.training.budget.memory import onednn_memory
 from nanochat.training.reinforce import Reinforce
 from nanochat.training.rollouts import (
     Answer,
@@ -117,12 +118,14 @@ def test_micro_steps_come_in_few_sizes() -> None:
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("bf16-mixed", 28 * 10_200_000), ("32-true", 0)])
-def test_memory_is_reckoned_for_each_size(precision: str, expected: int) -> None:
+def test_memory_for_each_batch_shape(precision: str, expected: int) -> None:
     module = Reinforce(depth=1, vocab_size=265, context=128, width=32, heads=2)
     data = SimpleNamespace(batch_size=64, row_length=108)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    module.trainer = SimpleNamespace(datamodule=data, precision=precision, strategy=strategy)  # type: ignore[assignment]
-    assert module.memory_besides_training() == expected  # 16, 32, 48 and 64 rows of 16, 32 ... 112 tokens
+    trainer: Any = SimpleNamespace(datamodule=data, precision=precision, strategy=strategy)
+    module.trainer = trainer
+    shapes = module.training_batch_shapes()  # 16, 32, 48 and 64 rows of 16, 32 ... 112 tokens
+    assert onednn_memory(trainer, shapes) == expected
 
 
 def test_the_curves_of_three_groups() -> None:

@@ -14,7 +14,7 @@ from nanochat.data.tokens.held_out_rows import HeldOut, HeldOutRows
 from nanochat.data.tokens.prepare import CorpusOptions, find_held_out, prepare
 from nanochat.data.tokens.token_files import TokenFile
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_files import data_state
+from nanochat.training.checkpoint.loading import data_state
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def held_out_text(checkpoint: Mapping[str, Any], tokenizer: Tokenizer, length: i
     """The held-out part of what a run has learned from; of the documentation on this machine where that is gone.
 
     Args:
-        checkpoint: the run's, as :func:`nanochat.training.checkpoint_files.load_checkpoint` reads it.
+        checkpoint: the run's, as :func:`nanochat.training.checkpoint.loading.load_checkpoint` reads it.
         tokenizer: the run's.
         length: predictions in a row at most: the model's context.
 

@@ -15,7 +15,7 @@ from nanochat.analysis.style import MONOSPACE, blank, canvas, theme
 from nanochat.runs import EVENTS, Run
 
 NAME, TITLE, SECTION = "samples", "What it wrote, as training went on", "What it knows"
-TAG = "sample/text_summary"  # what TensorBoard makes of the name that nanochat/training/samples.py gives
+TAG = "sample/text_summary"  # what TensorBoard makes of the name that nanochat/training/callbacks/samples.py gives
 INDENT = "    "  # of nanochat.training.console.as_markdown
 SHOWN = 10  # steps in the picture
 COLUMNS, LINES = 96, 4  # letters and lines of each in the picture

@@ -20,8 +20,8 @@ from nanochat.analysis.model.subject import Subject
 from nanochat.analysis.style import canvas, color, theme
 from nanochat.model import GPT
 from nanochat.runs import Run
-from nanochat.training.checkpoint_files import data_state
-from nanochat.training.ranks import KINDS, PREFIX, effective_ranks
+from nanochat.training.callbacks.weight_rank import KINDS, PREFIX, effective_ranks
+from nanochat.training.checkpoint.loading import data_state
 
 SECTION = "Inside the model"
 NAME, TITLE = "spectrum", "The spectrum of the weight matrices"

@@ -19,7 +19,7 @@ from nanochat.data.tokens.held_out_rows import HeldOut
 from nanochat.model import GPT, IGNORE
 from nanochat.runs import Run
 from nanochat.serving.model import Model, load
-from nanochat.training.checkpoint_files import load_checkpoint
+from nanochat.training.checkpoint.loading import load_checkpoint
 
 # Held-out tokens are read until the model has done so many floating-point operations: 65,536 tokens of tiny, which
 # take 3 s on two cores. At least so many, whatever the model, or there would be nothing to see in the noise.

@@ -71,7 +71,7 @@ def memory(history: History) -> Figure:
     devices = summary.get("devices") or 1
     blocks = gpt.num_block_parameters
     tables = gpt.num_parameters - blocks
-    parts = {  # in float32, as nanochat/training/memory.py reckons
+    parts = {  # in float32, as nanochat/training/budget/memory.py reckons
         "weights": 4 * gpt.num_parameters,
         "gradients": 4 * gpt.num_parameters,
         "optimizer's state": 4 * (blocks + 2 * tables),

@@ -19,18 +19,18 @@ from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import History
 from nanochat.analysis.one.bars import stacked
 from nanochat.data.synthetic import RandomRows
-from nanochat.training.bare import fit_bare
+from nanochat.training.budget.memory import training_memory
 from nanochat.training.console import duration, size
+from nanochat.training.dry_run import dry_run
 from nanochat.training.hardware import (
     available_memory,
     default_precision,
-    describe,
+    describe_device,
+    matmul_dtype,
     peak_flops,
-    product_dtype,
     synchronize,
 )
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.memory import training_memory
 
 SECONDS = 2.0  # for about this long steps are timed
 LEAST, MOST = 4, 60  # steps that are timed
@@ -93,7 +93,7 @@ def measure(history: History, device: torch.device) -> tuple[dict[str, float], i
     per_step = history.setting("data", "tokens_per_step")
     micro_steps = max(1, per_step // (batch_size * row_length)) if isinstance(per_step, int) else 1
     precision = default_precision(device.type)
-    dtype = product_dtype(precision)
+    dtype = matmul_dtype(precision)
     needed = training_memory(gpt, batch_size, row_length, dtype.itemsize, on_gpu=device.type == "cuda")
     if needed > 0.8 * available_memory(device):
         raise ValueError(f"steps of this size need {size(needed)} of memory, more than is free here")
@@ -107,7 +107,7 @@ def measure(history: History, device: torch.device) -> tuple[dict[str, float], i
     rows = RandomRows(gpt.vocab_size, gpt.context, row_length, batch_size, micro_steps * batch_size * row_length)
     every = history.setting("trainer", "log_every_n_steps")
     clock, steps = Clock(device), Steps()
-    fit_bare(
+    dry_run(
         module,
         rows,
         accelerator=device.type,
@@ -151,7 +151,7 @@ def step_time(history: History, device: str) -> Figure:
     whole = sum(parts.values())
     rows: list[list[Cell]] = [[name, 1000 * value, 100 * value / whole] for name, value in parts.items()]
     reading = (
-        f"Measured for this analysis: {timed} steps of the run's shape on this machine ({describe(where)}, "
+        f"Measured for this analysis: {timed} steps of the run's shape on this machine ({describe_device(where)}, "
         f"{precision}, not compiled).{note} Around forward, backward and optimizer are the "
         "trainer, its hooks and the logs, which weigh most in the smallest models; larger steps make them, and the "
         "optimizer, cheaper per token. (The head's gradient is taken in the forward pass already.)"

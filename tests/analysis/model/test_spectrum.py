@@ -13,7 +13,7 @@ from nanochat.analysis.model import model_figures, samples, spectrum
 from nanochat.analysis.model.subject import Subject
 from nanochat.analysis.one.others import others
 from nanochat.runs import read_run
-from nanochat.training.ranks import KINDS, effective_rank
+from nanochat.training.callbacks.weight_rank import KINDS, effective_rank
 from tests.cli.tools import tiny_options, train
 
 
