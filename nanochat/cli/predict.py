@@ -15,13 +15,14 @@ from nanochat.cli.choices import choose_hardware
 from nanochat.cli.errors import UsageError, report_errors
 from nanochat.cli.logging_setup import set_up_logging
 from nanochat.cli.parser import check_config_files
+from nanochat.cli.run_folders import RunFolders
 from nanochat.cli.stages import PRETRAIN, rewritten
+from nanochat.cli.starting_point import check_shape, read_starting_point
 from nanochat.cli.training import NanochatCLI, as_list
 from nanochat.data.prompt_data import PromptsDataModule
 from nanochat.model.config import OPTIONS
 from nanochat.runs import CHECKPOINTS, STAGES
-from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_files import BEST, LAST, TEXT, data_state, kind_of, load_whole_checkpoint
+from nanochat.training.checkpoint_files import BEST, LAST, load_whole_checkpoint
 from nanochat.training.checkpoint_io import SafeCheckpointIO
 from nanochat.training.checkpoints import find_checkpoint
 from nanochat.training.completions import Completions
@@ -63,21 +64,18 @@ class PredictCLI(NanochatCLI):
         given = config.get("ckpt_path")
         if not given:
             raise UsageError("predict needs a checkpoint: --ckpt_path=last, --ckpt_path=best or a file")
-        found = find_checkpoint(str(given), self._runs(config)) if str(given) in (LAST, BEST) else Path(given)
-        self._checkpoint, config.ckpt_path = found, str(found)
-        checkpoint = load_whole_checkpoint(found)
+        runs = RunFolders.of(config, self.stage).versions
+        path = find_checkpoint(given, runs) if given in (LAST, BEST) else Path(given)
+        config.ckpt_path = str(path)
+        checkpoint = load_whole_checkpoint(path)
         saved = checkpoint.get("hyper_parameters", {})
-        words = {word.split("=")[0] for word in self._command_line}
+        words = {word.split("=")[0] for word in self.command_line}
         if not all(name in saved for name in OPTIONS) or any(f"--model.{size}" in words for size in OPTIONS):
-            self._check_shape(config.model, saved)
+            check_shape(config.model, saved, path)
         for size, value in saved.items():
             if size in OPTIONS:
                 config.model[size] = value
-        try:
-            self._tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
-        except KeyError as error:
-            raise UsageError(f"{found} is not a checkpoint of this project: it has no tokenizer") from error
-        self._is_chat = kind_of(checkpoint) != TEXT
+        self.start = read_starting_point(checkpoint, path, only_weights=False)
 
     # ------------------------------------------------------------------------------------- the machine's choices
 
@@ -101,9 +99,9 @@ class PredictCLI(NanochatCLI):
 
     def after_instantiate_classes(self) -> None:
         completions = self._completions
-        assert self._checkpoint is not None
-        self.datamodule.use_model(self._tokenizer, self.model.gpt.context, self._is_chat)
-        folder = self._checkpoint.parent
+        assert self.start is not None
+        self.datamodule.use_model(self.start.tokenizer, self.model.gpt.context, self.start.is_chat)
+        folder = self.start.path.parent
         folder = folder.parent if folder.name == CHECKPOINTS else folder
         if completions.out is None:
             completions.out = folder / "completions" / f"{self.datamodule.path.stem}.jsonl"

@@ -40,7 +40,7 @@ def test_every_option_is_explained() -> None:
     assert result.returncode == 0
     for option in ("--model.depth", "--model.matrix_lr", "--data.batch_size", "--data.corpus", "--trainer.max_steps"):
         assert option in result.stdout
-    assert re.search(r"--ckpt_path CKPT_PATH\s+Where to go on from: .* auto, which is last", result.stdout, re.DOTALL)
+    assert re.search(r"--ckpt_path CKPT_PATH\s+The checkpoint to resume: .* auto, which is last", result.stdout, re.DOTALL)
     for group in ("model", "data", "plan", "samples", "checkpoint"):
         for line in re.findall(rf"^  --{group}\.\w+ .*(?:\n {{6,}}.*)*", result.stdout, re.MULTILINE):
             description = re.sub(r"\s+", " ", line).split(" (type:")[0].split(" ", 3)[-1]
