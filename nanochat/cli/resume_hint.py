@@ -1,4 +1,4 @@
-"""What is said of a run that was stopped: how to go on."""
+"""The message after a run was interrupted: how to resume it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nanochat.training.interrupt import Interrupted
 
 
 def print_resume_hint(stop: Interrupted, arguments: Sequence[str]) -> int:
-    """Says it on the main process; returns the exit status: 0 where the cluster goes on by itself."""
+    """Prints the message on rank 0; returns the exit status: 0 if the cluster requeued the job."""
     if getattr(rank_zero_only, "rank", 0) == 0:
         after = f"Stopped after step {stop.step:,}"
         if stop.before_first_step:
