@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 PAGE = "docs/troubleshooting.md"
-COMPLETE = r"is whole: --ckpt_path=|--port=\d+ takes another$"  # a message that already ends with the solution
+COMPLETE = r"is whole: --ckpt_path=|try --port=\d+$"  # a message that already ends with the solution
 # (section, pattern): the first pattern found in a message decides. Messages that need no explanation match none.
 SECTIONS = (
     ("memory", r"this run needs about .* of memory|the GPU's memory is full"),
@@ -40,8 +40,8 @@ SECTIONS = (
     ),
     (
         "chat",
-        r"there is no model below|there is no run \S+ below|is a base model, which goes on|the last message .* too long"
-        r"|port .* is in use|this server does not go by that name|programs that a model wrote cannot be run",
+        r"there is no model below|there is no run \S+ below|is a base model: it continues|the last message .* too long"
+        r"|port .* is in use|this host name is not allowed|programs that a model wrote cannot be run",
     ),
 )
 

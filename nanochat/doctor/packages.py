@@ -155,8 +155,8 @@ def import_errors(modules: Sequence[str]) -> dict[str, str]:
             done = subprocess.run(
                 [sys.executable, "-c", IMPORT_SCRIPT, *left], capture_output=True, text=True, timeout=IMPORT_SECONDS
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return {**errors, left[0]: f"{type(error).__name__}"}
+        except (OSError, subprocess.TimeoutExpired) as failure:
+            return {**errors, left[0]: type(failure).__name__}
         last = None
         for line in done.stdout.splitlines():
             if line.startswith(PREFIX):
