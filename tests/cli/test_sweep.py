@@ -273,9 +273,8 @@ def test_trial_that_finished_after_its_sweep_was_killed(tmp_path: Path) -> None:
 def test_trial_stopped_from_outside_has_failed(fake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def stop() -> None:
         wait_for_steps(fake / "lightning_logs" / "run-sweep" / "version_0", HELD_AT)
-        max(
-            psutil.Process().children(), key=psutil.Process.create_time
-        ).terminate()  # processes of other tests may still exist
+        # the newest child, since processes of other tests may still exist
+        max(psutil.Process().children(), key=psutil.Process.create_time).terminate()
 
     held = hold(fake, 0)
     thread = threading.Thread(target=stop)
