@@ -117,8 +117,8 @@ class Planner:
                 break
         if not found:
             raise ValueError(
-                f"nothing can be trained in {plural(self.minutes, 'minute')} here: the start alone takes {self.startup:.0f} s; "
-                "give it more --minutes"
+                f"nothing can be trained in {plural(self.minutes, 'minute')} here: the start alone takes "
+                f"{self.startup:.0f} s; give it more --minutes"
             )
         best_so_far = min(found, key=lambda p: p.score.value)
         found += self._larger_steps(best_so_far, field)
