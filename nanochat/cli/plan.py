@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from nanochat.cli.errors import UsageError, check_free, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
+from nanochat.wording import plural
 
 if TYPE_CHECKING:
     from nanochat.planning.planner import Planner, Proposal
@@ -64,7 +65,7 @@ def plan(
     def tell(text: str) -> None:
         say(textwrap.fill(text, WIDTH, break_on_hyphens=False))
 
-    tell(f"What can be trained in {minutes:g} minutes on {_machine(chosen)}?")
+    tell(f"What can be trained in {plural(minutes, 'minute')} on {_machine(chosen)}?")
     tell("A few steps of each size are timed:")
     points, known_text = measured_points()
     text = open_corpus(corpus)

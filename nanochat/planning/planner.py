@@ -23,6 +23,7 @@ from nanochat.training.plan import (
     kept_for_scores,
     seconds_to_score,
 )
+from nanochat.wording import plural
 
 HELD_OUT = 0.05  # of a corpus, about
 VAL_TOKENS, VALIDATIONS = 8192, 4  # on the way, as tiny has them
@@ -116,8 +117,8 @@ class Planner:
                 break
         if not found:
             raise ValueError(
-                f"nothing can be trained in {self.minutes:g} minutes here: the start alone takes {self.startup:.0f} s; "
-                "give it more --minutes"
+                f"nothing can be trained in {plural(self.minutes, 'minute')} here: the start alone takes "
+                f"{self.startup:.0f} s; give it more --minutes"
             )
         best_so_far = min(found, key=lambda p: p.score.value)
         found += self._larger_steps(best_so_far, field)
