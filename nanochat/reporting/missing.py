@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from nanochat.evaluation.chat_core import CHAT_CORE
+from nanochat.evaluation.chat_core import CHATCORE_TASKS
 from nanochat.reporting.life import LABELS, Life
 from nanochat.reporting.schema import Missing, Score, Stage
 from nanochat.runs import CHECKPOINTS, CONFIG, RUNS, SUMMARY, read_run
@@ -99,7 +99,7 @@ def missing_scores(
                 yield {"what": f"CORE of {label}, whole", "why": why, "command": evaluate("core")}
             continue
         score = chat.get(label)
-        lacking = [name for name in CHAT_CORE if score is None or name not in score["tasks"]]
+        lacking = [name for name in CHATCORE_TASKS if score is None or name not in score["tasks"]]
         if lacking:
             why = whys.get(("chat", label), "it was not scored") if score is None else f"without {', '.join(lacking)}"
             tasks = "humaneval --allow_code_execution" if lacking == ["humaneval"] else "chat"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanochat.evaluation.bundle import CORE_TASKS
-from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE
+from nanochat.evaluation.chat_core import CHATCORE_TASKS, OFFLINE_TASKS
 from nanochat.reporting.published import MODEL
 from nanochat.reporting.schema import Card, Score
 from nanochat.reporting.tables import DASH, Table, by_label, cells, labels, percents
@@ -64,11 +64,11 @@ def chat(card: Card) -> Table:
     means = {label: score if score["value"] is not None else None for label, score in card["chat"].items()}
     shown = cells(columns, means, lambda score: "{1} ({0})".format(*_mean(score)) + ("" if score["whole"] else "*"))
     total = ["ChatCORE", *shown]
-    beside = [row(name, name) for name in OFFLINE]
+    beside = [row(name, name) for name in OFFLINE_TASKS]
     asked = ["items of each", *cells(columns, card["chat"], _items)]
     return Table(
         ["", *columns],
-        [*(row(name, name) for name in CHAT_CORE), total, *(r for r in beside if set(r[1:]) != {DASH}), asked],
+        [*(row(name, name) for name in CHATCORE_TASKS), total, *(r for r in beside if set(r[1:]) != {DASH}), asked],
     )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanochat.evaluation.bundle import CORE_TASKS
-from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE, ChatResult, ChatScore
-from nanochat.evaluation.core import CoreScore, TaskScore
-from nanochat.evaluation.results_file import FORMAT, content_of
+from nanochat.evaluation.chat_core import CHATCORE_TASKS, OFFLINE_TASKS, ChatScore, ChatTaskScore
+from nanochat.evaluation.core import CoreScore, CoreTaskScore
+from nanochat.evaluation.results_file import FORMAT, file_hash
 from nanochat.reporting.schema import Score
 from nanochat.runs import Run
 
-ORDER = {"core": CORE_TASKS, "chat": (*CHAT_CORE, *OFFLINE)}
+ORDER = {"core": CORE_TASKS, "chat": (*CHATCORE_TASKS, *OFFLINE_TASKS)}
 
 
 def score_of(run: Run, group: str) -> tuple[Score | None, str | None]:
@@ -32,7 +32,7 @@ def score_of(run: Run, group: str) -> tuple[Score | None, str | None]:
         return None, "it was not scored"
     for name in ("last", "best", "previous"):
         path = run.checkpoints.get(name)
-        content = content_of(path) if path is not None else None
+        content = file_hash(path) if path is not None else None
         mine = [
             (score, str(entry.get("time")))
             for entry, score in scores
@@ -67,7 +67,7 @@ def _score(entry: Mapping[str, Any], group: str) -> Score | None:
     tasks = entry.get("tasks")
     most = _conditions(entry).get("max_per_task")
     most = most if isinstance(most, int) else None
-    make = TaskScore.from_facts if group == "core" else ChatResult.from_facts
+    make = CoreTaskScore.from_dict if group == "core" else ChatTaskScore.from_dict
     made: list[Any] = []
     for name in ORDER[group]:
         facts = tasks.get(name) if isinstance(tasks, dict) else None
@@ -94,10 +94,10 @@ def _score(entry: Mapping[str, Any], group: str) -> Score | None:
     }
 
 
-def _facts(task: TaskScore | ChatResult) -> dict[str, Any]:
+def _facts(task: CoreTaskScore | ChatTaskScore) -> dict[str, Any]:
     return {
         "accuracy": task.accuracy,
-        "chance": task.baseline if isinstance(task, TaskScore) else task.chance,
+        "chance": task.baseline if isinstance(task, CoreTaskScore) else task.chance,
         "centred": task.centred,
         "interval": list(task.interval),
         "items": task.items,

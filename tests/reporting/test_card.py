@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nanochat.evaluation.chat_core import CHAT_CORE
+from nanochat.evaluation.chat_core import CHATCORE_TASKS
 from nanochat.reporting import score_tables, tables
 from nanochat.reporting.card import make_card
 from nanochat.reporting.life import find_life
@@ -246,7 +246,7 @@ def test_what_remains_is_humaneval_which_has_to_be_allowed(tmp_path: Path) -> No
 
 def test_a_score_of_a_few_items_is_made_whole_with_humaneval(tmp_path: Path) -> None:
     chat = write_run(tmp_path, "tiny-chat", 0, 2000, {})
-    tasks = {name: chat_task([1]) for name in CHAT_CORE}
+    tasks = {name: chat_task([1]) for name in CHATCORE_TASKS}
     write_scores(chat, {"group": "chat", "tasks": tasks, "conditions": {"max_per_task": 1}})
     card = card_of(tmp_path)
     assert missing(card)["ChatCORE of CHAT, whole"] == "what was scored is ChatCORE, 1 items of each at most"
