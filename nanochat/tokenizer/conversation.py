@@ -1,6 +1,6 @@
 """A conversation as token ids, and which of them the assistant says: what it is to learn, and nothing else.
 
-The ids are those of the chat template that ``export`` writes for other programs (``nanochat/exchange/chat.py``):
+The ids are those of the chat template that ``export`` writes (``nanochat/exchange/chat_template.py``):
 ``<|bos|>``, then in turn ``<|user_start|>`` ... ``<|user_end|>`` and ``<|assistant_start|>`` ... ``<|assistant_end|>``.
 A system message is the beginning of the first user message.
 """

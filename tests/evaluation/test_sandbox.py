@@ -29,11 +29,8 @@ RIGHT = "def f(x): return x + 1"
 # On a busy machine programs are slow, so only those that never end by themselves get limits of a few seconds.
 PATIENT = Limits(cpu_seconds=20, wall_seconds=120.0)
 FAST = PATIENT._replace(memory_bytes=200 << 20)  # little memory, which fills up quickly
-SHORT = {
-    "an endless loop": 1,
-    "an endless loop in the function": 1,
-    "one that ignores signals": 1,
-}  # seconds of processor time
+# seconds of processor time
+SHORT = {"an endless loop": 1, "an endless loop in the function": 1, "one that ignores signals": 1}
 
 # name: (program, kind of outcome, a word of the detail)
 BAD = {
