@@ -135,7 +135,7 @@ def install_filter() -> None:
     assert arch is not None, "isolation.isolate() checks this"
     lines = build_filter(arch, os.getpid())
     instructions = (_Instruction * len(lines))(*(_Instruction(*line) for line in lines))
-    whole = _Program(len(lines), instructions)
+    bpf = _Program(len(lines), instructions)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.byref(whole)):
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.byref(bpf)):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

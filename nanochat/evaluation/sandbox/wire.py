@@ -48,10 +48,10 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """The data again.
+    """The inverse of :func:`pack`.
 
     Raises:
-        ValueError, TypeError: if it is none that :func:`pack` makes.
+        ValueError, TypeError: if :func:`pack` does not give such data.
     """
     if isinstance(value, list):
         return [unpack(item) for item in value]
