@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric
 
 from nanochat.data.conversations.question_order import Part
 from nanochat.data.question_data import QuestionsDataModule
-from nanochat.evaluation.task_accuracy import MAX_TOKENS, answer_all
+from nanochat.evaluation.task_accuracy import MAX_TOKENS, generate_answers
 from nanochat.inference.engine import Engine
 from nanochat.optim.learning_rates import WIDTH, WIDTH_EXPONENT, LearningRates
 from nanochat.training.language_model import LanguageModel
@@ -170,7 +170,7 @@ class Reinforce(LanguageModel):
         mine = data.asked[trainer.global_rank :: trainer.world_size]
         with trainer.precision_plugin.val_step_context():
             engine = Engine(self.gpt, data.tokenizer)
-            answers = answer_all(engine, [item for _, item in mine], max(MAX_TOKENS, data.max_tokens))
+            answers = generate_answers(engine, [item for _, item in mine], max(MAX_TOKENS, data.max_tokens))
         self.val_accuracy.reset()
         for (task, item), answer in zip(mine, answers, strict=True):
             self.val_accuracy.update(float(task.check(item, answer)))
