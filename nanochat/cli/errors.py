@@ -115,12 +115,12 @@ def explain_process_error(error: RuntimeError) -> str | None:
     if re.search("(trying|failed) to connect to", text):
         address = os.environ.get("MASTER_ADDR", "the first process")
         return (
-            f"the first process of this run was not to be reached at {address}, port {port}: has it started, and do "
+            f"the first process of this run cannot be reached at {address}, port {port}: has it started, and can "
             "the nodes reach each other by that name? (MASTER_ADDR and MASTER_PORT set another)"
         )
     if is_lost_process(error):
         return (
-            "another process of this run has ended, so this one cannot go on; when the cause is gone, "
+            "another process of this run has ended, so this one cannot go on; once the cause is solved, "
             "--ckpt_path=last goes on from the last checkpoint"
         )
     if "in your SLURM bash script" in text:  # Lightning's, about --ntasks

@@ -191,4 +191,4 @@ def test_unreachable_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lost is not None
     assert "--ckpt_path=last goes on" in lost
     assert never is not None
-    assert "not to be reached at node1" in never
+    assert "cannot be reached at node1" in never
