@@ -9,7 +9,7 @@ import torch
 from nanochat.cli.errors import UsageError
 from nanochat.cli.from_checkpoint import SHAPE, FromCheckpoint
 from nanochat.cli.stages import REINFORCE
-from nanochat.data.data_module import resolve_row_length
+from nanochat.data.step_size import resolve_row_length
 from nanochat.model import GPT, resolve_shape
 from nanochat.training import compiling
 from nanochat.training.hardware import default_accelerator, default_precision
