@@ -9,7 +9,7 @@ import torch
 from nanochat.cli.errors import UsageError
 from nanochat.cli.stages import REINFORCE
 from nanochat.cli.starting_point import StartingPoint
-from nanochat.data.data_module import resolve_row_length
+from nanochat.data.step_size import resolve_row_length
 from nanochat.model import GPT, GPTConfig
 from nanochat.training import compiling
 from nanochat.training.hardware import default_accelerator, default_precision

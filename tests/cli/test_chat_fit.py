@@ -173,7 +173,7 @@ def test_own_conversations_with_a_bad_line(
         '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n{"no": 1}\n'
     )
     assert main(["fit", *options(pretrained, f"--data.tasks={{{path}: 1}}")]) == 2
-    assert f'{path}, line 2: it is no object with "messages"' in capsys.readouterr().err
+    assert f'{path}, line 2: it is not an object with "messages"' in capsys.readouterr().err
 
 
 def test_two_processes_learn_the_same(pretrained: Path, finished: tuple[Path, str]) -> None:

@@ -109,7 +109,7 @@ def test_predict_after_fit(corpus_folder: Path, tmp_path: Path) -> None:
         ("p.jsonl", '{"messages": [{"role": "user"}]}', 'p.jsonl, line 1: it has "messages", but this is a base model'),
         ("p.txt", "a\n" + 300 * "b", "p.txt, line 2: 301 tokens leave no room in the model's context of 256"),
         ("p.txt", "\n \n", "has no prompts"),
-        ("p.csv", "a", "prompts come in a file whose name ends in .txt or .jsonl"),
+        ("p.csv", "a", "the file of prompts must be .txt or .jsonl"),
     ],
 )
 def test_invalid_lines_are_reported(
