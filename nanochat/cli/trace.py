@@ -51,10 +51,10 @@ def trace(
     from nanochat.serving.find_model import resolve_checkpoint
     from nanochat.serving.model import load
     from nanochat.tracing.terminal import new_console, show
-    from nanochat.tracing.trace import Asked, title, trace_model
+    from nanochat.tracing.trace_model import TraceOptions, title, trace_model
 
     path = resolve_checkpoint(ckpt_path, name, root, program_name())
-    asked = Asked(prompt, layer, temperature, seed, train, text)
+    asked = TraceOptions(prompt, layer, temperature, seed, train, text)
     model = load(path)
     parts = trace_model(model, asked)
     console = new_console()

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from nanochat.model import GPT, fused, layers, rotary
 from nanochat.model.layers import MLP, Attention, Block
-from nanochat.tracing.recorder import BlockRecord, Recording
+from nanochat.tracing.activation_recorder import Activations, BlockActivations
+from nanochat.tracing.document import AttentionMaps, Section, Table, number, numbers, percent
 from nanochat.tracing.source import source_of
-from nanochat.tracing.story import Looks, Step, Table, number, numbers, percent
 
 LOOKED_AT = 3  # tokens that are named for each head
 
 
-def block_steps(model: GPT, recording: Recording, layer: int, tokens: list[str]) -> list[Step]:
+def block_sections(model: GPT, recording: Activations, layer: int, tokens: list[str]) -> list[Section]:
     """What one block does, in order.
 
     Args:
@@ -40,10 +40,10 @@ def block_steps(model: GPT, recording: Recording, layer: int, tokens: list[str])
     ]
 
 
-def _projections(model: GPT, record: BlockRecord, tokens: list[str]) -> Step:
+def _projections(model: GPT, record: BlockActivations, tokens: list[str]) -> Section:
     shape = model.config
     shared = f" ({shape.n_kv_head} for keys and values, each shared)" if shape.n_kv_head != shape.n_head else ""
-    return Step(
+    return Section(
         "Queries, keys and values",
         "The stream is normed, and three matrices make three vectors of each token: what it looks for (query), what "
         f"it can be found by (key), and what it has to give (value). They are cut into {shape.n_head} heads of "
@@ -62,7 +62,7 @@ def _projections(model: GPT, record: BlockRecord, tokens: list[str]) -> Step:
     )
 
 
-def _rotation(model: GPT, recording: Recording, record: BlockRecord, cos: Tensor, sin: Tensor) -> Step:
+def _rotation(model: GPT, recording: Activations, record: BlockActivations, cos: Tensor, sin: Tensor) -> Section:
     rotated, _ = record.rotated(cos, sin)
     before, after = record.query[-1, 0].float(), rotated[-1, 0].float()
     half, place = model.config.head_dim // 2, len(record.query) - 1
@@ -77,7 +77,7 @@ def _rotation(model: GPT, recording: Recording, record: BlockRecord, cos: Tensor
         for i in sorted({0, half // 2, half - 1})
     ]
     normed = record.turned_query[0, -1]
-    return Step(
+    return Section(
         "Rotation and QK norm",
         "So far nothing says where a token stands. Each pair of numbers in a query or key is turned by an angle that "
         "grows with the token's place, fast for the first pair and slowly for the last: what two tokens make of each "
@@ -103,7 +103,7 @@ def _in_one(function: object) -> str:
     return f"On a CPU both run in one pass, by the same formulas: {place}"
 
 
-def _attention(recording: Recording, record: BlockRecord, tokens: list[str]) -> Step:
+def _attention(recording: Activations, record: BlockActivations, tokens: list[str]) -> Section:
     shares = record.shares()
     rows: list[Sequence[str]] = []
     for head, row in enumerate(shares[:, -1]):
@@ -121,20 +121,20 @@ def _attention(recording: Recording, record: BlockRecord, tokens: list[str]) -> 
         if by_torch
         else "Short rows on a CPU go through plain matrix products, as the statement above shows them."
     )
-    return Step(
+    return Section(
         "Attention: who looks at whom",
         "Each query is compared with the keys of its own token and of all before it; later ones are hidden. Softmax "
         "makes shares of the scores (query times key, divided by the root of the head's size), which add up to 100 %. "
         f"This is what the last token, {tokens[-1]}, looks at:",
         [source],
         [("shares", (1, *shares.shape))],
-        [Table(("head", "looks at"), rows), Looks(tokens, shares)],
+        [Table(("head", "looks at"), rows), AttentionMaps(tokens, shares)],
         note,
     )
 
 
-def _gathered(record: BlockRecord, block: Block) -> Step:
-    return Step(
+def _gathered(record: BlockActivations, block: Block) -> Section:
+    return Section(
         "What attention brings back",
         "The values of the tokens looked at are added up, by these shares. What the heads have gathered is laid side "
         "by side, a matrix mixes it, and the result is added to the stream.",
@@ -153,12 +153,12 @@ def _gathered(record: BlockRecord, block: Block) -> Step:
     )
 
 
-def _mlp(recording: Recording, record: BlockRecord, block: Block) -> Step:
+def _mlp(recording: Activations, record: BlockActivations, block: Block) -> Section:
     inner = neurons(block, record.mlp_in)
     active, strongest = int((inner[-1] > 0).sum()), inner[-1].topk(3)
     pairs = zip(strongest.values.tolist(), strongest.indices.tolist(), strict=True)
     named = ", ".join(f"{i:,} ({number(v)})" for v, i in pairs) if active else "none: it adds nothing to this token"
-    return Step(
+    return Section(
         "MLP",
         f"Now each token is worked on alone. A matrix asks {inner.size(1):,} questions of it ('neurons'); an answer "
         "below zero counts as none, the others are squared. A second matrix says what each answer adds to the stream.",
@@ -178,8 +178,8 @@ def neurons(block: Block, x: Tensor) -> Tensor:
     return F.relu(block.mlp.c_fc(x)).square()
 
 
-def _stream(record: BlockRecord) -> Step:
-    return Step(
+def _stream(record: BlockActivations) -> Section:
+    return Section(
         "The residual stream",
         "Nothing is replaced: the block has only added to the vector that came in. So what an early block found is "
         "still there for a late one.",

@@ -13,18 +13,18 @@ from nanochat.inference.sampling import Sampler, Sampling
 from nanochat.model import GPT, fused, layers, loss
 from nanochat.model.layers import Block
 from nanochat.tokenizer import Tokenizer, render_prompt
-from nanochat.tracing.block import block_steps
-from nanochat.tracing.recorder import Recording
+from nanochat.tracing.activation_recorder import Activations
+from nanochat.tracing.block import block_sections
+from nanochat.tracing.document import BarChart, Chapter, Section, Table, number, numbers, percent, token_text
 from nanochat.tracing.source import source_of
-from nanochat.tracing.story import Bars, Part, Step, Table, number, numbers, percent, token_text
 
 TOP = 8  # tokens that are named among the likeliest
 LEAST = 0.0005  # of them only those with so much probability
 
 
-def forward_parts(
-    model: GPT, tokenizer: Tokenizer, recording: Recording, layer: int, is_chat: bool, sampler: Sampler
-) -> list[Part]:
+def forward_chapters(
+    model: GPT, tokenizer: Tokenizer, recording: Activations, layer: int, is_chat: bool, sampler: Sampler
+) -> list[Chapter]:
     """The whole way, from the text to the next token.
 
     Args:
@@ -38,24 +38,24 @@ def forward_parts(
     tokens = [token_text(tokenizer, token) for token in recording.ids.tolist()]
     read = [_tokens(tokenizer, recording, tokens, is_chat), _embedding(recording, tokens), _norm(recording)]
     depth = model.config.n_layer
-    inside = Part(
+    inside = Chapter(
         f"Block {layer + 1} of {depth}",
         "Attention carries something from earlier tokens to later ones, then the MLP works on each token alone. Both "
         "add what they found to the stream.",
-        block_steps(model, recording, layer, tokens),
+        block_sections(model, recording, layer, tokens),
     )
-    parts = [Part("From text to vectors", "", read), inside]
+    parts = [Chapter("From text to vectors", "", read), inside]
     if depth > 1:
-        parts.append(Part("All blocks", "", [_blocks(model, tokenizer, recording, tokens)]))
+        parts.append(Chapter("All blocks", "", [_blocks(model, tokenizer, recording, tokens)]))
     end = [
         _logits(model, tokenizer, recording),
         _probabilities(tokenizer, recording, sampler.settings),
         _choice(tokenizer, recording, sampler),
     ]
-    return [*parts, Part("From vectors to the next token", "", end)]
+    return [*parts, Chapter("From vectors to the next token", "", end)]
 
 
-def _tokens(tokenizer: Tokenizer, recording: Recording, tokens: list[str], is_chat: bool) -> Step:
+def _tokens(tokenizer: Tokenizer, recording: Activations, tokens: list[str], is_chat: bool) -> Section:
     text = (
         "A model reads numbers, not letters. The tokenizer cuts text into pieces that it knows, and each has a number "
         f"below {tokenizer.vocab_size:,}."
@@ -69,12 +69,12 @@ def _tokens(tokenizer: Tokenizer, recording: Recording, tokens: list[str], is_ch
     rows = [(str(n), f"{i:,}", text) for n, (i, text) in enumerate(zip(recording.ids.tolist(), tokens, strict=True))]
     source = source_of(Tokenizer.encode, "encode_ordinary(text)")
     sources = [source, source_of(render_prompt)] if is_chat else [source]
-    return Step("Tokens", text, sources, [("ids", (1, len(tokens)))], [Table(("place", "number", "token"), rows)])
+    return Section("Tokens", text, sources, [("ids", (1, len(tokens)))], [Table(("place", "number", "token"), rows)])
 
 
-def _embedding(recording: Recording, tokens: list[str]) -> Step:
+def _embedding(recording: Activations, tokens: list[str]) -> Section:
     width = recording.embedding.size(1)
-    return Step(
+    return Section(
         "Embedding",
         f"Each token has a vector of {width} numbers of its own, a row of a table that training has filled. All that "
         "the model knows of a token before it looks at the others is in there.",
@@ -84,9 +84,9 @@ def _embedding(recording: Recording, tokens: list[str]) -> Step:
     )
 
 
-def _norm(recording: Recording) -> Step:
+def _norm(recording: Activations) -> Section:
     size = recording.start.size(1)
-    return Step(
+    return Section(
         "Norm",
         f"Each vector is scaled to the length sqrt({size}) = {math.sqrt(size):.1f} (RMSNorm), so that what follows "
         "meets numbers of one size. This begins the residual stream, which every block reads and adds to.",
@@ -97,7 +97,7 @@ def _norm(recording: Recording) -> Step:
     )
 
 
-def ran(recording: Recording, function: object) -> str:
+def ran(recording: Activations, function: object) -> str:
     """What to say where the faster formula for a CPU took the place of the one shown."""
     if not recording.fused:
         return ""
@@ -105,7 +105,7 @@ def ran(recording: Recording, function: object) -> str:
     return f"On a CPU the same formula runs with fewer passes over memory: {place}"
 
 
-def _blocks(model: GPT, tokenizer: Tokenizer, recording: Recording, tokens: list[str]) -> Step:
+def _blocks(model: GPT, tokenizer: Tokenizer, recording: Activations, tokens: list[str]) -> Section:
     rows = []
     for index, block in enumerate(recording.blocks):
         shares = block.shares()[:, -1].mean(0)
@@ -122,7 +122,7 @@ def _blocks(model: GPT, tokenizer: Tokenizer, recording: Recording, tokens: list
             )
         )
     columns = ("block", "attention adds", "MLP adds", "stream", "looks back at", "would say")
-    return Step(
+    return Section(
         "The residual stream, block by block",
         "For the last token: how long the vectors are that each block adds to the stream, which earlier token its "
         "heads look at most, and what the model would answer if it ended there ('logit lens': the last norm and the "
@@ -133,12 +133,12 @@ def _blocks(model: GPT, tokenizer: Tokenizer, recording: Recording, tokens: list
     )
 
 
-def _logits(model: GPT, tokenizer: Tokenizer, recording: Recording) -> Step:
+def _logits(model: GPT, tokenizer: Tokenizer, recording: Activations) -> Section:
     capped = loss.softcap(recording.raw[-1])
     best = capped.topk(min(TOP, tokenizer.vocab_size)).indices.tolist()
     rows = [(token_text(tokenizer, i), number(float(recording.raw[-1, i])), number(float(capped[i]))) for i in best]
     cap = loss.SOFTCAP
-    return Step(
+    return Section(
         "Logits",
         f"A last norm; then the head compares the last token's vector with one vector for each of the "
         f"{tokenizer.vocab_size:,} tokens of the vocabulary. The results are bent to stay between -{cap:g} and "
@@ -152,14 +152,14 @@ def _logits(model: GPT, tokenizer: Tokenizer, recording: Recording) -> Step:
     )
 
 
-def _probabilities(tokenizer: Tokenizer, recording: Recording, settings: Sampling) -> Step:
+def _probabilities(tokenizer: Tokenizer, recording: Activations, settings: Sampling) -> Section:
     plain = torch.softmax(recording.logits[-1], 0)
     bars = [_bars(tokenizer, "As the model says it (temperature 1)", plain)]
     if settings.temperature not in (0, 1):
         colder = torch.softmax(recording.logits[-1] / settings.temperature, 0)
         bars.append(_bars(tokenizer, f"At temperature {settings.temperature:g}", colder))
     bits = float(-(plain * plain.clamp_min(1e-30).log2()).sum())
-    return Step(
+    return Section(
         "Probabilities",
         "Softmax makes shares of the logits: e to the power of each, divided by their sum. Here the model is in doubt "
         f"by {bits:.1f} bits, as if it had to guess among {2**bits:.1f} equally likely tokens. A temperature below 1 "
@@ -170,14 +170,14 @@ def _probabilities(tokenizer: Tokenizer, recording: Recording, settings: Samplin
     )
 
 
-def _bars(tokenizer: Tokenizer, title: str, shares: Tensor) -> Bars:
+def _bars(tokenizer: Tokenizer, title: str, shares: Tensor) -> BarChart:
     best = shares.topk(max(1, min(TOP, int((shares >= LEAST).sum()))))
     named = [(token_text(tokenizer, i), v) for v, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
     rest = len(shares) - len(named)
-    return Bars(title, [*named, (f"{rest:,} others", max(0.0, 1 - sum(v for _, v in named)))] if rest else named)
+    return BarChart(title, [*named, (f"{rest:,} others", max(0.0, 1 - sum(v for _, v in named)))] if rest else named)
 
 
-def _choice(tokenizer: Tokenizer, recording: Recording, sampler: Sampler) -> Step:
+def _choice(tokenizer: Tokenizer, recording: Activations, sampler: Sampler) -> Section:
     settings, logits = sampler.settings, recording.logits[-1:].float().cpu()
     likeliest = sampling.choose(logits, [Sampler(Sampling(temperature=0))])[0]
     rows: list[Sequence[str]] = [("0", token_text(tokenizer, likeliest), "always the likeliest")]
@@ -185,7 +185,7 @@ def _choice(tokenizer: Tokenizer, recording: Recording, sampler: Sampler) -> Ste
         draws = [sampling.choose(logits, [sampler])[0] for _ in range(5)]
         shown = ", ".join(token_text(tokenizer, i) for i in draws)
         rows.append((f"{settings.temperature:g}", shown, "drawn, five times"))
-    return Step(
+    return Section(
         "The choice",
         "At temperature 0 the likeliest token is taken; else one is drawn. It is put at the end of the text, the model "
         "reads on, and all of this begins again, once for each token that it writes.",

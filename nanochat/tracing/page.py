@@ -10,13 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nanochat.cache import write_atomically
+from nanochat.tracing.document import AttentionMaps, BarChart, Chapter, Table, Vector, number, percent, shape_text
 from nanochat.tracing.source import Source
-from nanochat.tracing.story import Bars, Looks, Numbers, Part, Table, number, percent, shape_text
 
 MOST_DRAWN = 40  # tokens in the pictures of attention: the last ones of a longer text
 
 
-def write_page(path: Path, title: Sequence[str], parts: Sequence[Part]) -> None:
+def write_page(path: Path, title: Sequence[str], parts: Sequence[Chapter]) -> None:
     """Writes the page.
 
     Args:
@@ -49,10 +49,10 @@ def link(source: Source, page: Path) -> str:
 
 
 def _kind(figure: Any) -> str:
-    return {Numbers: "numbers", Table: "table", Bars: "bars", Looks: "looks"}[type(figure)]
+    return {Vector: "numbers", Table: "table", BarChart: "bars", AttentionMaps: "looks"}[type(figure)]
 
 
-def _heads(looks: Looks) -> list[list[dict[str, Any]]]:
+def _heads(looks: AttentionMaps) -> list[list[dict[str, Any]]]:
     """Of each head its rows: the token that looks, and how much at each token up to itself."""
     first = max(0, len(looks.tokens) - MOST_DRAWN)
     tokens = looks.tokens[first:]

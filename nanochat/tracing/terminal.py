@@ -11,7 +11,18 @@ from rich.style import Style
 from rich.table import Table as Grid
 from rich.text import Text
 
-from nanochat.tracing.story import Bars, Figure, Looks, Numbers, Part, Step, Table, number, percent, shape_text
+from nanochat.tracing.document import (
+    AttentionMaps,
+    BarChart,
+    Chapter,
+    Figure,
+    Section,
+    Table,
+    Vector,
+    number,
+    percent,
+    shape_text,
+)
 
 WIDTH = 80
 INDENT = 3
@@ -27,7 +38,7 @@ def new_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=WIDTH)
 
 
-def show(console: Console, parts: Sequence[Part]) -> None:
+def show(console: Console, parts: Sequence[Chapter]) -> None:
     """Prints the parts, their steps numbered through."""
     count = 0
     for part in parts:
@@ -52,7 +63,7 @@ def _wrapped(parts: Sequence[str], width: int) -> str:
     return "\n".join(lines)
 
 
-def _show_step(console: Console, count: int, step: Step) -> None:
+def _show_step(console: Console, count: int, step: Section) -> None:
     console.print()
     console.print(Text(f"{count:>2} {step.title}", style="bold"))
     console.print(_inset(console, Text(step.text)))
@@ -78,15 +89,15 @@ def _inset(console: Console, what: Text | Grid, more: int = 0) -> Padding:
 
 
 def _drawn(figure: Figure) -> Text | Grid | None:
-    if isinstance(figure, Numbers):
+    if isinstance(figure, Vector):
         label = figure.label if cell_len(figure.label) <= LABEL else figure.label[: LABEL - 3] + "..."
         values = "  ".join(number(v) for v in figure.values[:SHOWN])
         return Text(f"{label.ljust(LABEL)} {values} ...  length {number(figure.length)}", overflow="fold")
     if isinstance(figure, Table):
         return _grid(figure)
-    if isinstance(figure, Bars):
+    if isinstance(figure, BarChart):
         return _bars(figure)
-    assert isinstance(figure, Looks)
+    assert isinstance(figure, AttentionMaps)
     return None  # the page draws it
 
 
@@ -104,7 +115,7 @@ def _grid(figure: Table) -> Grid:
     return grid
 
 
-def _bars(figure: Bars) -> Grid:
+def _bars(figure: BarChart) -> Grid:
     most = max(share for _, share in figure.rows) or 1.0
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
     grid.add_column(figure.title, overflow="fold", min_width=38)

@@ -12,7 +12,7 @@ from torch import Tensor
 from nanochat.training.language_model import LanguageModel
 
 
-class Watch(Callback):
+class StepRecorder(Callback):
     """Takes down what a step of the real training loop does to the model, and lets it go on from the run's state.
 
     Args:

@@ -22,7 +22,7 @@ def _nothing() -> Tensor:
 
 
 @dataclass
-class BlockRecord:
+class BlockActivations:
     """What went through one block; the batch of one is left out of the shapes.
 
     Attributes:
@@ -74,7 +74,7 @@ class BlockRecord:
 
 
 @dataclass
-class Recording:
+class Activations:
     """A forward pass.
 
     Attributes:
@@ -91,7 +91,7 @@ class Recording:
     ids: Tensor
     embedding: Tensor = field(default_factory=_nothing)
     start: Tensor = field(default_factory=_nothing)
-    blocks: list[BlockRecord] = field(default_factory=list)
+    blocks: list[BlockActivations] = field(default_factory=list)
     hidden: Tensor = field(default_factory=_nothing)
     raw: Tensor = field(default_factory=_nothing)
     logits: Tensor = field(default_factory=_nothing)
@@ -99,14 +99,14 @@ class Recording:
 
 
 @torch.no_grad()
-def record(model: GPT, ids: Tensor) -> Recording:
+def record(model: GPT, ids: Tensor) -> Activations:
     """Lets a model read a text, and writes down what passes.
 
     Args:
         model: in eval mode or not; it is used as it is, and left as it was.
         ids: (time,), int64, at most the context's.
     """
-    recording = Recording(ids)
+    recording = Activations(ids)
     with ExitStack() as stack:
         _listen_to_modules(model, recording, stack)
         stack.enter_context(_functions_watched(recording))
@@ -115,14 +115,14 @@ def record(model: GPT, ids: Tensor) -> Recording:
     return recording
 
 
-def _listen_to_modules(model: GPT, recording: Recording, stack: ExitStack) -> None:
+def _listen_to_modules(model: GPT, recording: Activations, stack: ExitStack) -> None:
     """Forward hooks on the parts that are modules."""
 
     def on(module: nn.Module, take: Callable[[Tensor], None]) -> None:
         stack.enter_context(_removed(module.register_forward_hook(lambda _, inputs, output: take(output[0]))))
 
     on(model.wte, lambda x: setattr(recording, "embedding", x))
-    recording.blocks = [BlockRecord()]  # the one that comes next
+    recording.blocks = [BlockActivations()]  # the one that comes next
     for block in model.blocks:
         assert isinstance(block, Block)
         head_dim = block.attn.head_dim
@@ -141,7 +141,7 @@ def _listen_to_modules(model: GPT, recording: Recording, stack: ExitStack) -> No
 
         def at_end(x: Tensor) -> None:
             recording.blocks[-1].after = x
-            recording.blocks.append(BlockRecord())
+            recording.blocks.append(BlockActivations())
 
         on(block, at_end)
 
@@ -165,7 +165,7 @@ def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[N
 
 
 @contextmanager
-def _functions_watched(recording: Recording) -> Iterator[None]:
+def _functions_watched(recording: Activations) -> Iterator[None]:
     """The functions that are no modules, for the time of one pass with an ear at their door."""
 
     def watch(owner: Any, name: str, take: Callable[[tuple[Any, ...], Any], None]) -> Any:
@@ -222,7 +222,7 @@ def _functions_watched(recording: Recording) -> Iterator[None]:
 class _KernelWatched(TorchFunctionMode):
     """Takes what torch's own attention returns."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Activations) -> None:
         super().__init__()
         self.recording = recording
 

@@ -12,7 +12,7 @@ from nanochat.tracing.source import Source
 
 
 @dataclass
-class Numbers:
+class Vector:
     """The first few numbers of a vector, and its length."""
 
     label: str
@@ -30,7 +30,7 @@ class Table:
 
 
 @dataclass
-class Bars:
+class BarChart:
     """Shares from 0 to 1 with a name each."""
 
     title: str
@@ -38,18 +38,18 @@ class Bars:
 
 
 @dataclass
-class Looks:
+class AttentionMaps:
     """Which tokens look at which, by heads: (heads, time, time) shares, rows looking at columns."""
 
     tokens: list[str]
     shares: Tensor
 
 
-Figure = Numbers | Table | Bars | Looks
+Figure = Vector | Table | BarChart | AttentionMaps
 
 
 @dataclass
-class Step:
+class Section:
     """One stage of the way.
 
     Attributes:
@@ -70,18 +70,18 @@ class Step:
 
 
 @dataclass
-class Part:
+class Chapter:
     """Steps that belong together, under a heading."""
 
     title: str
     text: str
-    steps: list[Step]
+    steps: list[Section]
 
 
-def numbers(label: str, vector: Tensor, count: int = 5) -> Numbers:
+def numbers(label: str, vector: Tensor, count: int = 5) -> Vector:
     """The first numbers of a vector of any size, and its Euclidean length."""
     vector = vector.detach().float().flatten()
-    return Numbers(label, vector[:count].tolist(), float(vector.norm()), vector.numel())
+    return Vector(label, vector[:count].tolist(), float(vector.norm()), vector.numel())
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:

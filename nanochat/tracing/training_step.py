@@ -11,16 +11,16 @@ from nanochat.model import IGNORE
 from nanochat.serving.model import Model
 from nanochat.tokenizer import render
 from nanochat.tokenizer.conversation import Message
-from nanochat.tracing.lesson import afterwards_step, changes_step, gradients_step, loss_step
-from nanochat.tracing.one_row import OneRow
-from nanochat.tracing.story import Part
-from nanochat.tracing.watch import Watch
+from nanochat.tracing.document import Chapter
+from nanochat.tracing.single_batch import SingleBatch
+from nanochat.tracing.step_recorder import StepRecorder
+from nanochat.tracing.training_sections import changes_section, gradients_section, loss_after_section, loss_section
 from nanochat.training.bare import fit_bare
 from nanochat.training.checkpoint_files import load_checkpoint
 from nanochat.training.language_model import LanguageModel
 
 
-def training_part(model: Model, prompt: str, text: str | None) -> Part:
+def training_chapter(model: Model, prompt: str, text: str | None) -> Chapter:
     """Trains a copy of the model for one step, and tells what happened.
 
     Args:
@@ -33,18 +33,20 @@ def training_part(model: Model, prompt: str, text: str | None) -> Part:
     """
     ids, targets, what = material(model, prompt, text)
     module = _copy_of(model)
-    watch = Watch(_optimizer_state(model))
+    watch = StepRecorder(_optimizer_state(model))
     before = module.gpt.losses(ids[None], targets[None])[0].detach()
     _one_step(module, model, ids, targets, watch)
     with torch.no_grad():
         after = module.gpt.losses(ids[None], targets[None])[0]
     steps = [
-        loss_step(model, ids, targets, before),
-        gradients_step(module.gpt, watch),
-        changes_step(module.gpt, watch),
-        afterwards_step(model, targets, before, after),
+        loss_section(model, ids, targets, before),
+        gradients_section(module.gpt, watch),
+        changes_section(module.gpt, watch),
+        loss_after_section(model, targets, before, after),
     ]
-    return Part("One step of training", f"On a copy of the model, which learns from {what}. Nothing is saved.", steps)
+    return Chapter(
+        "One step of training", f"On a copy of the model, which learns from {what}. Nothing is saved.", steps
+    )
 
 
 def material(model: Model, prompt: str, text: str | None) -> tuple[Tensor, Tensor, str]:
@@ -88,7 +90,7 @@ def _optimizer_state(model: Model) -> dict[str, Any] | None:
     return states[0] if states else None
 
 
-def _one_step(module: LanguageModel, model: Model, ids: Tensor, targets: Tensor, watch: Watch) -> None:
+def _one_step(module: LanguageModel, model: Model, ids: Tensor, targets: Tensor, watch: StepRecorder) -> None:
     """Lightning's own loop, for one step on one row, without logs and files."""
-    data = OneRow(ids, targets, model.tokenizer)
+    data = SingleBatch(ids, targets, model.tokenizer)
     fit_bare(module, data, accelerator="cpu", precision="32-true", max_steps=1, callbacks=[watch])

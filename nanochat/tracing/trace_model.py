@@ -9,12 +9,12 @@ import torch
 from nanochat.inference.sampling import Sampler, Sampling
 from nanochat.serving.model import Model
 from nanochat.tokenizer import prompt_ids
-from nanochat.tracing.forward import forward_parts
-from nanochat.tracing.recorder import record
-from nanochat.tracing.story import Part
+from nanochat.tracing.activation_recorder import record
+from nanochat.tracing.document import Chapter
+from nanochat.tracing.forward import forward_chapters
 
 
-class Asked(NamedTuple):
+class TraceOptions(NamedTuple):
     """What a trace is to show.
 
     Attributes:
@@ -34,7 +34,7 @@ class Asked(NamedTuple):
     text: str | None = None
 
 
-def trace_model(model: Model, asked: Asked) -> list[Part]:
+def trace_model(model: Model, asked: TraceOptions) -> list[Chapter]:
     """Lets the model read, and tells the way of the data.
 
     Raises:
@@ -49,15 +49,15 @@ def trace_model(model: Model, asked: Asked) -> list[Part]:
         raise ValueError(f"the prompt has {len(ids):,} tokens, and the model's context takes in {model.context:,}")
     recording = record(model.gpt, torch.tensor(ids))
     sampler = Sampler(settings, asked.seed)
-    parts = forward_parts(model.gpt, model.tokenizer, recording, asked.layer - 1, model.is_chat, sampler)
+    parts = forward_chapters(model.gpt, model.tokenizer, recording, asked.layer - 1, model.is_chat, sampler)
     if asked.train:
-        from nanochat.tracing.training import training_part  # Lightning takes seconds to import
+        from nanochat.tracing.training_step import training_chapter  # Lightning takes seconds to import
 
-        parts.append(training_part(model, asked.prompt, asked.text))
+        parts.append(training_chapter(model, asked.prompt, asked.text))
     return parts
 
 
-def title(model: Model, asked: Asked) -> list[str]:
+def title(model: Model, asked: TraceOptions) -> list[str]:
     """What is traced: a heading, and lines below it."""
     gpt, shape = model.gpt, model.gpt.config
     kind = "a chat model" if model.is_chat else "a base model"

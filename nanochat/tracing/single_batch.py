@@ -12,7 +12,7 @@ from nanochat.model import IGNORE
 from nanochat.tokenizer import Tokenizer
 
 
-class OneRow(SyntheticRows):
+class SingleBatch(SyntheticRows):
     """The same row, once.
 
     Args:

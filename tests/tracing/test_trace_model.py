@@ -13,11 +13,11 @@ from nanochat.model import GPT, GPTConfig, fused, loss
 from nanochat.model.layers import Attention
 from nanochat.serving.model import Model, load
 from nanochat.tokenizer import prompt_ids
+from nanochat.tracing.activation_recorder import record
 from nanochat.tracing.block import neurons
-from nanochat.tracing.recorder import record
+from nanochat.tracing.document import AttentionMaps, BarChart, Chapter, Table, token_text
 from nanochat.tracing.source import Source
-from nanochat.tracing.story import Bars, Looks, Part, Table, token_text
-from nanochat.tracing.trace import Asked, trace_model
+from nanochat.tracing.trace_model import TraceOptions, trace_model
 from tests.serving.checkpoints import attentive_model, write_checkpoint
 
 SIZES = {"depth": 3, "vocab_size": 300, "context": 512, "width": 64, "heads": 4}
@@ -93,7 +93,7 @@ def test_nobody_looks_ahead() -> None:
     torch.testing.assert_close(shares.sum(-1), torch.ones(4, 9))
 
 
-def all_sources(parts: list[Part]) -> list[Source]:
+def all_sources(parts: list[Chapter]) -> list[Source]:
     return [source for part in parts for step in part.steps for source in step.sources]
 
 
@@ -107,7 +107,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("is_chat", [True, False])
 def test_a_trace_tells_the_way_from_text_to_choice(is_chat: bool) -> None:
     model = attentive_model(is_chat)
-    parts = trace_model(model, Asked("a list of words"))
+    parts = trace_model(model, TraceOptions("a list of words"))
     steps = {step.title: step for part in parts for step in part.steps}
     assert all(source.found for source in all_sources(parts)), "a statement that is no longer in the code"
     (tokens,) = steps["Tokens"].figures
@@ -121,11 +121,11 @@ def test_a_trace_tells_the_way_from_text_to_choice(is_chat: bool) -> None:
 
     assert choice.rows[0][1] == token_text(model.tokenizer, int(logits.argmax()))
     bars = steps["Probabilities"].figures[0]
-    assert isinstance(bars, Bars)
+    assert isinstance(bars, BarChart)
     assert bars.rows[0][1] == pytest.approx(float(torch.softmax(logits, 0).max()), rel=1e-5)
     assert sum(share for _, share in bars.rows) == pytest.approx(1)
     looks = steps["Attention: who looks at whom"].figures[1]
-    assert isinstance(looks, Looks)
+    assert isinstance(looks, AttentionMaps)
     torch.testing.assert_close(looks.shares, record(model.gpt, torch.tensor(ids)).blocks[0].shares())
     assert parts[1].title == f"Block 1 of {model.gpt.config.n_layer}"
 
@@ -133,15 +133,15 @@ def test_a_trace_tells_the_way_from_text_to_choice(is_chat: bool) -> None:
 def test_there_is_no_such_block() -> None:
     model = attentive_model()
     with pytest.raises(ValueError, match=f"the blocks 1 to {model.gpt.config.n_layer}"):
-        trace_model(model, Asked("text", layer=9))
+        trace_model(model, TraceOptions("text", layer=9))
 
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="the model's context takes in 256"):
-        trace_model(attentive_model(), Asked("word " * 400))
+        trace_model(attentive_model(), TraceOptions("word " * 400))
 
 
-def changes(parts: list[Part]) -> dict[str, tuple[str, ...]]:
+def changes(parts: list[Chapter]) -> dict[str, tuple[str, ...]]:
     step = next(step for step in parts[-1].steps if step.title == "What the optimizer changes")
     table = step.figures[0]
     assert isinstance(table, Table)
@@ -152,7 +152,7 @@ def test_a_step_of_training_learns_on_a_copy(checkpoint: Path) -> None:
     model: Model = load(checkpoint)
     before = {name: weight.clone() for name, weight in model.gpt.state_dict().items()}
     content = checkpoint.read_bytes()
-    parts = trace_model(model, Asked("a list", train=True, text="it is a row of words"))
+    parts = trace_model(model, TraceOptions("a list", train=True, text="it is a row of words"))
     assert checkpoint.read_bytes() == content
     assert all(torch.equal(weight, before[name]) for name, weight in model.gpt.state_dict().items())
     assert all(source.found for source in all_sources(parts))
@@ -161,7 +161,7 @@ def test_a_step_of_training_learns_on_a_copy(checkpoint: Path) -> None:
     assert rows["attn.c_q"][0].startswith("Muon")
     assert all(float(row[2]) > 0 for row in rows.values())
     from nanochat.model import IGNORE
-    from nanochat.tracing.training import material
+    from nanochat.tracing.training_step import material
 
     ids, targets, _ = material(model, "a list", "it is a row of words")
     learned = targets != IGNORE
@@ -173,8 +173,8 @@ def test_a_step_of_training_learns_on_a_copy(checkpoint: Path) -> None:
 
 
 def test_gradients_are_those_of_the_plain_loss(checkpoint: Path) -> None:
-    from nanochat.tracing.story import number
-    from nanochat.tracing.training import material, training_part
+    from nanochat.tracing.document import number
+    from nanochat.tracing.training_step import material, training_chapter
 
     model = load(checkpoint)
     ids, targets, _ = material(model, "a list", "of words")
@@ -183,7 +183,7 @@ def test_gradients_are_those_of_the_plain_loss(checkpoint: Path) -> None:
     (losses.sum() / (targets >= 0).sum()).backward()
     assert gpt.lm_head.weight.grad is not None
     head = number(float(gpt.lm_head.weight.grad.norm()))
-    part = training_part(load(checkpoint), "a list", "of words")
+    part = training_chapter(load(checkpoint), "a list", "of words")
     table = next(step for step in part.steps if step.title == "Gradients").figures[0]
     assert isinstance(table, Table)
     assert {row[0]: row[1] for row in table.rows}["head"] == head
@@ -191,7 +191,7 @@ def test_gradients_are_those_of_the_plain_loss(checkpoint: Path) -> None:
 
 def test_a_chat_model_learns_its_calls_and_not_what_the_calculator_told_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from nanochat.model import IGNORE
-    from nanochat.tracing.training import material
+    from nanochat.tracing.training_step import material
 
     model = attentive_model(True)
     parts = [("python", "12*34"), ("python_output", "408"), ("text", "It is 408.")]

@@ -12,16 +12,16 @@ from nanochat.model.loss import weighted_loss
 from nanochat.optim import MuonAdamW
 from nanochat.optim.muon import orthogonalize
 from nanochat.serving.model import Model
+from nanochat.tracing.document import Section, Table, number, percent, token_text
 from nanochat.tracing.source import source_of
-from nanochat.tracing.story import Step, Table, number, percent, token_text
-from nanochat.tracing.watch import Watch
+from nanochat.tracing.step_recorder import StepRecorder
 from nanochat.training.language_model import LanguageModel
 
 ALGORITHMS = {"muon": "Muon", "adamw": "AdamW"}
 GUESSES = 6  # tokens that are named among the best and the worst guessed
 
 
-def loss_step(model: Model, ids: Tensor, targets: Tensor, losses: Tensor) -> Step:
+def loss_section(model: Model, ids: Tensor, targets: Tensor, losses: Tensor) -> Section:
     learned = targets != IGNORE
     order = losses.masked_fill(~learned, -1).argsort(descending=True)[: int(learned.sum())].tolist()
     shown = order if len(order) <= 2 * GUESSES else [*order[:GUESSES], *order[-GUESSES:]]
@@ -35,7 +35,7 @@ def loss_step(model: Model, ids: Tensor, targets: Tensor, losses: Tensor) -> Ste
         for i in shown
     ]
     mean = float(losses[learned].mean())
-    return Step(
+    return Section(
         "The loss",
         "At each place the model says how likely each token is to come next. The loss of a place is minus the "
         f"logarithm of what it gave to the token that did come: 0 if it was sure of it. The mean here is {mean:.3f}, "
@@ -46,7 +46,7 @@ def loss_step(model: Model, ids: Tensor, targets: Tensor, losses: Tensor) -> Ste
     )
 
 
-def gradients_step(gpt: GPT, watch: Watch) -> Step:
+def gradients_section(gpt: GPT, watch: StepRecorder) -> Section:
     rows: list[Sequence[str]] = []
     for title, names in _layers(gpt).items():
         norms = {name: float(watch.gradients[name].norm()) for name in names if name in watch.gradients}
@@ -54,7 +54,7 @@ def gradients_step(gpt: GPT, watch: Watch) -> Step:
         most = max(norms, key=norms.__getitem__, default="")
         rows.append((title, number(whole), f"{_short(most)} {number(norms[most])}" if len(norms) > 1 else ""))
     total = sum(float(g.norm()) ** 2 for g in watch.gradients.values()) ** 0.5
-    return Step(
+    return Section(
         "Gradients",
         "Going back from the loss, calculus says of each number in the model how the loss would change if that number "
         f"grew a little. The lengths of these gradients, by layer (all together {number(total)}):",
@@ -78,7 +78,7 @@ def _short(name: str) -> str:
     return ".".join(name.split(".")[3:-1])
 
 
-def changes_step(gpt: GPT, watch: Watch) -> Step:
+def changes_section(gpt: GPT, watch: StepRecorder) -> Section:
     names = {id(parameter): name for name, parameter in gpt.named_parameters()}
     rows: list[Sequence[str]] = []
     for group in watch.groups:
@@ -95,7 +95,7 @@ def changes_step(gpt: GPT, watch: Watch) -> Step:
         if watch.resumed
         else "The file holds no optimizer's state, so it begins anew, at the rates of a short run."
     )
-    return Step(
+    return Section(
         "What the optimizer changes",
         "Each kind of weight has its own algorithm. Muon gives every direction of a block's matrices the same say, "
         "AdamW scales each number of embedding and head by how large its gradients have been.",
@@ -116,7 +116,7 @@ def _members(names: dict[int, str], parameters: Sequence[nn.Parameter]) -> dict[
     return members
 
 
-def afterwards_step(model: Model, targets: Tensor, before: Tensor, after: Tensor) -> Step:
+def loss_after_section(model: Model, targets: Tensor, before: Tensor, after: Tensor) -> Section:
     learned = targets != IGNORE
     old, new = float(before[learned].mean()), float(after[learned].mean())
     which = learned.nonzero().flatten()
@@ -130,7 +130,7 @@ def afterwards_step(model: Model, targets: Tensor, before: Tensor, after: Tensor
         for i in gains
     ]
     verdict = "less surprised" if new < old else "more surprised: so large a step for one text alone goes too far"
-    return Step(
+    return Section(
         "The loss afterwards",
         f"Reading the same once more, the mean is {new:.3f} instead of {old:.3f}: the model is {verdict}. A run does "
         "this thousands of times, on ever new text.",
