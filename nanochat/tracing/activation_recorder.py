@@ -1,4 +1,4 @@
-"""Listens while a model reads a text: every vector on its way, without a line of code for it in the model."""
+"""Records the activations of a forward pass with hooks and wrapped functions; the model's code is not changed."""
 
 from __future__ import annotations
 
@@ -13,221 +13,213 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nanochat.model import GPT, fused, gpt, layers
-from nanochat.model.layers import Block
 from nanochat.model.rotary import rotate
 
 
-def _nothing() -> Tensor:
+def _empty() -> Tensor:
     return torch.empty(0)
 
 
 @dataclass
 class BlockActivations:
-    """What went through one block; the batch of one is left out of the shapes.
+    """The activations of one block, without the batch dimension of 1.
 
     Attributes:
-        before: (time, width), the residual stream that came in.
-        attention_in: (time, width), normed.
+        input: (time, width), the residual stream before the block.
+        attention_in: (time, width), the normed input of attention.
         query: (time, heads, head_dim), before the rotation; ``key`` and ``value`` have kv_heads.
-        turned_query: (heads, time, head_dim), rotated and normed; ``turned_key`` has kv_heads.
-        attended: (heads, time, head_dim), the values that each head gathered.
-        attention_out: (time, width), what attention adds to the stream.
-        middle: (time, width), the stream after that.
-        mlp_in: (time, width), normed.
-        mlp_out: (time, width), what the MLP adds.
-        after: (time, width), the stream that goes out.
-        attention_by: the function that attended.
+        normed_query: (heads, time, head_dim), rotated and normed; ``normed_key`` has kv_heads.
+        head_outputs: (heads, time, head_dim), the weighted sum of values of each head.
+        attention_out: (time, width), added to the residual stream by attention.
+        middle: (time, width), the residual stream between attention and MLP.
+        mlp_in: (time, width), the normed input of the MLP.
+        mlp_out: (time, width), added to the residual stream by the MLP.
+        output: (time, width), the residual stream after the block.
+        attention_function: the function that computed the attention.
     """
 
-    before: Tensor = field(default_factory=_nothing)
-    attention_in: Tensor = field(default_factory=_nothing)
-    query: Tensor = field(default_factory=_nothing)
-    key: Tensor = field(default_factory=_nothing)
-    value: Tensor = field(default_factory=_nothing)
-    turned_query: Tensor = field(default_factory=_nothing)
-    turned_key: Tensor = field(default_factory=_nothing)
-    attended: Tensor = field(default_factory=_nothing)
-    attention_out: Tensor = field(default_factory=_nothing)
-    middle: Tensor = field(default_factory=_nothing)
-    mlp_in: Tensor = field(default_factory=_nothing)
-    mlp_out: Tensor = field(default_factory=_nothing)
-    after: Tensor = field(default_factory=_nothing)
-    attention_by: Callable[..., Any] = F.scaled_dot_product_attention
+    input: Tensor = field(default_factory=_empty)
+    attention_in: Tensor = field(default_factory=_empty)
+    query: Tensor = field(default_factory=_empty)
+    key: Tensor = field(default_factory=_empty)
+    value: Tensor = field(default_factory=_empty)
+    normed_query: Tensor = field(default_factory=_empty)
+    normed_key: Tensor = field(default_factory=_empty)
+    head_outputs: Tensor = field(default_factory=_empty)
+    attention_out: Tensor = field(default_factory=_empty)
+    middle: Tensor = field(default_factory=_empty)
+    mlp_in: Tensor = field(default_factory=_empty)
+    mlp_out: Tensor = field(default_factory=_empty)
+    output: Tensor = field(default_factory=_empty)
+    attention_function: Callable[..., Any] = F.scaled_dot_product_attention
 
-    def shares(self) -> Tensor:
-        """How much each token looks at each other: softmax(q k^T / sqrt(head_dim)), (heads, time, time).
+    @property
+    def attended_by_torch(self) -> bool:
+        """Whether torch's own kernel computed the attention, not ``fused.attention``."""
+        return self.attention_function is F.scaled_dot_product_attention
 
-        The model's functions keep no such table, or show it to nobody: it is computed here, from the queries and keys
-        that went into them.
+    def attention_weights(self) -> Tensor:
+        """softmax(q k^T / sqrt(head_dim)) with the causal mask, (heads, time, time).
+
+        The model's attention functions do not return the weights, so they are computed here from the same queries and
+        keys.
         """
-        query, key = self.turned_query.float(), self.grouped(self.turned_key).float()
+        query, key = self.normed_query.float(), self.repeat_kv(self.normed_key).float()
         future = torch.full((query.size(1), query.size(1)), -torch.inf, device=query.device).triu_(1)
         return torch.softmax(query @ key.mT * query.size(-1) ** -0.5 + future, -1)
 
-    def grouped(self, x: Tensor) -> Tensor:
-        """Keys or values for each query head, where several share one: (kv_heads, ...) to (heads, ...)."""
-        return x.repeat_interleave(self.turned_query.size(0) // x.size(0), 0)
+    def repeat_kv(self, x: Tensor) -> Tensor:
+        """Keys or values repeated for grouped-query attention: (kv_heads, ...) to (heads, ...)."""
+        return x.repeat_interleave(self.normed_query.size(0) // x.size(0), 0)
 
     def rotated(self, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Query and key between rotation and norm, (time, heads, head_dim): the plain formula, on what went in."""
+        """Query and key after the rotation, before the norm, (time, heads, head_dim), by the plain formula."""
         return rotate(self.query, cos, sin), rotate(self.key, cos, sin)
 
 
 @dataclass
 class Activations:
-    """A forward pass.
+    """The activations of a forward pass, without the batch dimension of 1.
 
     Attributes:
         ids: (time,), the tokens read.
-        embedding: (time, width), the tokens' vectors.
-        start: (time, width), what goes into the first block.
-        blocks: in their order.
-        hidden: (time, width), the last norm's.
-        raw: (time, vocab_size), what the head says.
-        logits: (time, vocab_size), float32: what the head says, capped.
-        fused: whether the formulas for a CPU of nanochat/model/fused.py ran instead of the plain ones.
+        embedding: (time, width), the token embeddings.
+        first_input: (time, width), the normed embeddings: the input of the first block.
+        blocks: from the first to the last.
+        hidden: (time, width), the output of the last norm.
+        raw_logits: (time, vocab_size), the output of the head, before the soft cap.
+        logits: (time, vocab_size), float32, after the soft cap.
+        fused: whether the CPU implementations in nanochat/model/fused.py ran.
     """
 
     ids: Tensor
-    embedding: Tensor = field(default_factory=_nothing)
-    start: Tensor = field(default_factory=_nothing)
+    embedding: Tensor = field(default_factory=_empty)
+    first_input: Tensor = field(default_factory=_empty)
     blocks: list[BlockActivations] = field(default_factory=list)
-    hidden: Tensor = field(default_factory=_nothing)
-    raw: Tensor = field(default_factory=_nothing)
-    logits: Tensor = field(default_factory=_nothing)
+    hidden: Tensor = field(default_factory=_empty)
+    raw_logits: Tensor = field(default_factory=_empty)
+    logits: Tensor = field(default_factory=_empty)
     fused: bool = False
 
 
 @torch.no_grad()
 def record(model: GPT, ids: Tensor) -> Activations:
-    """Lets a model read a text, and writes down what passes.
+    """Runs one forward pass and records its activations.
 
     Args:
-        model: in eval mode or not; it is used as it is, and left as it was.
-        ids: (time,), int64, at most the context's.
+        model: in eval or training mode; hooks and wrappers are removed afterwards.
+        ids: (time,), int64, at most as long as the context.
+
+    Raises:
+        ValueError: if the text is longer than the context.
     """
-    recording = Activations(ids)
+    activations = Activations(ids)
     with ExitStack() as stack:
-        _listen_to_modules(model, recording, stack)
-        stack.enter_context(_functions_watched(recording))
-        recording.logits = model(ids.unsqueeze(0))[0]
-    recording.hidden = recording.blocks.pop().attention_in  # the norm that follows the last block
-    return recording
+        _hook_modules(model, activations, stack)
+        _wrap_functions(activations, stack)
+        activations.logits = model(ids.unsqueeze(0))[0]
+    activations.hidden = activations.blocks.pop().attention_in  # the last norm follows the last block
+    return activations
 
 
-def _listen_to_modules(model: GPT, recording: Activations, stack: ExitStack) -> None:
-    """Forward hooks on the parts that are modules."""
+def _hook_modules(model: GPT, activations: Activations, stack: ExitStack) -> None:
+    """Registers forward hooks on all modules whose outputs are recorded.
+
+    ``activations.blocks[-1]`` is the block that runs now. When it ends, the hook appends an empty record for the next
+    one.
+    """
 
     def on(module: nn.Module, take: Callable[[Tensor], None]) -> None:
-        stack.enter_context(_removed(module.register_forward_hook(lambda _, inputs, output: take(output[0]))))
+        handle = module.register_forward_hook(lambda _, inputs, output: take(output[0]))
+        stack.callback(handle.remove)
 
-    on(model.wte, lambda x: setattr(recording, "embedding", x))
-    recording.blocks = [BlockActivations()]  # the one that comes next
+    def store(name: str, head_dim: int | None = None) -> Callable[[Tensor], None]:
+        def take(x: Tensor) -> None:
+            setattr(activations.blocks[-1], name, x if head_dim is None else x.unflatten(-1, (-1, head_dim)))
+
+        return take
+
+    def end_block(x: Tensor) -> None:
+        activations.blocks[-1].output = x
+        activations.blocks.append(BlockActivations())
+
+    on(model.wte, lambda x: setattr(activations, "embedding", x))
+    activations.blocks = [BlockActivations()]
     for block in model.blocks:
-        assert isinstance(block, Block)
-        head_dim = block.attn.head_dim
-
-        def into(name: str, heads_of: int | None = None) -> Callable[[Tensor], None]:
-            def take(x: Tensor) -> None:
-                value = x if heads_of is None else x.unflatten(-1, (-1, heads_of))
-                setattr(recording.blocks[-1], name, value)
-
-            return take
-
-        for name, projection in (("query", block.attn.c_q), ("key", block.attn.c_k), ("value", block.attn.c_v)):
-            on(projection, into(name, head_dim))
-        on(block.attn, into("attention_out"))
-        on(block.mlp, into("mlp_out"))
-
-        def at_end(x: Tensor) -> None:
-            recording.blocks[-1].after = x
-            recording.blocks.append(BlockActivations())
-
-        on(block, at_end)
-
-
-@contextmanager
-def _removed(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
+        attention = block.attn
+        for name, projection in (("query", attention.c_q), ("key", attention.c_k), ("value", attention.c_v)):
+            on(projection, store(name, attention.head_dim))
+        on(attention, store("attention_out"))
+        on(block.mlp, store("mlp_out"))
+        on(block, end_block)
 
 
 @contextmanager
 def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    inner = getattr(owner, name)
+    original = getattr(owner, name)
     setattr(owner, name, function)
     try:
         yield
     finally:
-        setattr(owner, name, inner)
+        setattr(owner, name, original)
 
 
-@contextmanager
-def _functions_watched(recording: Activations) -> Iterator[None]:
-    """The functions that are no modules, for the time of one pass with an ear at their door."""
+def _wrap_functions(activations: Activations, stack: ExitStack) -> None:
+    """Wraps the functions that are not modules, so that their arguments and results are recorded."""
 
-    def watch(owner: Any, name: str, take: Callable[[tuple[Any, ...], Any], None]) -> Any:
-        inner = getattr(owner, name)
+    def wrap(owner: Any, name: str, take: Callable[[tuple[Any, ...], Any], None]) -> None:
+        original = getattr(owner, name)
 
-        def heard(*args: Any, **kwargs: Any) -> Any:
-            result = inner(*args, **kwargs)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
             take(args, result)
             return result
 
-        return _replaced(owner, name, heard)
+        stack.enter_context(_replaced(owner, name, wrapper))
 
     def norm_of_block(args: tuple[Any, ...], result: Tensor) -> None:
-        record = recording.blocks[-1]
-        if args[0].ndim != 3:  # queries and keys, below
+        block = activations.blocks[-1]
+        if args[0].ndim != 3:  # the norm of queries or keys
             return
-        if not record.attention_in.numel():
-            record.before, record.attention_in = args[0][0], result[0]
+        if not block.attention_in.numel():
+            block.input, block.attention_in = args[0][0], result[0]
         else:
-            record.middle, record.mlp_in = args[0][0], result[0]
+            block.middle, block.mlp_in = args[0][0], result[0]
 
     def norm_of_model(args: tuple[Any, ...], result: Tensor) -> None:
-        if recording.start.numel():
-            recording.blocks[-1].attention_in = result[0]
+        if activations.first_input.numel():
+            activations.blocks[-1].attention_in = result[0]  # the last norm: `record` moves it to `hidden`
         else:
-            recording.start = result[0]
+            activations.first_input = result[0]
 
-    def turn(args: tuple[Any, ...], result: Tensor) -> None:
-        record = recording.blocks[-1]
-        setattr(record, "turned_key" if record.turned_query.numel() else "turned_query", result[0])
+    def rotate_and_norm(args: tuple[Any, ...], result: Tensor) -> None:
+        block = activations.blocks[-1]
+        setattr(block, "normed_key" if block.normed_query.numel() else "normed_query", result[0])
 
-    def attend(args: tuple[Any, ...], result: Tensor) -> None:
-        recording.blocks[-1].attended = result[0]
-        recording.blocks[-1].attention_by = attention
+    fused_attention = fused.attention
 
-    def norm_fused(args: tuple[Any, ...], result: Tensor) -> None:
-        recording.fused = True
+    def attention(args: tuple[Any, ...], result: Tensor) -> None:
+        activations.blocks[-1].head_outputs = result[0]
+        activations.blocks[-1].attention_function = fused_attention
 
-    attention = fused.attention
-    with ExitStack() as stack:
-        for watched in (
-            watch(layers, "norm", norm_of_block),
-            watch(gpt, "norm", norm_of_model),
-            watch(layers, "rotate_and_norm", turn),
-            watch(gpt, "softcap", lambda args, result: setattr(recording, "raw", args[0][0])),
-            watch(fused, "attention", attend),
-            watch(fused, "norm", norm_fused),
-            _KernelWatched(recording),
-        ):
-            stack.enter_context(watched)
-        yield
+    wrap(layers, "norm", norm_of_block)
+    wrap(gpt, "norm", norm_of_model)
+    wrap(layers, "rotate_and_norm", rotate_and_norm)
+    wrap(gpt, "softcap", lambda args, result: setattr(activations, "raw_logits", args[0][0]))
+    wrap(fused, "attention", attention)
+    wrap(fused, "norm", lambda args, result: setattr(activations, "fused", True))
+    stack.enter_context(_TorchAttentionRecorder(activations))
 
 
-class _KernelWatched(TorchFunctionMode):
-    """Takes what torch's own attention returns."""
+class _TorchAttentionRecorder(TorchFunctionMode):
+    """Records the result of ``F.scaled_dot_product_attention``."""
 
-    def __init__(self, recording: Activations) -> None:
+    def __init__(self, activations: Activations) -> None:
         super().__init__()
-        self.recording = recording
+        self.activations = activations
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
-            self.recording.blocks[-1].attended = result[0]
+            self.activations.blocks[-1].head_outputs = result[0]
         return result

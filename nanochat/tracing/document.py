@@ -1,4 +1,4 @@
-"""What a trace is made of: steps, each with a sentence for the learner, shapes, figures and the code that does it."""
+"""The content of a trace: chapters of sections, each with text, shapes, figures and the code that it explains."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from nanochat.tracing.source import Source
 
 @dataclass
 class Vector:
-    """The first few numbers of a vector, and its length."""
+    """The first numbers of a vector.
+
+    Attributes:
+        label: names the vector.
+        values: its first numbers.
+        norm: Euclidean norm of the whole vector.
+        size: how many numbers the whole vector has.
+    """
 
     label: str
     values: list[float]
-    length: float
+    norm: float
     size: int
 
 
@@ -31,7 +38,7 @@ class Table:
 
 @dataclass
 class BarChart:
-    """Shares from 0 to 1 with a name each."""
+    """Named probabilities, from 0 to 1."""
 
     title: str
     rows: list[tuple[str, float]]
@@ -39,10 +46,10 @@ class BarChart:
 
 @dataclass
 class AttentionMaps:
-    """Which tokens look at which, by heads: (heads, time, time) shares, rows looking at columns."""
+    """Attention weights, (heads, time, time): a row for each query, a column for each key."""
 
     tokens: list[str]
-    shares: Tensor
+    weights: Tensor
 
 
 Figure = Vector | Table | BarChart | AttentionMaps
@@ -50,15 +57,15 @@ Figure = Vector | Table | BarChart | AttentionMaps
 
 @dataclass
 class Section:
-    """One stage of the way.
+    """One operation of the model, or one phase of a training step.
 
     Attributes:
-        title: of the stage.
-        text: one or two sentences on what happens and why.
+        title: names the operation.
+        text: a few sentences on what is computed and why.
         sources: the statements that compute it.
-        shapes: name and shape of what is there then.
-        figures: what to look at.
-        note: what else should be known, such as which of two formulas ran.
+        shapes: name and shape of each tensor.
+        figures: the values.
+        note: a remark, such as which of two implementations ran.
     """
 
     title: str
@@ -71,45 +78,46 @@ class Section:
 
 @dataclass
 class Chapter:
-    """Steps that belong together, under a heading."""
+    """Sections under a common heading, with an introduction that may be empty."""
 
     title: str
     text: str
-    steps: list[Section]
+    sections: list[Section]
 
 
-def numbers(label: str, vector: Tensor, count: int = 5) -> Vector:
-    """The first numbers of a vector of any size, and its Euclidean length."""
-    vector = vector.detach().float().flatten()
-    return Vector(label, vector[:count].tolist(), float(vector.norm()), vector.numel())
+def vector(label: str, values: Tensor, count: int = 5) -> Vector:
+    """The first ``count`` numbers of a tensor of any shape, and the norm of all."""
+    values = values.detach().float().flatten()
+    return Vector(label, values[:count].tolist(), float(values.norm()), values.numel())
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """A token as a person can read it: ' list', '\\n', '\\xe2' for a byte that is no text by itself, <|bos|>."""
-    special = {number: name for name, number in tokenizer.special_tokens.items()}
+    """A token in printable form: ' list', '\\n', '\\xe2' for an incomplete UTF-8 character, <|bos|>."""
+    special = {token_id: name for name, token_id in tokenizer.special_tokens.items()}
     if token in special:
         return special[token]
     raw = tokenizer.decode_bytes([token])
     if not raw:
-        return f"<{token}>"  # an id that stands for nothing
+        return f"<{token}>"  # an unused id
     try:
         return repr(raw.decode("utf-8"))
     except UnicodeDecodeError:
         return repr(raw)[1:]
 
 
-def number(value: float) -> str:
-    """0.12, -1.4, 3.2e-05: two or three figures that mean something."""
+def format_number(value: float) -> str:
+    """0.12, -1.40, 123.4, 3.2e-05."""
     size = abs(value)
     if size and (size < 1e-3 or size >= 1e5):
         return f"{value:.1e}"
     return f"{value:.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.2f}"
 
 
-def percent(share: float) -> str:
-    """0.4 %, 12 %"""
+def format_percent(share: float) -> str:
+    """0.4 %, 12 %."""
     return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
 
 
-def shape_text(shape: Sequence[int]) -> str:
+def format_shape(shape: Sequence[int]) -> str:
+    """(1, 12, 256), as Python writes a tuple, with thousands separators."""
     return "(" + ", ".join(f"{n:,}" for n in shape) + ("," if len(shape) == 1 else "") + ")"

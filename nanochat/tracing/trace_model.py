@@ -1,4 +1,4 @@
-"""The whole trace of a loaded model: what it is asked, and the parts of the answer."""
+"""Traces a loaded model: runs the forward pass, and a training step if asked, and returns the chapters."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nanochat.tracing.forward import forward_chapters
 
 
 class TraceOptions(NamedTuple):
-    """What a trace is to show.
+    """The options of a trace.
 
     Attributes:
-        prompt: a text; a question if the model is a chat model.
-        layer: the block in detail, from 1.
-        temperature: at which the next token is drawn; None for the one that suits the model.
-        seed: of the draws.
-        train: whether a step of training is shown.
-        text: what that learns; None for the prompt, or a chat model's own answer to it.
+        prompt: the text to read; for a chat model, a question.
+        layer: the block that is explained in detail, from 1.
+        temperature: sampling temperature of the next token; None for the model's default.
+        seed: of the sampling.
+        train: whether to add a training step.
+        text: the training text, or a chat model's target answer; None for the prompt, or the model's own answer.
     """
 
     prompt: str
@@ -34,38 +34,40 @@ class TraceOptions(NamedTuple):
     text: str | None = None
 
 
-def trace_model(model: Model, asked: TraceOptions) -> list[Chapter]:
-    """Lets the model read, and tells the way of the data.
+def trace_model(model: Model, options: TraceOptions) -> list[Chapter]:
+    """Runs the model on the prompt and explains each operation.
 
     Raises:
-        ValueError: if there is no such block, or the text is longer than the model's context.
+        ValueError: if the model has no such block, or the prompt is longer than its context.
     """
     depth = model.gpt.config.n_layer
-    if not 1 <= asked.layer <= depth:
-        raise ValueError(f"--layer={asked.layer}: this model has the blocks 1 to {depth}")
-    settings = Sampling(model.temperature(asked.temperature))
-    ids = prompt_ids(model.tokenizer, asked.prompt, model.is_chat)
+    if not 1 <= options.layer <= depth:
+        raise ValueError(f"--layer={options.layer}: this model has blocks 1 to {depth}")
+    settings = Sampling(model.temperature(options.temperature))
+    ids = prompt_ids(model.tokenizer, options.prompt, model.is_chat)
     if len(ids) > model.context:
-        raise ValueError(f"the prompt has {len(ids):,} tokens, and the model's context takes in {model.context:,}")
-    recording = record(model.gpt, torch.tensor(ids))
-    sampler = Sampler(settings, asked.seed)
-    parts = forward_chapters(model.gpt, model.tokenizer, recording, asked.layer - 1, model.is_chat, sampler)
-    if asked.train:
+        raise ValueError(
+            f"the prompt has {len(ids):,} tokens, but the model's context is {model.context:,}: shorten --prompt"
+        )
+    activations = record(model.gpt, torch.tensor(ids))
+    sampler = Sampler(settings, options.seed)
+    chapters = forward_chapters(model.gpt, model.tokenizer, activations, options.layer - 1, model.is_chat, sampler)
+    if options.train:
         from nanochat.tracing.training_step import training_chapter  # Lightning takes seconds to import
 
-        parts.append(training_chapter(model, asked.prompt, asked.text))
-    return parts
+        chapters.append(training_chapter(model, options.prompt, options.text))
+    return chapters
 
 
-def title(model: Model, asked: TraceOptions) -> list[str]:
-    """What is traced: a heading, and lines below it."""
-    gpt, shape = model.gpt, model.gpt.config
-    kind = "a chat model" if model.is_chat else "a base model"
+def heading(model: Model, options: TraceOptions) -> list[str]:
+    """The title of the trace, then lines of description."""
+    gpt, config = model.gpt, model.gpt.config
+    kind = "Chat model" if model.is_chat else "Base model"
     return [
-        f"How {model.name} reads {asked.prompt!r}",
-        f"{kind}, {gpt.num_parameters:,} parameters: depth {shape.n_layer}, width {shape.n_embd}, "
-        f"{shape.n_head} heads, vocabulary {shape.vocab_size:,}",
+        f"How {model.name} reads {options.prompt!r}",
+        f"{kind}, {gpt.num_parameters:,} parameters: depth {config.n_layer}, width {config.n_embd}, "
+        f"{config.n_head} heads, vocabulary {config.vocab_size:,}",
         f"{model.path}",
-        "What runs here is the model itself, in torch and float32. To write whole texts, chat takes a decoder that "
-        "computes the same: nanochat/inference/decoder.py",
+        "Computed by the PyTorch model in float32. The chat command uses a faster decoder with the same results: "
+        "nanochat/inference/decoder.py",
     ]

@@ -1,8 +1,8 @@
-"""What a step of training is told by: the loss, gradients by layer, what the optimizer changed, the loss afterwards."""
+"""The sections on a training step: loss, gradients, weight updates, and the loss after the step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,60 +12,68 @@ from nanochat.model.loss import weighted_loss
 from nanochat.optim import MuonAdamW
 from nanochat.optim.muon import orthogonalize
 from nanochat.serving.model import Model
-from nanochat.tracing.document import Section, Table, number, percent, token_text
+from nanochat.tracing.document import Section, Table, format_number, format_percent, token_text
 from nanochat.tracing.source import source_of
 from nanochat.tracing.step_recorder import StepRecorder
 from nanochat.training.language_model import LanguageModel
 
 ALGORITHMS = {"muon": "Muon", "adamw": "AdamW"}
-GUESSES = 6  # tokens that are named among the best and the worst guessed
+TOKENS_SHOWN = 6  # tokens with the highest and with the lowest losses
 
 
 def loss_section(model: Model, ids: Tensor, targets: Tensor, losses: Tensor) -> Section:
-    learned = targets != IGNORE
-    order = losses.masked_fill(~learned, -1).argsort(descending=True)[: int(learned.sum())].tolist()
-    shown = order if len(order) <= 2 * GUESSES else [*order[:GUESSES], *order[-GUESSES:]]
+    """The loss of each target; ``ids``, ``targets`` and ``losses`` are (time,)."""
+    has_target = targets != IGNORE
+    order = losses.masked_fill(~has_target, -1).argsort(descending=True)[: int(has_target.sum())].tolist()
+    shown = order if len(order) <= 2 * TOKENS_SHOWN else [*order[:TOKENS_SHOWN], *order[-TOKENS_SHOWN:]]
     rows = [
         (
             token_text(model.tokenizer, int(ids[i])),
             token_text(model.tokenizer, int(targets[i])),
-            percent(float(torch.exp(-losses[i]))),
-            number(float(losses[i])),
+            format_percent(float(torch.exp(-losses[i]))),
+            format_number(float(losses[i])),
         )
         for i in shown
     ]
-    mean = float(losses[learned].mean())
+    mean = float(losses[has_target].mean())
     return Section(
-        "The loss",
-        "At each place the model says how likely each token is to come next. The loss of a place is minus the "
-        f"logarithm of what it gave to the token that did come: 0 if it was sure of it. The mean here is {mean:.3f}, "
-        f"over {int(learned.sum()):,} tokens; the surprises come first.",
+        "Loss",
+        "The model predicts a probability for each token of the vocabulary at every position. The loss of a position "
+        "is minus the natural logarithm of the probability of the token that really follows (cross-entropy): 0 if the "
+        f"model was certain of it. The mean loss is {mean:.3f}, over {int(has_target.sum()):,} tokens. The table "
+        "starts with the highest losses.",
         [source_of(LanguageModel.training_step, "self.gpt.loss("), source_of(GPT.loss, "weighted_loss(")],
         [("ids", (1, *ids.shape)), ("targets", (1, *targets.shape)), ("losses", (1, *losses.shape))],
-        [Table(("after", "came", "likely by", "loss"), rows)],
+        [Table(("token", "next token", "probability", "loss"), rows)],
     )
 
 
-def gradients_section(gpt: GPT, watch: StepRecorder) -> Section:
+def gradients_section(gpt: GPT, recorder: StepRecorder) -> Section:
+    """Gradient norms by layer."""
     rows: list[Sequence[str]] = []
-    for title, names in _layers(gpt).items():
-        norms = {name: float(watch.gradients[name].norm()) for name in names if name in watch.gradients}
-        whole = sum(v**2 for v in norms.values()) ** 0.5
-        most = max(norms, key=norms.__getitem__, default="")
-        rows.append((title, number(whole), f"{_short(most)} {number(norms[most])}" if len(norms) > 1 else ""))
-    total = sum(float(g.norm()) ** 2 for g in watch.gradients.values()) ** 0.5
+    for layer, names in _parameters_by_layer(gpt).items():
+        norms = {name: float(recorder.gradients[name].norm()) for name in names if name in recorder.gradients}
+        largest = max(norms, key=norms.__getitem__, default="")
+        detail = f"{_role(largest)} {format_number(norms[largest])}" if len(norms) > 1 else ""
+        rows.append((layer, format_number(_root_of_squares(norms.values())), detail))
+    total = _root_of_squares(float(gradient.norm()) for gradient in recorder.gradients.values())
     return Section(
         "Gradients",
-        "Going back from the loss, calculus says of each number in the model how the loss would change if that number "
-        f"grew a little. The lengths of these gradients, by layer (all together {number(total)}):",
+        "Backpropagation computes the gradient: the derivative of the loss with respect to each weight. The table "
+        f"gives its norm by layer; the norm over all weights is {format_number(total)}.",
         [source_of(weighted_loss), source_of(LanguageModel.gradient_norm, "get_total_norm")],
         [],
-        [Table(("layer", "length", "most of it in"), rows)],
+        [Table(("layer", "gradient norm", "largest matrix"), rows)],
     )
 
 
-def _layers(gpt: GPT) -> dict[str, list[str]]:
-    """The names of the parameters, in the order of the way of the data."""
+def _root_of_squares(norms: Iterable[float]) -> float:
+    """The norm of several tensors together."""
+    return float(sum(norm**2 for norm in norms) ** 0.5)
+
+
+def _parameters_by_layer(gpt: GPT) -> dict[str, list[str]]:
+    """Parameter names by layer, from the embedding to the head."""
     names = [name for name, _ in gpt.named_parameters()]
     layers = {"embedding": ["transformer.wte.weight"]}
     for i in range(gpt.config.n_layer):
@@ -73,68 +81,80 @@ def _layers(gpt: GPT) -> dict[str, list[str]]:
     return {**layers, "head": ["lm_head.weight"]}
 
 
-def _short(name: str) -> str:
-    """attn.c_q of transformer.h.0.attn.c_q.weight"""
+def _role(name: str) -> str:
+    """attn.c_q for transformer.h.0.attn.c_q.weight"""
     return ".".join(name.split(".")[3:-1])
 
 
-def changes_section(gpt: GPT, watch: StepRecorder) -> Section:
+def updates_section(gpt: GPT, recorder: StepRecorder) -> Section:
+    """How far the optimizer moved the weights."""
     names = {id(parameter): name for name, parameter in gpt.named_parameters()}
+    before = recorder.weights_before
     rows: list[Sequence[str]] = []
-    for group in watch.groups:
-        parameters: list[nn.Parameter] = group["params"]
-        kind = f"{ALGORITHMS[group['algorithm']]}, rate {group['lr']:.2g}"
-        for name, members in _members(names, parameters).items():
-            change = sum(float((p.detach() - watch.before[names[id(p)]]).norm()) ** 2 for p in members) ** 0.5
-            weight = sum(float(watch.before[names[id(p)]].norm()) ** 2 for p in members) ** 0.5
-            ratio = percent(change / weight) if weight else "from 0"
-            rows.append((name, kind, number(weight), number(change), ratio))
-    resumed = (
-        "It goes on from the averages that the run has gathered, at the rates from before they fell at its end; Muon "
-        "moves at once, where in a run of small steps it gathers several."
-        if watch.resumed
-        else "The file holds no optimizer's state, so it begins anew, at the rates of a short run."
+    for group in recorder.groups:
+        algorithm = f"{ALGORITHMS[group['algorithm']]}, rate {group['lr']:.2g}"
+        for role, parameters in _parameters_by_role(names, group["params"]).items():
+            change = _root_of_squares(float((p.detach() - before[names[id(p)]]).norm()) for p in parameters)
+            weight = _root_of_squares(float(before[names[id(p)]].norm()) for p in parameters)
+            relative = format_percent(change / weight) if weight else "from 0"
+            rows.append((role, algorithm, format_number(weight), format_number(change), relative))
+    note = (
+        "The optimizer continues from its state in the checkpoint, with the learning rates from before their decay. "
+        "Muon updates the matrices in this step; in a run with small steps it does so only every few steps."
+        if recorder.resumed
+        else "The checkpoint has no optimizer state: the optimizer starts without momentum, with the learning rates of "
+        "a short run."
     )
     return Section(
-        "What the optimizer changes",
-        "Each kind of weight has its own algorithm. Muon gives every direction of a block's matrices the same say, "
-        "AdamW scales each number of embedding and head by how large its gradients have been.",
-        [source_of(MuonAdamW._update), source_of(orthogonalize)],
+        "Weight updates",
+        "Muon (Jordan 2024, kellerjordan.github.io/posts/muon) updates the matrices in the blocks. It orthogonalizes "
+        "the momentum of the gradient, so that all directions in a matrix get the same weight. AdamW (arXiv "
+        "1711.05101) updates embedding and head. It divides the average gradient of each weight by the root mean "
+        "square of its recent gradients.",
+        [
+            source_of(LanguageModel.configure_optimizers),
+            source_of(MuonAdamW._update),
+            source_of(orthogonalize),
+        ],
         [],
-        [Table(("weights", "algorithm", "length", "change", "share"), rows)],
-        resumed,
+        [Table(("weights", "optimizer", "norm", "change", "relative"), rows)],
+        note,
     )
 
 
-def _members(names: dict[int, str], parameters: Sequence[nn.Parameter]) -> dict[str, list[nn.Parameter]]:
-    """The parameters of an optimizer's group by kind; those of the blocks by their role, over all blocks."""
-    members: dict[str, list[nn.Parameter]] = {}
+def _parameters_by_role(names: dict[int, str], parameters: Sequence[nn.Parameter]) -> dict[str, list[nn.Parameter]]:
+    """The parameters of an optimizer group by role: embedding, head, or a matrix such as attn.c_q in all blocks."""
+    roles: dict[str, list[nn.Parameter]] = {}
     for parameter in parameters:
         name = names[id(parameter)]
-        kind = _short(name) if name.startswith("transformer.h.") else "head" if "lm_head" in name else "embedding"
-        members.setdefault(kind, []).append(parameter)
-    return members
+        role = _role(name) if name.startswith("transformer.h.") else "head" if "lm_head" in name else "embedding"
+        roles.setdefault(role, []).append(parameter)
+    return roles
 
 
 def loss_after_section(model: Model, targets: Tensor, before: Tensor, after: Tensor) -> Section:
-    learned = targets != IGNORE
-    old, new = float(before[learned].mean()), float(after[learned].mean())
-    which = learned.nonzero().flatten()
-    gains = (before - after)[which].argsort(descending=True)[:GUESSES].tolist()
+    """The losses after the step beside those before it, all (time,)."""
+    positions = (targets != IGNORE).nonzero().flatten()
+    old, new = float(before[positions].mean()), float(after[positions].mean())
+    largest = positions[(before - after)[positions].argsort(descending=True)[:TOKENS_SHOWN]].tolist()
     rows = [
         (
-            token_text(model.tokenizer, int(targets[which[i]])),
-            number(float(before[which[i]])),
-            number(float(after[which[i]])),
+            token_text(model.tokenizer, int(targets[i])),
+            format_number(float(before[i])),
+            format_number(float(after[i])),
         )
-        for i in gains
+        for i in largest
     ]
-    verdict = "less surprised" if new < old else "more surprised: so large a step for one text alone goes too far"
+    change = (
+        f"falls from {old:.3f} to {new:.3f}"
+        if new < old
+        else f"rises from {old:.3f} to {new:.3f}: the learning rates are too high for this text alone"
+    )
     return Section(
-        "The loss afterwards",
-        f"Reading the same once more, the mean is {new:.3f} instead of {old:.3f}: the model is {verdict}. A run does "
-        "this thousands of times, on ever new text.",
-        [source_of(LanguageModel.configure_optimizers)],
+        "Loss after the step",
+        f"On the same text, the mean loss {change}. A training run repeats such steps thousands of times, each on new "
+        "text. The table lists the tokens whose loss fell most.",
+        [source_of(GPT.losses, "token_losses(")],
         [],
-        [Table(("came", "before", "after"), rows)],
+        [Table(("token", "before", "after"), rows)],
     )
