@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from nanochat.cli.errors import UsageError, check_free, report_errors
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
+from nanochat.wording import plural
 
 if TYPE_CHECKING:
     from nanochat.planning.planner import Planner, Proposal
@@ -47,10 +48,10 @@ def plan(
     # not above: --help does not wait for torch
     from nanochat.cli.choices import check_gpu
     from nanochat.data.corpus.corpora import Corpus, open_corpus
-    from nanochat.planning.candidates import ON_CPU, ON_GPU
+    from nanochat.planning.candidates import CPU_SEARCH, GPU_SEARCH
     from nanochat.planning.law import fit_law
+    from nanochat.planning.measured_runs import bundled_runs, local_runs
     from nanochat.planning.planner import HELD_OUT, Planner
-    from nanochat.planning.points import measured_points, own_points
     from nanochat.training import compiling
     from nanochat.training.budget.plan import kept_for_scores
     from nanochat.training.console import duration, say
@@ -64,17 +65,17 @@ def plan(
     def tell(text: str) -> None:
         say(textwrap.fill(text, WIDTH, break_on_hyphens=False))
 
-    tell(f"What can be trained in {minutes:g} minutes on {_machine(chosen)}?")
+    tell(f"What can be trained in {plural(minutes, 'minute')} on {_machine(chosen)}?")
     tell("A few steps of each size are timed:")
-    points, known_text = measured_points()
+    points, known_text = bundled_runs()
     text = open_corpus(corpus)
     size = (1 - HELD_OUT) * text.survey.bytes if isinstance(text, Corpus) else float("inf")
-    own = own_points(root, known_text)
+    own = local_runs(root, known_text)
     points += own
     law = fit_law([p.size for p in points], [p.score for p in points])
     precision, compiled = default_precision(chosen), compiling.should_compile(chosen, minutes)
     planner = Planner(minutes, law, points, size, chosen, precision, compiled, tell)
-    proposals = planner.search(ON_CPU if chosen == "cpu" else ON_GPU)
+    proposals = planner.search(CPU_SEARCH if chosen == "cpu" else GPU_SEARCH)
     best = proposals[0]
     say(f"\n{table(proposals[:SHOWN])}\n")
     tell(f"The choice is the first: {in_words(best, planner)}")
@@ -87,7 +88,7 @@ def plan(
         say(f"\nTo train it:\n  {program_name()} plan --minutes={minutes:g} --write=configs/mine.yaml")
         return
     from nanochat.cache import write_atomically
-    from nanochat.planning.configuration import configuration
+    from nanochat.planning.config_file import configuration
 
     path = Path(write)
     content = configuration(best, minutes, path.stem, write, corpus, _machine(chosen), chosen, program_name())

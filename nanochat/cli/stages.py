@@ -32,7 +32,8 @@ def model_class(stage: str) -> type[LanguageModel]:
 
 
 def data_class(stage: str) -> type[RowsDataModule]:
-    return {PRETRAIN: TextDataModule, REINFORCE: QuestionsDataModule}.get(stage, ChatDataModule)
+    classes: dict[str, type[RowsDataModule]] = {PRETRAIN: TextDataModule, REINFORCE: QuestionsDataModule}
+    return classes.get(stage, ChatDataModule)
 
 
 def plan_class(stage: str) -> type[Plan]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nanochat.planning.points import block_parameters
+from nanochat.planning.measured_runs import block_parameters
 
 CONTEXT = 512
 MOST_ROWS = 64  # of a micro-step, of 128 tokens each; larger steps are summed up
@@ -58,7 +58,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Field:
+class SearchSpace:
     """What is tried on a kind of machine.
 
     Attributes:
@@ -78,5 +78,5 @@ class Field:
     row_length: int = 128
 
 
-ON_CPU = Field()
-ON_GPU = Field(depths=(4, 6, 8, 12, 16, 20), step=8192, larger=(2, 4, 8), row_length=CONTEXT)
+CPU_SEARCH = SearchSpace()
+GPU_SEARCH = SearchSpace(depths=(4, 6, 8, 12, 16, 20), step=8192, larger=(2, 4, 8), row_length=CONTEXT)

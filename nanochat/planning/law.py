@@ -25,7 +25,7 @@ INTERVAL = 0.9  # of forecasts
 LEAST_POINTS = 8
 
 
-class Size(NamedTuple):
+class Scale(NamedTuple):
     """What a run's score is taken to depend on.
 
     Attributes:
@@ -75,10 +75,10 @@ class Law:
     most_bytes: float
     most_parameters: float
 
-    def __call__(self, size: Size) -> float:
+    def __call__(self, size: Scale) -> float:
         return float(_scores([size], self.shape, self.factors)[0])
 
-    def forecast(self, size: Size, seed: int = 0) -> Forecast:
+    def forecast(self, size: Scale, seed: int = 0) -> Forecast:
         """The score, and between what it lies in nine of ten cases: by the fits to resampled points and their error."""
         noise = np.random.default_rng(seed).normal(0, self.error, len(self.draws))
         drawn = [float(_scores([size], *draw)[0]) * (1 + e) for draw, e in zip(self.draws, noise, strict=True)]
@@ -86,7 +86,7 @@ class Law:
         value = self(size)
         return Forecast(value, min(float(low), value), max(float(high), value))
 
-    def beyond(self, size: Size) -> bool:
+    def beyond(self, size: Scale) -> bool:
         """Whether a run is larger or longer than twice what was measured, so that the law only guesses."""
         return size.parameters > 2 * self.most_parameters or size.text_bytes > 2 * self.most_bytes
 
@@ -106,7 +106,7 @@ def worth(seen: float, unique: float) -> float:
     return unique + unique * REUSE * (1 - float(np.exp(-(seen / unique - 1) / REUSE)))
 
 
-def fit_law(sizes: Sequence[Size], scores: Sequence[float], seed: int = 0) -> Law:
+def fit_law(sizes: Sequence[Scale], scores: Sequence[float], seed: int = 0) -> Law:
     """Fits the law by least squares of relative errors.
 
     For given exponents it is linear in E, A and B: so these follow for each point of a grid of exponents, of which the
@@ -137,14 +137,14 @@ def fit_law(sizes: Sequence[Size], scores: Sequence[float], seed: int = 0) -> La
     )
 
 
-def _text(sizes: Sequence[Size], gain: float, critical: float) -> Array:
+def _text(sizes: Sequence[Scale], gain: float, critical: float) -> Array:
     """Megabytes of text, as far as they count."""
     return np.array(
         [s.text_bytes / 1e6 * (s.vocab_size / 512) ** gain / (1 + s.tokens_per_step / critical) for s in sizes]
     )
 
 
-def _terms(sizes: Sequence[Size], shape: tuple[float, float, float, float]) -> Array:
+def _terms(sizes: Sequence[Scale], shape: tuple[float, float, float, float]) -> Array:
     """What E, A and B are multiplied with: (sizes, 3)."""
     a, b, gain, critical = shape
     parameters = np.array([s.parameters / 1e6 for s in sizes])
@@ -152,7 +152,7 @@ def _terms(sizes: Sequence[Size], shape: tuple[float, float, float, float]) -> A
 
 
 def _scores(
-    sizes: Sequence[Size], shape: tuple[float, float, float, float], factors: tuple[float, float, float]
+    sizes: Sequence[Scale], shape: tuple[float, float, float, float], factors: tuple[float, float, float]
 ) -> Array:
     scores: Array = _terms(sizes, shape) @ np.array(factors)
     return scores
@@ -161,7 +161,7 @@ def _scores(
 class _Grid:
     """All shapes that are tried, with what can be reckoned before the scores are known."""
 
-    def __init__(self, sizes: Sequence[Size]) -> None:
+    def __init__(self, sizes: Sequence[Scale]) -> None:
         several = len({s.tokens_per_step for s in sizes}) > 1
         self.shapes = [
             (float(a), float(b), float(g), float(c))

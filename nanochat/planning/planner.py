@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import psutil
 import torch
 
-from nanochat.planning.candidates import Candidate, Field
+from nanochat.planning.candidate_timing import Timing, between, time_candidate
+from nanochat.planning.candidates import Candidate, SearchSpace
 from nanochat.planning.law import Forecast, Law
-from nanochat.planning.points import Point, bytes_per_token, size_of
-from nanochat.planning.timing import Timing, between, time_candidate
+from nanochat.planning.measured_runs import MeasuredRun, bytes_per_token, scale_of
 from nanochat.training.budget.plan import (
     AROUND_A_STEP,
     ENDING_SECONDS,
@@ -23,6 +23,7 @@ from nanochat.training.budget.plan import (
     seconds_to_score,
 )
 from nanochat.training.hardware import available_memory
+from nanochat.wording import plural
 
 HELD_OUT = 0.05  # of a corpus, about
 VAL_TOKENS, VALIDATIONS = 8192, 4  # on the way, as tiny has them
@@ -86,7 +87,7 @@ class Planner:
 
     minutes: float
     law: Law
-    points: list[Point]
+    points: list[MeasuredRun]
     unique_bytes: float
     accelerator: str
     precision: str
@@ -99,7 +100,7 @@ class Planner:
     def __post_init__(self) -> None:
         self.startup = time.time() - psutil.Process().create_time() + PARSING
 
-    def search(self, field: Field) -> list[Proposal]:
+    def search(self, field: SearchSpace) -> list[Proposal]:
         """Proposals, the best first; those that do not fit into memory or into the time are left out.
 
         Raises:
@@ -116,15 +117,15 @@ class Planner:
                 break
         if not found:
             raise ValueError(
-                f"nothing can be trained in {self.minutes:g} minutes here: the start alone takes {self.startup:.0f} s; "
-                "give it more --minutes"
+                f"nothing can be trained in {plural(self.minutes, 'minute')} here: the start alone takes "
+                f"{self.startup:.0f} s; give it more --minutes"
             )
         best_so_far = min(found, key=lambda p: p.score.value)
         found += self._larger_steps(best_so_far, field)
         found.sort(key=lambda p: p.score.value)
         return self._with_compiled(found) if self.compiled else found
 
-    def _at_depth(self, depth: int, field: Field) -> list[Proposal]:
+    def _at_depth(self, depth: int, field: SearchSpace) -> list[Proposal]:
         sizes = [Candidate(depth, v, field.step, field.row_length) for v in field.vocabularies]
         low, high = field.timed
         ends = {c.vocab_size: c for c in sizes if c.vocab_size in field.timed}
@@ -156,7 +157,7 @@ class Planner:
             )
         return timing
 
-    def _larger_steps(self, best: Proposal, field: Field) -> list[Proposal]:
+    def _larger_steps(self, best: Proposal, field: SearchSpace) -> list[Proposal]:
         larger = [replace(best.candidate, tokens_per_step=field.step * times) for times in field.larger]
         proposals = []
         for candidate in larger:
@@ -199,5 +200,5 @@ class Planner:
         if steps < LEAST_STEPS:
             return None
         seen, step = steps * candidate.tokens_per_step * per_token, candidate.tokens_per_step
-        size = size_of(candidate.block_parameters, seen, candidate.vocab_size, step, self.unique_bytes)
+        size = scale_of(candidate.block_parameters, seen, candidate.vocab_size, step, self.unique_bytes)
         return Proposal(candidate, timing, steps, self.law.forecast(size), final, self.law.beyond(size))

@@ -123,7 +123,7 @@ def test_going_on_from_the_checkpoint_before(corpus_folder: Path, tmp_path: Path
         assert message.endswith(f"the one before it, of step 4, is whole: --ckpt_path={previous}")
 
     assert train([*options, f"--ckpt_path={previous}"], tmp_path) == run  # no new folder
-    assert f"Going on from {previous}, step 4." in capsys.readouterr().out
+    assert f"Resuming from {previous}, step 4." in capsys.readouterr().out
     assert {name: metrics(run, name) for name in uninterrupted} == uninterrupted
     assert load_whole_checkpoint(last)["global_step"] == 6
 

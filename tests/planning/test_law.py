@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from nanochat.planning.law import Size, fit_law, worth
+from nanochat.planning.law import Scale, fit_law, worth
 
 SIZES = [
-    Size(n * 1e6, t * 1e6, v, s)
+    Scale(n * 1e6, t * 1e6, v, s)
     for n, t, v, s in [
         (0.4, 1, 512, 512),
         (0.4, 4, 512, 512),
@@ -28,7 +28,7 @@ SIZES = [
 ]
 
 
-def truth(size: Size) -> float:
+def truth(size: Scale) -> float:
     text = size.text_bytes / 1e6 * (size.vocab_size / 512) ** 0.2 / (1 + size.tokens_per_step / 8192)
     return float(0.7 + 0.15 * (size.parameters / 1e6) ** -0.34 + 0.9 * text**-0.28)
 
@@ -36,11 +36,11 @@ def truth(size: Size) -> float:
 def test_a_law_is_found_again() -> None:
     law = fit_law(SIZES, [truth(size) for size in SIZES])
     assert law.error < 0.005
-    for size in (Size(6e6, 6e6, 1024, 512), Size(3e6, 8e6, 2048, 1024)):  # that it has not seen
+    for size in (Scale(6e6, 6e6, 1024, 512), Scale(3e6, 8e6, 2048, 1024)):  # that it has not seen
         assert law(size) == pytest.approx(truth(size), rel=0.01)
         assert not law.beyond(size)
-    assert law.beyond(Size(6e6, 60e6, 1024, 512))
-    assert law.beyond(Size(60e6, 6e6, 1024, 512))
+    assert law.beyond(Scale(6e6, 60e6, 1024, 512))
+    assert law.beyond(Scale(60e6, 6e6, 1024, 512))
 
 
 def test_noisy_points_make_wide_intervals_that_hold_the_truth() -> None:
@@ -49,11 +49,11 @@ def test_noisy_points_make_wide_intervals_that_hold_the_truth() -> None:
         noise = np.random.default_rng(seed).normal(0, 0.01, len(SIZES))
         scores = [truth(size) * (1 + e) for size, e in zip(SIZES, noise, strict=True)]
         law = fit_law(SIZES, scores)
-        for size in (Size(3.1e6, 2.5e6, 2048, 512), Size(1.3e6, 5e6, 512, 512)):
+        for size in (Scale(3.1e6, 2.5e6, 2048, 512), Scale(1.3e6, 5e6, 512, 512)):
             low, high = law.forecast(size)[1:]
             inside += low <= truth(size) <= high
             widths.append((high - low) / truth(size))
-        near, far = law.forecast(SIZES[6]), law.forecast(Size(3e7, 6e7, 2048, 512))
+        near, far = law.forecast(SIZES[6]), law.forecast(Scale(3e7, 6e7, 2048, 512))
         assert (far.high - far.low) / far.value > (near.high - near.low) / near.value  # the farther, the less sure
     assert inside >= 9  # of 12
     assert 0.01 < float(np.mean(widths)) < 0.2

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nanochat.planning.candidates import ON_CPU, Candidate
-from nanochat.planning.configuration import configuration
+from nanochat.planning.candidate_timing import Timing, between
+from nanochat.planning.candidates import CPU_SEARCH, Candidate
+from nanochat.planning.config_file import configuration
 from nanochat.planning.law import fit_law
+from nanochat.planning.measured_runs import block_parameters, bundled_runs, bytes_per_token
 from nanochat.planning.planner import ENDING_SECONDS, VAL_TOKENS, Planner
-from nanochat.planning.points import block_parameters, bytes_per_token, measured_points
-from nanochat.planning.timing import Timing, between
 
-POINTS, _ = measured_points()
+POINTS, _ = bundled_runs()
 LAW = fit_law([point.size for point in POINTS], [point.score for point in POINTS])
 
 
-def made_up(candidate: Candidate, accelerator: str, precision: str, compiled: bool) -> Timing:
+def synthetic_timing(candidate: Candidate, accelerator: str, precision: str, compiled: bool) -> Timing:
     """A machine of 50 GFLOP/s; compiled, a fifth faster."""
     seconds = 6 * (candidate.block_parameters + 1.5 * candidate.vocab_size * candidate.width) / 5e10
     step = seconds * candidate.tokens_per_step + 1e-3
@@ -27,7 +27,7 @@ def made_up(candidate: Candidate, accelerator: str, precision: str, compiled: bo
 
 def planner(minutes: float, **options: object) -> Planner:
     defaults = {"law": LAW, "points": POINTS, "unique_bytes": 21e6, "accelerator": "cpu", "precision": "32-true"}
-    made = Planner(minutes, **{**defaults, "compiled": False, "say": print, "time_it": made_up, **options})  # type: ignore[arg-type]
+    made = Planner(minutes, **{**defaults, "compiled": False, "say": print, "time_it": synthetic_timing, **options})  # type: ignore[arg-type]
     made.startup = 8.0
     return made
 
@@ -58,7 +58,7 @@ def test_the_steps_are_those_that_fit_into_the_time() -> None:
 
 
 def test_more_time_means_a_better_score_and_no_smaller_model() -> None:
-    best = [planner(minutes).search(ON_CPU)[0] for minutes in (1, 30, 600)]
+    best = [planner(minutes).search(CPU_SEARCH)[0] for minutes in (1, 30, 600)]
     scores = [proposal.score.value for proposal in best]
     assert scores == sorted(scores, reverse=True)
     depths = [proposal.candidate.depth for proposal in best]
@@ -67,16 +67,18 @@ def test_more_time_means_a_better_score_and_no_smaller_model() -> None:
 
 
 def test_the_first_proposal_is_the_best() -> None:
-    proposals = planner(5).search(ON_CPU)
+    proposals = planner(5).search(CPU_SEARCH)
     assert proposals[0].score.value == min(p.score.value for p in proposals)
     assert len({p.candidate for p in proposals}) == len(proposals)
-    compiled = planner(5, compiled=True).search(ON_CPU)[0]
-    assert compiled.timing.step_seconds == pytest.approx(0.8 * made_up(compiled.candidate, "", "", False).step_seconds)
+    compiled = planner(5, compiled=True).search(CPU_SEARCH)[0]
+    assert compiled.timing.step_seconds == pytest.approx(
+        0.8 * synthetic_timing(compiled.candidate, "", "", False).step_seconds
+    )
 
 
 def test_no_time_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing can be trained in 0.05 minutes here"):
-        planner(0.05).search(ON_CPU)
+        planner(0.05).search(CPU_SEARCH)
 
 
 def test_a_timing_between_two_vocabularies() -> None:
@@ -90,7 +92,7 @@ def test_the_file_is_a_configuration_of_fit(tmp_path: Path) -> None:
     from nanochat.data.text_data import TextDataModule
     from nanochat.training.language_model import LanguageModel
 
-    proposal = planner(5).search(ON_CPU)[0]
+    proposal = planner(5).search(CPU_SEARCH)[0]
     text = configuration(proposal, 5, "mine", "configs/mine.yaml", "embedded", "a machine", "cuda", "python cli.py")
     content = yaml.safe_load(text)
     data = TextDataModule(**content["data"])
@@ -109,21 +111,21 @@ def test_a_disturbed_timing_is_taken_again() -> None:
 
     def disturbed(candidate: Candidate, accelerator: str, precision: str, compiled: bool) -> Timing:
         asked.append(candidate)
-        timing = made_up(candidate, accelerator, precision, compiled)
+        timing = synthetic_timing(candidate, accelerator, precision, compiled)
         late = candidate.vocab_size == 2048 and asked.count(candidate) == 1  # ten times too long, at first
         return timing._replace(step_seconds=timing.step_seconds * 10) if late else timing
 
     quiet, noisy = planner(5), planner(5, time_it=disturbed)
-    assert noisy.search(ON_CPU)[0].candidate == quiet.search(ON_CPU)[0].candidate
+    assert noisy.search(CPU_SEARCH)[0].candidate == quiet.search(CPU_SEARCH)[0].candidate
     assert asked.count(Candidate(2, 2048)) == 2
     assert not noisy.busy
 
 
 def test_a_machine_that_is_never_quiet_is_said_to_be_busy() -> None:
     def wild(candidate: Candidate, accelerator: str, precision: str, compiled: bool) -> Timing:
-        timing = made_up(candidate, accelerator, precision, compiled)
+        timing = synthetic_timing(candidate, accelerator, precision, compiled)
         return timing._replace(busy=True)
 
     made = planner(5, time_it=wild)
-    made.search(ON_CPU)
+    made.search(CPU_SEARCH)
     assert made.busy

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from nanochat.data.conversations.mixture import Mixture
-from nanochat.data.conversations.question_order import Part, Question, QuestionOrder, QuestionSteps
+from nanochat.data.conversations.question_order import MicroStep, Question, QuestionOrder, QuestionSteps
 from nanochat.data.question_data import QuestionsDataModule
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
@@ -224,7 +224,7 @@ def test_no_question_is_left_out_and_processes_share_them() -> None:
     first = [Arithmetic().item(3, index) for index in range(300)]
     assert all(item in sums for item in first)
 
-    def steps(rank: int, size: int) -> list[Part]:
+    def steps(rank: int, size: int) -> list[MicroStep]:
         some = iter(QuestionSteps(order, 8, 4, 2, rank, size))
         return [next(some) for _ in range(4)]
 
@@ -263,7 +263,7 @@ def test_the_gradient_is_that_of_a_loss_written_by_hand(
     module = module_with(GROUPS, parts, batch_size, monkeypatch)
     losses = []
     for number in range(parts):
-        loss = module.training_step(Part([], number), number)
+        loss = module.training_step(MicroStep([], number), number)
         (loss / parts).backward()  # as Lightning divides
         losses.append(loss.item() / parts)
     found = {name: p.grad.clone() for name, p in module.gpt.named_parameters() if p.grad is not None}
@@ -286,7 +286,7 @@ def test_the_gradient_is_that_of_a_loss_written_by_hand(
         assert parameter.grad is not None
         assert torch.allclose(found[name], parameter.grad, atol=1e-6), name
     assert module._sums["loss"] == pytest.approx(total.item(), abs=1e-6)
-    assert module.tokens_in(Part([], 0)) == tokens
+    assert module.tokens_in(MicroStep([], 0)) == tokens
 
 
 def test_a_right_answer_becomes_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,7 @@ def test_a_right_answer_becomes_likelier(monkeypatch: pytest.MonkeyPatch) -> Non
         return sum(float(found[i - 1, one.ids[i]]) for i in range(1, len(one.ids)) if one.chosen[i])
 
     before = logp(right), logp(wrong)
-    module.training_step(Part([], 0), 0).backward()
+    module.training_step(MicroStep([], 0), 0).backward()
     with torch.no_grad():
         for parameter in module.gpt.parameters():
             parameter -= 0.05 * parameter.grad  # type: ignore[operator]
@@ -413,5 +413,5 @@ def test_where_all_answers_agree_nothing_moves(
 
 @pytest.mark.parametrize("name", ["smoltalk", "my.jsonl"])
 def test_tasks_that_nobody_can_check_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="nobody can check"):
+    with pytest.raises(ValueError, match="cannot be checked"):
         QuestionsDataModule({name: 1})

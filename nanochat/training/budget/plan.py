@@ -19,6 +19,7 @@ from nanochat.training.console import count, duration, say, size, table
 from nanochat.training.hardware import describe_device
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.trainer_state import data_of, ends_step, find_callback, validations_left
+from nanochat.wording import plural
 
 AROUND_A_STEP = 1.03  # a real step, with its batch, its logs and its checkpoints, takes so much of a timed one's time
 ENDING_SECONDS = 2.5  # after the last step, besides the scores: the checkpoint, the samples, what Python clears away
@@ -174,8 +175,8 @@ class Plan(Callback):
             self.expected_seconds = training + validating + self._seconds_to_score(trainer)
             rows["time"] = f"about {duration(self.expected_seconds)} at {self._pace(trainer, pl_module, data)}"
         if self._chosen:
-            minutes = f"{self.minutes:g} minute{'s' * (self.minutes != 1)}"
-            rows["steps"] = f"as many as fit into {minutes} here (or give --trainer.max_steps)"
+            assert self.minutes is not None
+            rows["steps"] = f"as many as fit into {plural(self.minutes, 'minute')} here (or give --trainer.max_steps)"
         rows["written to"] = str(trainer.log_dir)
         say(table("Plan", rows))
         say()

@@ -48,7 +48,7 @@ class ReinforcePlan(Plan):
 
     def _describe_work(self, trainer: Trainer, module: LanguageModel, data: RowsDataModule) -> dict[str, str]:
         assert isinstance(data, QuestionsDataModule)
-        asked = f"{self._accuracy:.0%} of {len(data.asked):,} questions are answered rightly by now"
+        asked = f"{self._accuracy:.0%} of {len(data.val_items):,} questions are answered rightly by now"
         rows = {"questions": f"{data.extent} ({data.fingerprint})", "held out": asked}
         if trainer.max_steps > 0:
             rows["training"] = (

@@ -8,8 +8,8 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 
 from nanochat.evaluation.chat_core import ChatScore
-from nanochat.evaluation.evaluate_chat import Opener, result_of
-from nanochat.evaluation.groups import GROUPS, Asked
+from nanochat.evaluation.evaluate_chat import ChatEvalLoader, run_eval
+from nanochat.evaluation.groups import GROUPS, EvaluationRequest
 from nanochat.options import at_least
 from nanochat.training.callbacks.periodic_evaluation import PeriodicEvaluation
 from nanochat.training.console import say
@@ -56,12 +56,13 @@ class ChatEvaluation(PeriodicEvaluation):
         if isinstance(trainer.strategy, FullyShardedStrategy):
             raise ValueError("--chat.every_n_steps: a model that is dealt out to several devices answers no questions")
         if trainer.local_rank == 0:
-            self._opener(trainer, pl_module).rows(self.tasks)  # one process of each machine fetches it
+            self._make_loader(trainer, pl_module).check_data(self.tasks)  # one process of each machine downloads it
         trainer.strategy.barrier()
 
     def score(self, trainer: Trainer, module: LanguageModel) -> tuple[dict[str, float], str, str]:
-        opener = self._opener(trainer, module)  # anew: the engine has the weights of now
-        results = [result_of(exam, opener.asked, "32", lambda done: None) for exam in opener.all_of(list(self.tasks))]
+        loader = self._make_loader(trainer, module)  # a new one each time, with the current weights in its engine
+        evals = loader.load_all(self.tasks)
+        results = [run_eval(chat_eval, loader.request, "32", lambda done: None) for chat_eval in evals]
         values = {f"chat/{result.name}": result.accuracy for result in results}
         score = ChatScore(results, self.max_per_task)
         if score.value is not None:
@@ -69,7 +70,8 @@ class ChatEvaluation(PeriodicEvaluation):
         shown = ", ".join(f"{result.name} {result.accuracy:.0%}" for result in results)
         return values, shown, f"of {self.max_per_task} items each at most"
 
-    def _opener(self, trainer: Trainer, module: LanguageModel) -> Opener:
+    def _make_loader(self, trainer: Trainer, module: LanguageModel) -> ChatEvalLoader:
         data = data_of(trainer)
         options = {"data": self.data, "build": False}  # a moment of a run's time is not for compiling
-        return Opener(Asked(module.gpt, data.tokenizer, Path(), self.tasks, self.max_per_task, options, say))
+        request = EvaluationRequest(module.gpt, data.tokenizer, Path(), self.tasks, self.max_per_task, options, say)
+        return ChatEvalLoader(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import Callback, Trainer
 
 from nanochat.data.chat_data import ChatDataModule
-from nanochat.evaluation.task_accuracy import Score, score_tasks
+from nanochat.evaluation.task_accuracy import TaskAccuracy, measure_accuracy
 from nanochat.inference.decoder import is_sharded
 from nanochat.options import at_least
 from nanochat.training.console import say
@@ -27,7 +27,7 @@ class TaskScores(Callback):
         """How many questions that are."""
         return sum(min(self.items, task.held_out_count) for task in data.mixture.shares if task.scored)
 
-    def take(self, trainer: Trainer, module: LanguageModel, data: ChatDataModule) -> dict[str, Score]:
+    def take(self, trainer: Trainer, module: LanguageModel, data: ChatDataModule) -> dict[str, TaskAccuracy]:
         """The scores, by the names of the tasks. Every rank asks all, and none a model that is sharded."""
         if not self.items:
             return {}
@@ -38,9 +38,9 @@ class TaskScores(Callback):
             return {}
         module.eval()
         with trainer.precision_plugin.val_step_context():
-            return score_tasks(module.gpt, data.tokenizer, list(data.mixture.shares), self.items)
+            return measure_accuracy(module.gpt, data.tokenizer, list(data.mixture.shares), self.items)
 
 
-def in_words(scores: dict[str, Score]) -> str:
+def in_words(scores: dict[str, TaskAccuracy]) -> str:
     """The scores on one line."""
-    return ", ".join(f"{name} {score.right} of {score.asked} ({score.share:.0%})" for name, score in scores.items())
+    return ", ".join(f"{name} {score.right} of {score.items} ({score.accuracy:.0%})" for name, score in scores.items())

@@ -1,11 +1,11 @@
-"""The README.md of an exported folder: what the model is, and how to load it."""
+"""The model card of an exported folder (README.md): describes the model and how to load it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 
-from nanochat.exchange.chat import can_chat
+from nanochat.exchange.chat_template import can_chat
 from nanochat.model import GPT
 from nanochat.tokenizer import Tokenizer
 
@@ -21,17 +21,16 @@ tags:
 
 # {title}
 
-A small language model with nanochat's architecture, trained with nanochat on Lightning. It knows what it read and no
-more: it continues text, makes things up, and has been neither tested nor filtered for any use beyond learning how
-language models work.
+A small language model with nanochat's architecture, trained with nanochat on Lightning. It continues text and makes up
+facts. It has not been tested or filtered for any use other than learning how language models work.
 
-| what | value |
+| property | value |
 |---|---|
 {rows}
 
 ## Load it
 
-transformers 5 and newer knows the architecture; no code comes with this folder, and none is needed.
+transformers 5 and newer implements the architecture, so no custom code is needed.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -42,26 +41,26 @@ ids = tokenizer("<|bos|>The", return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=50)[0], skip_special_tokens=True))
 ```
 
-- Every text began with `<|bos|>` when the model was trained, so begin a prompt with it: the tokenizer adds nothing.
-- Prompt and answer together are at most {context:,} tokens long: the model has never seen longer rows.
-- A special token's name within a text becomes that token. For text that others wrote, which must not give orders, ask
-  for `tokenizer(text, split_special_tokens=True)`.
+- Begin a prompt with `<|bos|>`, as every training text did: the tokenizer does not add it.
+- Prompt and answer together have at most {context:,} tokens: the model was not trained on longer sequences.
+- The name of a special token within a text becomes that token. For untrusted text use
+  `tokenizer(text, split_special_tokens=True)`.
 {chat}"""
 
 CHAT = """\
-- `tokenizer.apply_chat_template(messages, add_generation_prompt=True)` writes a conversation with the special tokens.
-  Only a model that was trained on conversations as well answers sensibly.
+- `tokenizer.apply_chat_template(messages, add_generation_prompt=True)` formats a conversation with the special tokens.
+  Only a model that was also trained on conversations gives sensible answers.
 """
 
 
-def to_card(title: str, gpt: GPT, tokenizer: Tokenizer, facts: Mapping[str, str]) -> str:
+def to_card(title: str, gpt: GPT, tokenizer: Tokenizer, details: Mapping[str, str]) -> str:
     """The model card.
 
     Args:
-        title: what to call the model, which is also the folder's name.
+        title: name of the model and of its folder.
         gpt: the model, possibly on the meta device.
         tokenizer: its tokenizer.
-        facts: more that is known of it, such as how long it was trained.
+        details: further rows of the table, such as the training steps.
     """
     shape = gpt.config
     grouped = f" ({shape.n_kv_head} key/value heads)" if shape.n_kv_head != shape.n_head else ""
@@ -71,7 +70,7 @@ def to_card(title: str, gpt: GPT, tokenizer: Tokenizer, facts: Mapping[str, str]
         "context": f"{gpt.context:,} tokens",
         "vocabulary": f"{gpt.vocab_size:,} ids: {len(tokenizer.tokens):,} tokens of byte-level BPE, "
         f"{len(tokenizer.special_tokens)} special tokens",
-        **facts,
+        **details,
     }
     return CARD.format(
         title=title,

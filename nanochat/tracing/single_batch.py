@@ -1,4 +1,4 @@
-"""A LightningDataModule of a single row, for the one step of training that a trace shows."""
+"""A LightningDataModule with a single batch of one row, for the training step that ``trace`` shows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nanochat.model import IGNORE
 from nanochat.tokenizer import Tokenizer
 
 
-class OneRow(SyntheticRows):
-    """The same row, once.
+class SingleBatch(SyntheticRows):
+    """One batch of one row.
 
     Args:
         ids: (time,), int64.
-        targets: (time,), int64.
-        tokenizer: that made them.
+        targets: (time,), int64; ``IGNORE`` where no loss is taken.
+        tokenizer: the tokenizer of the ids.
     """
 
     def __init__(self, ids: Tensor, targets: Tensor, tokenizer: Tokenizer) -> None:
@@ -28,9 +28,9 @@ class OneRow(SyntheticRows):
 
     @property
     def target_share(self) -> float:
-        """Exact here, so that the loss is the mean over what is learned."""
+        """The share of positions with a target, exact for this batch: the loss is the mean over these positions."""
         return float((self._batch[1] != IGNORE).float().mean())
 
     def train_dataloader(self) -> DataLoader[Any]:
-        rows: Any = [self._batch]
-        return DataLoader(rows, batch_size=None)
+        batches: Any = [self._batch]
+        return DataLoader(batches, batch_size=None)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nanochat.optim.learning_rates import default_learning_rates, default_muon_every
-from nanochat.planning.law import Size, worth
+from nanochat.planning.law import Scale, worth
 from nanochat.runs import Run, find_runs
 
 MEASURED = "measured.csv"  # benchmarks/scaling.py makes it; the last ones are other runs, whose commands it names
@@ -22,7 +22,7 @@ RATE = "lr-MuonAdamW/matrices"  # the column of metrics.csv
 RATE_TOLERANCE = 1.5  # a run whose rate was further from the rule's than this factor was another recipe
 
 
-class Point(NamedTuple):
+class MeasuredRun(NamedTuple):
     """A finished run.
 
     Attributes:
@@ -31,7 +31,7 @@ class Point(NamedTuple):
         tokens: that it learned from.
     """
 
-    size: Size
+    size: Scale
     score: float
     tokens: int
 
@@ -41,12 +41,12 @@ def block_parameters(depth: int, width: int) -> int:
     return 12 * depth * width**2
 
 
-def measured_points() -> tuple[list[Point], str]:
+def bundled_runs() -> tuple[list[MeasuredRun], str]:
     """The runs that came with the project, and the fingerprint of the text that they learned from."""
     rows = list(csv.DictReader(files(__package__).joinpath(MEASURED).read_text(encoding="utf-8").splitlines()))
     points = [
-        Point(
-            size_of(
+        MeasuredRun(
+            scale_of(
                 block_parameters(int(row["depth"]), int(row["width"])),
                 float(row["bytes"]),
                 int(row["vocab_size"]),
@@ -60,14 +60,14 @@ def measured_points() -> tuple[list[Point], str]:
     return points, rows[0]["corpus"]
 
 
-def size_of(
+def scale_of(
     parameters: float, seen: float, vocab_size: int, tokens_per_step: int, unique: float = UNIQUE_BYTES
-) -> Size:
+) -> Scale:
     """What a score depends on, of a run that reads so many bytes of a text of so many different ones."""
-    return Size(parameters, worth(seen, unique), vocab_size, tokens_per_step)
+    return Scale(parameters, worth(seen, unique), vocab_size, tokens_per_step)
 
 
-def own_points(root: str | Path, corpus: str) -> list[Point]:
+def local_runs(root: str | Path, corpus: str) -> list[MeasuredRun]:
     """Of the user's finished runs those on the same text and with the same recipe, its learning rates among it.
 
     Args:
@@ -77,7 +77,7 @@ def own_points(root: str | Path, corpus: str) -> list[Point]:
     return [point for run in find_runs(root) if (point := _point_of(run, corpus)) is not None]
 
 
-def _point_of(run: Run, corpus: str) -> Point | None:
+def _point_of(run: Run, corpus: str) -> MeasuredRun | None:
     model, summary = run.config.get("model"), run.summary
     if not run.complete or run.stage != "pretrain" or not isinstance(model, dict):
         return None
@@ -91,7 +91,7 @@ def _point_of(run: Run, corpus: str) -> Point | None:
         return None
 
 
-def _read(run: Run, model: dict[str, Any], summary: dict[str, Any]) -> Point | None:
+def _read(run: Run, model: dict[str, Any], summary: dict[str, Any]) -> MeasuredRun | None:
     data, tokens, steps = run.config["data"], int(summary["tokens"]), int(summary["steps"])
     depth = int(model["depth"])
     width = int(model.get("width") or 64 * depth)
@@ -106,11 +106,11 @@ def _read(run: Run, model: dict[str, Any], summary: dict[str, Any]) -> Point | N
     rate = max((r for r in table.get(RATE, []) if r > 0), default=math.nan)
     if rule is None or not 1 / RATE_TOLERANCE < rate / rule < RATE_TOLERANCE:
         return None
-    size = size_of(block_parameters(depth, width), text, int(data["vocab_size"]), step)
-    return Point(size, float(summary["val_bpb"]), tokens)
+    size = scale_of(block_parameters(depth, width), text, int(data["vocab_size"]), step)
+    return MeasuredRun(size, float(summary["val_bpb"]), tokens)
 
 
-def bytes_per_token(points: Iterable[Point], vocab_size: int) -> float:
+def bytes_per_token(points: Iterable[MeasuredRun], vocab_size: int) -> float:
     """How many bytes a token stands for, by what was measured; between vocabularies along a line in their logarithm."""
     found: dict[int, list[float]] = defaultdict(list)
     for point in points:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from nanochat.optim.learning_rates import default_learning_rates, default_muon_every
 from nanochat.planning.planner import VAL_TOKENS, VALIDATIONS, Proposal
+from nanochat.wording import plural
 
 TEMPLATE = """\
-# About {minutes:g} minutes on {machine}: {tokens:,} tokens.
+# About {duration} on {machine}: {tokens:,} tokens.
 # Forecast of val/bpb: {bpb:.3f}, in nine of ten cases {low:.3f} to {high:.3f}.
 #   {program} fit --config {path}
 # Written by `{program} plan`. Whatever is not said here follows from the depth or from the machine.
@@ -57,6 +58,7 @@ def configuration(
     return TEMPLATE.format(
         tokens=proposal.tokens,
         minutes=minutes,
+        duration=plural(minutes, "minute"),
         machine=machine,
         bpb=proposal.score.value,
         low=proposal.score.low,

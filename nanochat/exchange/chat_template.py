@@ -1,4 +1,4 @@
-"""How a conversation becomes tokens, as transformers wants to be told: a Jinja template and the special tokens."""
+"""tokenizer_config.json: the chat template (Jinja) and the special tokens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from nanochat.tokenizer import Tokenizer
 NAME = "tokenizer_config.json"
 CHAT_TOKENS = ("<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>")
 
-# nanochat's conversations: <|bos|>, then what the user and the assistant say in turn. A system message is no turn of
-# its own but the beginning of the first user message. What the assistant says may consist of parts: text, code for
-# the calculator, and what the calculator answered.
+# nanochat's conversations: <|bos|>, then alternating user and assistant messages. A system message is prepended to the
+# first user message. An assistant message may consist of parts: text, an expression for the calculator, and its result.
 CHAT_TEMPLATE = """\
 {{- bos_token -}}
 {%- set first = namespace(text='') -%}
@@ -50,7 +49,7 @@ CHAT_TEMPLATE = """\
 
 
 def can_chat(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer has what a conversation is written with; one from elsewhere may not."""
+    """Whether the tokenizer has the special tokens of conversations; an imported one may not."""
     return all(name in tokenizer.special_tokens for name in CHAT_TOKENS)
 
 
@@ -58,11 +57,11 @@ def to_tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
     """The content of ``tokenizer_config.json``."""
     chat = can_chat(tokenizer)
     return {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # whatever tokenizer.json says, and nothing added to it
+        "tokenizer_class": "PreTrainedTokenizerFast",  # uses tokenizer.json as it is
         "model_max_length": context,
         "bos_token": "<|bos|>",
         "eos_token": "<|assistant_end|>" if chat else "<|bos|>",
         "pad_token": "<|bos|>",
-        "clean_up_tokenization_spaces": False,  # decoding gives the text back as it was
+        "clean_up_tokenization_spaces": False,  # decoding must return the original text
         **({"chat_template": CHAT_TEMPLATE} if chat else {}),
     }

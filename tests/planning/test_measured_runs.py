@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nanochat.planning.points import own_points
+from nanochat.planning.measured_runs import local_runs
 
 RATE = 0.014 * (1000 / 2048 * 2) ** 0.3 * 2  # the rule's: two steps of 1,000 tokens to a move, and of moves only five
 
@@ -37,7 +37,7 @@ def write_run(root: Path, version: int, summary: dict[str, Any], model: dict[str
 
 def test_a_finished_run_of_the_same_kind_is_a_point(tmp_path: Path) -> None:
     write_run(tmp_path, 0, {}, {})
-    (point,) = own_points(tmp_path, "same")
+    (point,) = local_runs(tmp_path, "same")
     assert point.score == 1.5
     assert point.size.parameters == 12 * 3 * 192**2
     assert point.size.text_bytes == pytest.approx(20_000)
@@ -58,9 +58,9 @@ def test_a_finished_run_of_the_same_kind_is_a_point(tmp_path: Path) -> None:
 )
 def test_other_runs_are_left_out(tmp_path: Path, summary: dict[str, Any], model: dict[str, Any]) -> None:
     write_run(tmp_path, 0, summary, model)
-    assert own_points(tmp_path, "same") == []
+    assert local_runs(tmp_path, "same") == []
 
 
 def test_a_run_at_another_rate_is_left_out(tmp_path: Path) -> None:
     write_run(tmp_path, 0, {}, {}, rate=3 * RATE)
-    assert own_points(tmp_path, "same") == []
+    assert local_runs(tmp_path, "same") == []
