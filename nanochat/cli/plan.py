@@ -53,7 +53,7 @@ def plan(
     from nanochat.planning.measured_runs import bundled_runs, local_runs
     from nanochat.planning.planner import HELD_OUT, Planner
     from nanochat.training import compiling
-    from nanochat.training.budget.plan import kept_for_scores
+    from nanochat.training.budget.time_estimate import reserved_score_seconds
     from nanochat.training.console import duration, say
     from nanochat.training.hardware import default_accelerator, default_precision
 
@@ -79,7 +79,7 @@ def plan(
     best = proposals[0]
     say(f"\n{table(proposals[:SHOWN])}\n")
     tell(f"The choice is the first: {in_words(best, planner)}")
-    beyond = best.final_seconds - kept_for_scores(best.final_seconds, minutes)
+    beyond = best.final_seconds - reserved_score_seconds(best.final_seconds, minutes)
     final = duration(best.final_seconds)
     tell(f"It takes {duration(60 * minutes + beyond)}, {final} of them for the score on all held-out text.")
     for line in sureness(best, planner, len(own), text.fingerprint == known_text):

@@ -14,13 +14,13 @@ from nanochat.planning.candidate_timing import Timing, between, time_candidate
 from nanochat.planning.candidates import Candidate, SearchSpace
 from nanochat.planning.law import Forecast, Law
 from nanochat.planning.measured_runs import MeasuredRun, bytes_per_token, scale_of
-from nanochat.training.budget.plan import (
-    AROUND_A_STEP,
+from nanochat.training.budget.time_estimate import (
     ENDING_SECONDS,
-    LEAST_STEPS,
-    VALIDATING,
-    kept_for_scores,
-    seconds_to_score,
+    MIN_STEPS,
+    STEP_OVERHEAD,
+    affordable_validations,
+    final_score_seconds,
+    reserved_score_seconds,
 )
 from nanochat.training.hardware import available_memory
 from nanochat.wording import plural
@@ -191,13 +191,13 @@ class Planner:
             return None
         per_token = bytes_per_token(self.points, candidate.vocab_size)
         known = self.unique_bytes if math.isfinite(self.unique_bytes) else 0.0  # a stream says what is held out of it
-        final = seconds_to_score(known / (1 - HELD_OUT) * HELD_OUT / per_token, timing.token_seconds)
-        ending = ENDING_SECONDS + kept_for_scores(final, self.minutes)
+        final = final_score_seconds(known / (1 - HELD_OUT) * HELD_OUT / per_token, timing.token_seconds)
+        ending = ENDING_SECONDS + reserved_score_seconds(final, self.minutes)
         seconds = 60 * self.minutes - self.startup - ending - (READING_COMPILED if self.compiled else 0)
         one = VAL_TOKENS * timing.token_seconds
-        validations = max(1, min(VALIDATIONS, int(VALIDATING * 60 * self.minutes / one)))
-        steps = int((seconds - validations * one) / (timing.step_seconds * AROUND_A_STEP))
-        if steps < LEAST_STEPS:
+        validations = affordable_validations(VALIDATIONS, one, self.minutes)
+        steps = int((seconds - validations * one) / (timing.step_seconds * STEP_OVERHEAD))
+        if steps < MIN_STEPS:
             return None
         seen, step = steps * candidate.tokens_per_step * per_token, candidate.tokens_per_step
         size = scale_of(candidate.block_parameters, seen, candidate.vocab_size, step, self.unique_bytes)

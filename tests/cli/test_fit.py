@@ -131,12 +131,12 @@ def test_what_does_not_fit_at_once_is_taken_in_smaller_parts(
     options = [*tiny_options(corpus_folder, tmp_path), "--data.batch_size=4", "--trainer.val_check_interval=2"]
     whole = train([*options, "--data.batch_size=2", "--trainer.val_check_interval=4"], tmp_path, "--model.warmdown=0")
     room_for_two = lambda trainer, module: (1e9 * trainer.datamodule.batch_size, 2e9)  # noqa: E731
-    monkeypatch.setattr("nanochat.training.budget.memory._needed_and_available", room_for_two)
+    monkeypatch.setattr("nanochat.training.budget.memory_check._needed_and_available", room_for_two)
     capsys.readouterr()
     parts = train(options, tmp_path, "--model.warmdown=0")
     assert (
-        "4 rows at a time would need about 4.0 GB of memory, and 2.0 GB are available: it takes 2 at a time, "
-        "2 times as often (the result stays the same)." in capsys.readouterr().out
+        "4 rows per micro-step need about 4.0 GB of memory, and 2.0 GB are available: using 2 rows, "
+        "2 times as many micro-steps (the result is the same)." in capsys.readouterr().out
     )
     assert losses(parts) == losses(whole)
     assert metrics(parts, "val/bpb") == metrics(whole, "val/bpb")
@@ -228,7 +228,7 @@ def test_what_is_not_as_before_is_said(corpus_folder: Path, tmp_path: Path, caps
     assert metrics(run, "lr-MuonAdamW/head")[3] == (3, 0.5)
     capsys.readouterr()
     train(options, tmp_path, "--ckpt_path=last", "--trainer.max_steps=6", "--trainer.precision=bf16-mixed")
-    assert "Going on with micro-steps" in capsys.readouterr().out
+    assert "Resuming with micro-steps" in capsys.readouterr().out
 
 
 def test_validate_scores_all_of_the_held_out_text(finished: tuple[Path, str], corpus_folder: Path, capsys) -> None:  # type: ignore[no-untyped-def]
