@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure as Picture
+from matplotlib.figure import Figure as MplFigure
 
 Cell = str | int | float | None
 
@@ -47,32 +47,32 @@ class Figure:
 
     name: str
     title: str
-    reading: str
-    draw: Callable[[], Picture] | None = None
+    caption: str
+    draw: Callable[[], MplFigure] | None = None
     table: Table | None = None
     html: str | None = None
     section: str = "Training"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FigureSpec:
     """A figure that is still to be made: made only if it is wanted, and where that fails, the others are not lost.
 
     Attributes:
         name: as :attr:`Figure.name`: what ``--figures`` picks by.
         title: as :attr:`Figure.title`, for the progress in the terminal and for what is said if it fails.
-        make: does the work. A ValueError says in one line why there is nothing to show for this run, and is shown so.
+        build: does the work. A ValueError says in one line why there is nothing to show for this run, and is shown so.
         section: as :attr:`Figure.section`.
     """
 
     name: str
     title: str
-    make: Callable[[], Figure]
+    build: Callable[[], Figure]
     section: str = "Training"
 
 
 @dataclass(frozen=True)
-class Options:
+class ModelOptions:
     """What a user may choose about the figures that need the model.
 
     Attributes:

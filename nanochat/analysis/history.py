@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nanochat.model import GPT
 
 AXES = ("step", "tokens", "seconds", "flops")  # what a curve can be drawn against
-PLACES = ("step", "tokens", "seconds")  # the columns of metrics.csv that are no curves
+X_COLUMNS = ("step", "tokens", "seconds")  # the columns of metrics.csv that are no curves
 
 
 class Curve(NamedTuple):
@@ -41,20 +41,20 @@ class History:
     @property
     def names(self) -> list[str]:
         """Of all curves."""
-        return [name for name in self.columns if name not in PLACES]
+        return [name for name in self.columns if name not in X_COLUMNS]
 
     def curve(self, name: str, axis: str = "step") -> Curve:
         """The logged values of a curve; no points if there is none of that name, or nothing to draw it against."""
         nothing = Curve(np.empty(0), np.empty(0))
         values = self.columns.get(name)
-        places = self._places(axis)
-        if values is None or places is None:
+        x_values = self._x_values(axis)
+        if values is None or x_values is None:
             return nothing
-        kept = np.isfinite(values) & np.isfinite(places)
-        order = np.argsort(places[kept], kind="stable")
-        return Curve(places[kept][order], values[kept][order])
+        kept = np.isfinite(values) & np.isfinite(x_values)
+        order = np.argsort(x_values[kept], kind="stable")
+        return Curve(x_values[kept][order], values[kept][order])
 
-    def _places(self, axis: str) -> np.ndarray | None:
+    def _x_values(self, axis: str) -> np.ndarray | None:
         if axis == "step" and "step" in self.columns:
             return self.columns["step"] + 1  # after the first step, one is done
         if axis != "flops":
@@ -107,7 +107,7 @@ class History:
         return int(known) if known else self.gpt.num_parameters if self.gpt is not None else None
 
     @cached_property
-    def working_parameters(self) -> int | None:
+    def matmul_parameters(self) -> int | None:
         """Those that take part in a matrix product for each token: all but the tables that are only looked up."""
         return self.gpt.num_matmul_parameters if self.gpt is not None else None
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from nanochat.analysis.amounts import cell
 from nanochat.analysis.figure import Table
-from nanochat.analysis.files import Written, is_numeric
+from nanochat.analysis.figure_files import SavedFigure, is_numeric
+from nanochat.analysis.units import cell
 from nanochat.cache import write_atomically
 
 NAME = "analysis.html"
@@ -44,7 +44,7 @@ class Page:
     """
 
     title: str
-    lede: str
+    description: str
     facts: Sequence[Fact] = ()
     warnings: Sequence[str] = ()
     missing: Sequence[tuple[str, str]] = ()
@@ -52,7 +52,7 @@ class Page:
 
 
 @dataclass
-class _Shown:
+class _PageFigure:
     """A figure as the template takes it."""
 
     figure: Any
@@ -62,7 +62,7 @@ class _Shown:
     links: list[tuple[str, str]] = field(default_factory=list)
 
 
-def write(page: Page, written: Sequence[Written], folder: Path) -> Path:
+def write_page(page: Page, saved: Sequence[SavedFigure], folder: Path) -> Path:
     """Writes ``analysis.html``; returns its path.
 
     Args:
@@ -76,9 +76,9 @@ def write(page: Page, written: Sequence[Written], folder: Path) -> Path:
     script = parts.joinpath("analysis.js").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(parts.joinpath("analysis.html").read_text(encoding="utf-8"))
-    sections: dict[str, list[_Shown]] = {}
-    for one in written:
-        sections.setdefault(one.figure.section, []).append(_shown(one, folder))
+    sections: dict[str, list[_PageFigure]] = {}
+    for figure_files in saved:
+        sections.setdefault(figure_files.figure.section, []).append(_page_figure(figure_files, folder))
     text = template.render(
         page=page,
         sections=list(sections.items()),
@@ -91,13 +91,13 @@ def write(page: Page, written: Sequence[Written], folder: Path) -> Path:
     return path
 
 
-def _shown(one: Written, folder: Path) -> _Shown:
+def _page_figure(figure_files: SavedFigure, folder: Path) -> _PageFigure:
     # what is both text and a picture is shown as text: it can be searched and copied, and fits into any window
-    drawn = {} if one.figure.html else one.svg
-    images = [(theme, _source(svg, one.png[theme])) for theme, svg in drawn.items()]
-    links = [(_ending(kind), quote(path.relative_to(folder).as_posix())) for kind, path in one.files.items()]
-    size = _size(next(iter(one.svg.values()))) if one.svg else None
-    return _Shown(one.figure, images, size, _table(one.figure.table), links)
+    drawn = {} if figure_files.figure.html else figure_files.svg
+    images = [(theme, _source(svg, figure_files.png[theme])) for theme, svg in drawn.items()]
+    links = [(_ending(kind), quote(path.relative_to(folder).as_posix())) for kind, path in figure_files.files.items()]
+    size = _size(next(iter(figure_files.svg.values()))) if figure_files.svg else None
+    return _PageFigure(figure_files.figure, images, size, _table(figure_files.figure.table), links)
 
 
 def _ending(kind: str) -> str:

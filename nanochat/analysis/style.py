@@ -19,7 +19,7 @@ from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure as Picture
+from matplotlib.figure import Figure as MplFigure
 
 WIDTH, HEIGHT = 7.0, 3.9  # inches of an ordinary figure
 # The first three are equally wide; a sign that they lack is taken from DejaVu Sans, which Matplotlib brings along.
@@ -50,7 +50,7 @@ class Theme:
     sequential: tuple[str, ...]
 
     @property
-    def from_nothing(self) -> LinearSegmentedColormap:
+    def sequential_map(self) -> LinearSegmentedColormap:
         """The colour map for amounts: attention, losses, probabilities."""
         return LinearSegmentedColormap.from_list(f"{self.name}-sequential", self.sequential)
 
@@ -84,7 +84,7 @@ def theme() -> Theme:
 
 
 @contextmanager
-def drawing(chosen: Theme) -> Iterator[None]:
+def using_theme(chosen: Theme) -> Iterator[None]:
     """Everything drawn and saved within has the look of a theme."""
     token = _current.set(chosen)
     try:
@@ -152,7 +152,7 @@ def settings(chosen: Theme) -> Any:
     }
 
 
-def canvas(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = HEIGHT, **options: Any) -> Any:
+def subplots(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = HEIGHT, **options: Any) -> Any:
     """A picture and its axes, without pyplot, which would keep every picture it has made.
 
     Args:
@@ -165,8 +165,8 @@ def canvas(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float 
     Returns:
         The picture and its axes: one, or an array of ``rows`` x ``columns`` of them (with those of 1 squeezed out).
     """
-    picture = Picture(figsize=(width, height))
-    return picture, picture.subplots(rows, columns, **options)
+    fig = MplFigure(figsize=(width, height))
+    return fig, fig.subplots(rows, columns, **options)
 
 
 def color(index: int) -> str:
@@ -175,7 +175,7 @@ def color(index: int) -> str:
     return colors[index % len(colors)]
 
 
-def blank(axes: Axes) -> None:
+def hide_axes(axes: Axes) -> None:
     """Leaves the axes without frame, ticks and grid: for pictures that explain themselves."""
     axes.set_axis_off()
 

@@ -54,28 +54,28 @@ def analyze(
         quick: Whether to leave out what needs the model.
         open: Whether to show the page.
     """
-    from nanochat.analysis.which import find, folder_for
+    from nanochat.analysis.resolve_runs import comparison_folder, resolve_runs
 
-    found = find(runs, root, all, program_name())
+    found = resolve_runs(runs, root, all, program_name())
     if passage is not None and not passage.strip():
         raise UsageError("there is no text in --passage")
     only = [name.strip() for name in figures.split(",") if name.strip()] if figures is not None else None
     if only == []:
         raise UsageError("--figures: name at least one, or leave the option out")
 
-    from nanochat.analysis.analyze import Wanted, analyze_run, analyze_runs
-    from nanochat.analysis.figure import Options
+    from nanochat.analysis.analyze import AnalysisOptions, analyze_run, analyze_runs
+    from nanochat.analysis.figure import ModelOptions
     from nanochat.training.console import say
     from nanochat.training.hardware import usable_device
 
     usable_device(device)  # is refused now, if there is none, and not after half of the figures
     check_folder(out, "--out")
-    wanted = Wanted(Options(device, seed, passage), only, quick)
+    wanted = AnalysisOptions(ModelOptions(device, seed, passage), only, quick)
     if len(found) == 1:
         say(f"{found[0].label}: {found[0].folder}")
         page = analyze_run(found[0], wanted, say, Path(out) if out is not None else None)
     else:
-        page = analyze_runs(found, wanted, say, Path(out) if out is not None else folder_for(found, root))
+        page = analyze_runs(found, wanted, say, Path(out) if out is not None else comparison_folder(found, root))
     say(f"\nThe page: {page}")
     if open:
         webbrowser.open(page.resolve().as_uri())

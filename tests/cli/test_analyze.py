@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.cli import main
-from tests.analysis.folders import write_run
+from tests.analysis.run_folders import write_run
 from tests.cli.tools import command, tiny_options, train
 
 

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure as Picture
+from matplotlib.figure import Figure as MplFigure
 from torch import Tensor
 
 from nanochat.analysis.figure import Cell, Figure, Table
-from nanochat.analysis.model.easy_and_hard import GROUPS, loss_by_token
-from nanochat.analysis.model.labels import drawable, kind, label, shortened
-from nanochat.analysis.model.room import Room
-from nanochat.analysis.model.subject import Subject
-from nanochat.analysis.style import canvas, color
+from nanochat.analysis.model.loaded_model import LoadedModel
+from nanochat.analysis.model.point_labels import LabelPlacer
+from nanochat.analysis.model.token_labels import drawable, shortened, token_kind, token_label
+from nanochat.analysis.model.tokens_by_loss import GROUPS, loss_by_token
+from nanochat.analysis.style import color, subplots
 
 NAME, TITLE, SECTION = "embedding", "The embedding in two dimensions", "Inside the model"
 DOTS = 3_000  # tokens that are shown at most, the most frequent ones
@@ -64,36 +64,36 @@ def neighbours(vectors: Tensor, of: Tensor, count: int) -> tuple[Tensor, Tensor]
     return best.values, best.indices
 
 
-def figure(subject: Subject) -> Figure:
+def figure(loaded: LoadedModel) -> Figure:
     """The tokens that come in the held-out text, on the plane of their two principal components."""
-    tokenizer = subject.model.tokenizer
-    count = loss_by_token(subject.losses, tokenizer.vocab_size).count
-    order = np.argsort(-count, kind="stable")
+    tokenizer = loaded.model.tokenizer
+    count = loss_by_token(loaded.losses, tokenizer.vocab_size).count
+    order = np.argsort(-count, token_kind="stable")
     tokens = order[: min(int((count > 0).sum()), DOTS)]
     if len(tokens) < 3:
         raise ValueError("too few tokens come in the held-out text")
-    vectors = subject.gpt.wte.weight.detach().cpu()[torch.from_numpy(tokens)]
+    vectors = loaded.gpt.wte.weight.detach().cpu()[torch.from_numpy(tokens)]
     points, shares = principal_plane(vectors)
-    names = [label(tokenizer, int(token)) for token in tokens]
-    kinds = [kind(tokenizer, int(token)) for token in tokens]
+    names = [token_label(tokenizer, int(token)) for token in tokens]
+    kinds = [token_kind(tokenizer, int(token)) for token in tokens]
     at = points.numpy()
 
-    def draw() -> Picture:
-        picture, axes = canvas(width=8.4, height=6.4)
+    def draw() -> MplFigure:
+        fig, axes = subplots(width=8.4, height=6.4)
         for index, (name, members) in enumerate(GROUPS):
             chosen = [place for place, its in enumerate(kinds) if its in members]
             if chosen:
                 axes.scatter(at[chosen, 0], at[chosen, 1], s=13, color=color(index), label=name, alpha=0.75)
         axes.set_xlabel(f"first component ({float(shares[0]):.1%} of the variance)")
         axes.set_ylabel(f"second component ({float(shares[1]):.1%})")
-        picture.legend(loc="outside lower center", ncols=3, fontsize=9)
-        room = Room(picture, axes, size=8)
+        fig.legend(loc="outside lower center", ncols=3, fontsize=9)
+        placer = LabelPlacer(fig, axes, size=8)
         written = 0
         for place in range(len(tokens)):
-            written += room.write(at[place, 0], at[place, 1], drawable(shortened(names[place], 12)))
+            written += placer.write(at[place, 0], at[place, 1], drawable(shortened(names[place], 12)))
             if written == NAMED:
                 break
-        return picture
+        return fig
 
     listed = torch.arange(min(LISTED, len(tokens)))
     cosines, near = neighbours(vectors, listed, NEIGHBOURS)
@@ -106,11 +106,12 @@ def figure(subject: Subject) -> Figure:
         ]
         for place in range(len(listed))
     ]
-    reading = (
+    caption = (
         "Each dot is a token; two that lie near each other are alike to the model, as far as two dimensions "
         f"can show: these hold {float(shares.sum()):.1%} of the variance of {vectors.size(1)}. The table has nearest "
         "neighbours in all dimensions, by the cosine of the angle (1: the same direction). Tokens that come in "
-        f"{subject.extent}: of {tokenizer.vocab_size:,} in the vocabulary, the {len(tokens):,} most frequent."
+        f"{loaded.losses_description}: of {tokenizer.vocab_size:,} in the vocabulary, the {len(tokens):,} most "
+        "frequent."
     )
     columns = ["token", "times", *(f"neighbour {n + 1}, cosine" for n in range(NEIGHBOURS))]
-    return Figure(NAME, TITLE, subject.remarked(reading), draw, Table(columns, cells), section=SECTION)
+    return Figure(NAME, TITLE, loaded.with_note(caption), draw, Table(columns, cells), section=SECTION)

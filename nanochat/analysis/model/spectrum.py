@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Picture
+from matplotlib.figure import Figure as MplFigure
 from matplotlib.ticker import FuncFormatter
 from torch import Tensor
 
-from nanochat.analysis.amounts import thousands
 from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import History
-from nanochat.analysis.model.attention import spread
-from nanochat.analysis.model.subject import Subject
-from nanochat.analysis.style import canvas, color, theme
+from nanochat.analysis.model.attention import evenly_spaced
+from nanochat.analysis.model.loaded_model import LoadedModel
+from nanochat.analysis.style import color, subplots, theme
+from nanochat.analysis.units import thousands
 from nanochat.model import GPT
 from nanochat.runs import Run
 from nanochat.training.checkpoint_files import data_state
@@ -49,21 +49,21 @@ def spectra(weights: Mapping[str, Tensor], layers: list[int]) -> dict[tuple[str,
     }
 
 
-def initial_weights(subject: Subject) -> Mapping[str, Tensor] | None:
+def initial_weights(loaded: LoadedModel) -> Mapping[str, Tensor] | None:
     """The weights that a run of pretraining began with, drawn once more from its seed; None where they are not known.
 
     A run draws its weights first of all after it is seeded, so the same seed gives them again, bit for bit.
     (tests/analysis/model/test_spectrum.py compares them with a run's that never moves.)
     """
-    config, run = subject.run.config, subject.run
+    config, run = loaded.run.config, loaded.run
     seed = config.get("seed_everything")
     drawn = run.stage == "pretrain" and run.started_from is None and _begins_fresh(run)
-    if not drawn or type(seed) is not int or data_state(subject.checkpoint).get("seed") != seed:
+    if not drawn or type(seed) is not int or data_state(loaded.checkpoint).get("seed") != seed:
         return None
     state = torch.get_rng_state()
     try:
         torch.manual_seed(seed)
-        return GPT(subject.gpt.config).state_dict()
+        return GPT(loaded.gpt.config).state_dict()
     finally:
         torch.set_rng_state(state)
 
@@ -73,18 +73,18 @@ def _begins_fresh(run: Run) -> bool:
     return run.config.get("ckpt_path") in (None, "last", "best", "auto")
 
 
-def figure(subject: Subject) -> Figure:
+def figure(loaded: LoadedModel) -> Figure:
     """Singular values of each kind of matrix, a line for each layer."""
-    depth, began_with = subject.gpt.config.n_layer, initial_weights(subject)
-    layers = spread(depth, LAYERS)
-    last = spectra(subject.gpt.state_dict(), layers)
+    depth, began_with = loaded.gpt.config.n_layer, initial_weights(loaded)
+    layers = evenly_spaced(depth, LAYERS)
+    last = spectra(loaded.gpt.state_dict(), layers)
     start = spectra(began_with, layers[:1]) if began_with is not None else {}
 
-    def draw() -> Picture:
-        picture, grid = canvas(2, 3, width=9.2, height=5.4, sharex=True)
+    def draw() -> MplFigure:
+        fig, grid = subplots(2, 3, width=9.2, height=5.4, sharex=True)
         for axes, kind in zip(grid.flat, KINDS, strict=True):
             for place, layer in enumerate(layers):
-                shade = theme().from_nothing(0.35 + 0.6 * place / max(len(layers) - 1, 1))
+                shade = theme().sequential_map(0.35 + 0.6 * place / max(len(layers) - 1, 1))
                 _line(axes, last[kind, layer], color=shade, linewidth=1.7, label=f"layer {layer + 1}")
             if start and bool(start[kind, 0].any()):
                 _line(axes, start[kind, 0], linestyle="--", color=theme().muted, linewidth=1.3, label="at the start")
@@ -95,18 +95,18 @@ def figure(subject: Subject) -> Figure:
         for axes in grid[:, 0]:
             axes.set_ylabel("singular value")
         handles, names = grid.flat[0].get_legend_handles_labels()
-        picture.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), fontsize=9)
-        return picture
+        fig.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), fontsize=9)
+        return fig
 
-    reading = (
+    caption = (
         "How strongly each matrix of a block stretches its input, direction by direction, the strongest at the left. A "
         "flat line uses all directions alike, as Muon's updates do; a steep one works in a few."
     )
     if start:
-        reading += " Dashed: layer 1 before the first step; the output matrices were all 0 then."
+        caption += " Dashed: layer 1 before the first step; the output matrices were all 0 then."
     if len(layers) < depth:
-        reading += f" Of {depth} layers, {len(layers)} evenly spread ones are shown."
-    return Figure(NAME, TITLE, reading, draw, _table(last), section=SECTION)
+        caption += f" Of {depth} layers, {len(layers)} evenly spread ones are shown."
+    return Figure(NAME, TITLE, caption, draw, _table(last), section=SECTION)
 
 
 def _line(axes: Axes, values: Tensor, **style: Any) -> None:
@@ -121,13 +121,13 @@ def _table(found: dict[tuple[str, int], Tensor]) -> Table:
     return Table(["matrix", "layer", "largest", "median", "smallest"], cells)
 
 
-def ranks(subject: Subject) -> Figure:
+def ranks(loaded: LoadedModel) -> Figure:
     """The effective rank of each kind of matrix as the run has logged it, and what it began with if that is known.
 
     Raises:
         ValueError: if the run has logged none.
     """
-    history, began_with = History(subject.run), initial_weights(subject)
+    history, began_with = History(loaded.run), initial_weights(loaded)
     logged = {kind: history.curve(PREFIX + path) for kind, path in KINDS.items()}
     steps = next(iter(logged.values())).x
     if not len(steps):
@@ -136,10 +136,10 @@ def ranks(subject: Subject) -> Figure:
     if began_with is not None:
         start = [[float(rank)] for rank in effective_ranks(began_with).values()]
         steps, values = np.append(0, steps), np.hstack((start, values))
-    width = subject.gpt.config.n_embd
+    width = loaded.gpt.config.n_embd
 
-    def draw() -> Picture:
-        picture, axes = canvas(width=8.0, height=4.2)
+    def draw() -> MplFigure:
+        fig, axes = subplots(width=8.0, height=4.2)
         for index, (kind, line) in enumerate(zip(KINDS, values, strict=True)):
             dashes = DASHED if kind == "key" else "-"  # it nearly covers that of the queries
             axes.plot(steps, line, "o", linestyle=dashes, color=color(index), markersize=5, label=kind)
@@ -148,17 +148,17 @@ def ranks(subject: Subject) -> Figure:
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(FuncFormatter(thousands))
-        picture.legend(loc="outside right center")
-        return picture
+        fig.legend(loc="outside right center")
+        return fig
 
-    reading = (
+    caption = (
         "Over how many directions the strength of a matrix is spread, the mean over the layers: at most "
         f"{width:,}, where it stretches all of them alike; a single strong one makes it small. It is the participation "
         "ratio of the singular values s: (sum of s²)² / sum of s⁴. Each point is a validation."
     )
     if began_with is not None:
-        reading += " The first is what the run began with; output matrices begin at 0, which has no direction."
+        caption += " The first is what the run began with; output matrices begin at 0, which has no direction."
     cells: list[list[Cell]] = [
         [int(step), *(round(float(rank), 2) for rank in column)] for step, column in zip(steps, values.T, strict=True)
     ]
-    return Figure(RANKS, RANKS_TITLE, reading, draw, Table(["step", *KINDS], cells), section=SECTION)
+    return Figure(RANKS, RANKS_TITLE, caption, draw, Table(["step", *KINDS], cells), section=SECTION)

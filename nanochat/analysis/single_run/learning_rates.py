@@ -1,0 +1,87 @@
+"""What moves the weights: the learning rates and the size of the gradient."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure as MplFigure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from nanochat.analysis.figure import Cell, Figure, Table
+from nanochat.analysis.history import History
+from nanochat.analysis.style import color, subplots
+from nanochat.analysis.units import NICE, power_of_ten, smooth, thinned, thousands
+
+RATE = "lr-"  # Lightning's LearningRateMonitor begins the names of its curves so
+NORM = "train/gradient_norm"
+SHOWN = 200  # times below the lowest group's highest rate the axis ends: at the very end rates may be 0
+
+
+def learning_rates(history: History) -> Figure:
+    """Learning rates by group of parameters, and gradient norms.
+
+    Raises:
+        ValueError: if neither was logged.
+    """
+    names = [name for name in history.names if name.startswith(RATE) and len(history.curve(name).x) > 1]
+    norms = history.curve(NORM)
+    if not names and len(norms.x) < 2:
+        raise ValueError("neither learning rates nor gradient norms were logged yet")
+    rows: list[list[Cell]] = []
+    for name in names:
+        curve = history.curve(name)
+        rows.append([_short(name), float(curve.y.max()), float(curve.y[-1]), int(curve.x[np.argmax(curve.y)])])
+    caption = (
+        "Each group of parameters has its own rate, on a logarithmic axis: they stay level and then fall together; a "
+        "small jump is a new plan, of as many steps as fit into the time. Below, the length of the gradient of all "
+        "weights: single peaks are a hard batch; a rise that stays, while the loss rises too, means that the rates are "
+        "too high."
+    )
+    return Figure(
+        name="rates",
+        title="Learning rates and the gradient's length",
+        caption=caption,
+        draw=lambda: _draw(history, names),
+        table=Table(["group", "highest rate", "last rate", "highest at step"], rows) if rows else None,
+        section="Learning",
+    )
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(RATE).split("/")[-1]
+
+
+def _plain(value: float, position: object = None) -> str:
+    """0.001, and 10⁻⁵ where zeros would have to be counted; of a logarithmic axis."""
+    return f"{value:g}" if value > 0.9e-4 else power_of_ten(round(math.log10(value)))
+
+
+def _draw(history: History, names: list[str]) -> MplFigure:
+    norms = history.curve(NORM)
+    panels = [bool(names), len(norms.x) > 1]
+    fig, grid = subplots(sum(panels), 1, height=2.7 * sum(panels), sharex=True, squeeze=False)
+    axes_list = [row[0] for row in grid]
+    if names:
+        axes = axes_list[0]
+        for index, name in enumerate(names):
+            curve = history.curve(name)
+            x, y = thinned(curve.x, np.where(curve.y > 0, curve.y, np.nan))
+            axes.plot(x, y, color=color(index), label=_short(name))
+        axes.set_yscale("log")
+        highest = [float(history.curve(name).y.max()) for name in names]
+        axes.set_ylim(min(highest) / SHOWN, 2 * max(highest))
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.set_ylabel("learning rate")
+        axes.legend(loc="lower left", ncols=2)
+    if len(norms.x) > 1:
+        axes = axes_list[-1]
+        axes.plot(*thinned(norms.x, norms.y), color=color(0), alpha=0.3, linewidth=0.8)
+        axes.plot(*thinned(norms.x, smooth(norms.x, norms.y), 300), color=color(0))
+        axes.set_ylabel("gradient norm")
+        axes.set_ylim(0, 1.15 * float(np.quantile(norms.y, 0.995)))
+    axes_list[-1].set_xlabel("step")
+    axes_list[-1].set_xlim(left=0)
+    axes_list[-1].xaxis.set_major_locator(MaxNLocator(6, steps=NICE))
+    axes_list[-1].xaxis.set_major_formatter(FuncFormatter(thousands))
+    return fig
