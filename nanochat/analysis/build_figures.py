@@ -1,4 +1,4 @@
-"""Makes the figures, one after the other: what cannot be made is named, and the others are not lost."""
+"""Builds figures one after the other, with progress in the terminal. A figure that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from nanochat.analysis.figure_files import SavedFigure, save_figure
 from nanochat.options import did_you_mean
 
 PrintLine = Callable[[str], None]
-WIDTH = 80  # of the terminal's lines
+WIDTH = 80  # of the lines in the terminal
 
 
 class BuildResult(NamedTuple):
-    """The figures that there are now, and for each of the others its title and the reason."""
+    """The figures that were saved, and the title and error message of each that failed."""
 
     saved: list[SavedFigure]
     missing: list[tuple[str, str]]
 
 
 def select(specs: Sequence[FigureSpec], only: Sequence[str] | None) -> list[FigureSpec]:
-    """The recipes of these names, in their own order; all if None.
+    """The specs with these names, in the order of ``specs``; all of them if ``only`` is None.
 
     Raises:
-        ValueError: if there is none of a name.
+        ValueError: if no figure has one of the names.
     """
     if only is None:
         return list(specs)
     names = [spec.name for spec in specs]
     for name in only:
         if name not in names:
-            meant = did_you_mean(name, names)
-            raise ValueError(f"--figures: there is no figure {name}{meant} (figures: {', '.join(names)})")
+            suggestion = did_you_mean(name, names)
+            raise ValueError(f"--figures: there is no figure {name}{suggestion} (figures: {', '.join(names)})")
     return [spec for spec in specs if spec.name in only]
 
 
 def build_figures(specs: Sequence[FigureSpec], folder: Path, print_line: PrintLine) -> BuildResult:
-    """Makes and writes figures, with a line for each in the terminal.
+    """Builds and saves figures, and prints one line for each.
 
     Args:
-        recipes: of the figures.
-        folder: for their files.
-        say: what prints a line.
+        specs: the figures to build.
+        folder: where their files are written.
+        print_line: prints one line of progress.
     """
     saved: list[SavedFigure] = []
     missing: list[tuple[str, str]] = []
@@ -56,13 +56,12 @@ def build_figures(specs: Sequence[FigureSpec], folder: Path, print_line: PrintLi
             saved.append(save_figure(spec.build(), folder))
         except ValueError as error:
             missing.append((spec.title, str(error)))
-        except Exception as error:  # whatever it is, the other figures are worth having
+        except Exception as error:  # of any kind: the other figures are still useful
             missing.append((spec.title, f"{type(error).__name__}: {error}"))
         else:
             seconds = f"{time.perf_counter() - started:.1f} s"
-            print_line(
-                f"  {spec.name:<{width}}{_cut(spec.title, WIDTH - width - 11):<{WIDTH - width - 10}}{seconds:>8}"
-            )
+            title = _truncated(spec.title, WIDTH - width - 11)
+            print_line(f"  {spec.name:<{width}}{title:<{WIDTH - width - 10}}{seconds:>8}")
             continue
         indent = " " * (2 + width)
         reason = textwrap.wrap(f"not shown: {missing[-1][1]}", WIDTH - len(indent)) or [""]
@@ -72,6 +71,6 @@ def build_figures(specs: Sequence[FigureSpec], folder: Path, print_line: PrintLi
     return BuildResult(saved, missing)
 
 
-def _cut(text: str, length: int) -> str:
+def _truncated(text: str, length: int) -> str:
     text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 3].rstrip() + "..."

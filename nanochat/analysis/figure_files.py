@@ -1,4 +1,4 @@
-"""Figures as files: pictures for slides and pages, tables for spreadsheets and notes."""
+"""Saves figures: PNG and SVG for slides and pages, CSV and Markdown for spreadsheets and notes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from matplotlib.image import imread, imsave
 
 from nanochat.analysis.figure import Figure, Table
 from nanochat.analysis.style import LIGHT, THEMES, using_theme
-from nanochat.analysis.units import cell
+from nanochat.analysis.units import format_cell
 from nanochat.cache import write_atomically
 
-FOLDER = "analysis"  # of a run: what is written there is written anew by each analysis
-TITLE = 0.4  # inches that a picture by itself is higher, for its title
+FOLDER = "analysis"  # in a run's folder; each analysis overwrites its files there
+TITLE_HEIGHT = 0.4  # inches added above the PNG file for its title
 
 
 class SavedFigure(NamedTuple):
@@ -26,9 +26,9 @@ class SavedFigure(NamedTuple):
 
     Attributes:
         figure: the figure.
-        svg: the picture by the name of the theme; none where the figure has no picture.
-        png: the same as dots. (The file has the title above, too.)
-        files: all of them by their ending, such as "png" or "dark.svg".
+        svg: SVG text by theme name; empty if the figure is not drawn.
+        png: PNG bytes by theme name, without the title that the PNG file has.
+        files: path by file extension, such as "png" or "dark.svg".
     """
 
     figure: Figure
@@ -42,54 +42,54 @@ def save_figure(figure: Figure, folder: Path) -> SavedFigure:
 
     Args:
         figure: the figure.
-        folder: where; ``<name>.png``, ``<name>.svg``, ``<name>.dark.svg``, ``<name>.csv`` and ``<name>.md``.
+        folder: for ``<name>.png``, ``<name>.svg``, ``<name>.dark.svg``, ``<name>.csv`` and ``<name>.md``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, Path] = {}
     svg: dict[str, str] = {}
     png: dict[str, bytes] = {}
 
-    def keep(ending: str, content: str | bytes) -> None:
-        files[ending] = folder / f"{figure.name}.{ending}"
+    def write(extension: str, content: str | bytes) -> None:
+        files[extension] = folder / f"{figure.name}.{extension}"
         if isinstance(content, bytes):
-            files[ending].write_bytes(content)
+            files[extension].write_bytes(content)
         else:
-            write_atomically(files[ending], content)
+            write_atomically(files[extension], content)
 
     if figure.draw is not None:
-        for chosen in THEMES:
-            # the same picture makes the same file, and no two pictures in a page share the names in it
-            with using_theme(chosen), matplotlib.rc_context({"svg.hashsalt": f"{figure.name} {chosen.name}"}):
+        for theme in THEMES:
+            # The salt makes the files reproducible, and the ids in them unique within a page.
+            with using_theme(theme), matplotlib.rc_context({"svg.hashsalt": f"{figure.name} {theme.name}"}):
                 fig = figure.draw()
-                text, dots = io.StringIO(), io.BytesIO()
+                text, image = io.StringIO(), io.BytesIO()
                 fig.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-                fig.savefig(dots, format="png", metadata={"Software": None})
-                svg[chosen.name], png[chosen.name] = text.getvalue(), dots.getvalue()
-                if chosen is LIGHT:
-                    keep("png", _with_title(dots, figure.title))
+                fig.savefig(image, format="png", metadata={"Software": None})
+                svg[theme.name], png[theme.name] = text.getvalue(), image.getvalue()
+                if theme is LIGHT:
+                    write("png", _with_title(image, figure.title))
         for name, content in svg.items():
-            keep("svg" if name == LIGHT.name else f"{name}.svg", content)
+            write("svg" if name == LIGHT.name else f"{name}.svg", content)
     if figure.table is not None:
-        keep("csv", as_csv(figure.table))
-        keep("md", as_markdown(figure.table))
+        write("csv", as_csv(figure.table))
+        write("md", as_markdown(figure.table))
     return SavedFigure(figure, svg, png, files)
 
 
 def _with_title(png: io.BytesIO, title: str) -> bytes:
-    """A PNG with its title above it: on a slide and in TensorBoard no page stands around it."""
+    """A PNG with the title above it, for slides and TensorBoard, where no heading is around it."""
     png.seek(0)
-    dots = imread(png)
-    per_inch = matplotlib.rcParams["savefig.dpi"]
-    strip, above, both = MplFigure(figsize=(dots.shape[1] / per_inch, TITLE)), io.BytesIO(), io.BytesIO()
+    pixels = imread(png)
+    dpi = matplotlib.rcParams["savefig.dpi"]
+    strip, strip_png, result = MplFigure(figsize=(pixels.shape[1] / dpi, TITLE_HEIGHT)), io.BytesIO(), io.BytesIO()
     strip.text(0.08 / strip.get_figwidth(), 0.3, title, weight="bold", size=13)
-    strip.savefig(above, format="png")
-    above.seek(0)
-    imsave(both, np.vstack([imread(above), dots]), format="png", metadata={"Software": ""})
-    return both.getvalue()
+    strip.savefig(strip_png, format="png")
+    strip_png.seek(0)
+    imsave(result, np.vstack([imread(strip_png), pixels]), format="png", metadata={"Software": ""})
+    return result.getvalue()
 
 
 def as_csv(table: Table) -> str:
-    """The numbers in full."""
+    """CSV with all digits of the numbers; None is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
@@ -98,8 +98,8 @@ def as_csv(table: Table) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """The numbers as people read them, numbers to the right."""
-    rows = [[_escaped(cell(value)) for value in row] for row in table.rows]
+    """A Markdown table with rounded numbers; columns of numbers are right-aligned."""
+    rows = [[_escaped(format_cell(value)) for value in row] for row in table.rows]
     header = [_escaped(name) for name in table.columns]
     widths = [max(3, *(len(row[index]) for row in [header, *rows])) for index in range(len(header))]
     numeric = [is_numeric(table, index) for index in range(len(header))]
@@ -113,7 +113,7 @@ def as_markdown(table: Table) -> str:
 
 
 def is_numeric(table: Table, column: int) -> bool:
-    """Whether a column holds numbers, and is therefore set to the right."""
+    """Whether a column holds only numbers and empty cells, so that it is right-aligned."""
     values = [row[column] for row in table.rows if row[column] is not None]
     return bool(values) and all(isinstance(value, (int, float)) for value in values)
 

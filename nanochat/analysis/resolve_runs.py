@@ -1,4 +1,4 @@
-"""Which runs are meant: folders, names, versions, or the newest there is."""
+"""Resolves runs from folders, labels and names, and names the folder of a comparison."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from nanochat.options import did_you_mean
 from nanochat.runs import RUNS, Run, find_runs, read_run
 
 PREFIX = "analysis-"  # of the folder of a comparison, in lightning_logs
-LONGEST = 60  # letters in the name of that folder
+MAX_LENGTH = 60  # characters of that folder's name, without a hash
 
 
 def resolve_runs(
     queries: Sequence[str], root: str | Path = ".", all_versions: bool = False, program: str = "python cli.py"
 ) -> list[Run]:
-    """The runs that are meant, each once, in the order in which they were asked for.
+    """The runs that the queries refer to, without duplicates, in the order of the queries.
 
     Args:
-        words: of each run or group of runs its folder ("lightning_logs/tiny/version_0"), its label
-            ("tiny/version_0"), or a name ("tiny", or the folder of that name), of which the newest run is taken. None
-            at all means the newest run.
-        root: the folder that lightning_logs is in.
-        every: take all runs of a name instead of the newest one.
-        program: how the user calls the command line, for what an error proposes.
+        queries: folders of runs ("lightning_logs/tiny/version_0"), labels ("tiny/version_0"), or names ("tiny", or
+            the folder of that name), which give their newest run. An empty list gives the newest run of all.
+        root: the folder that contains lightning_logs.
+        all_versions: whether a name gives all of its runs instead of the newest.
+        program: the command line that error messages suggest.
 
     Raises:
         ValueError: if there is no such run.
@@ -44,17 +43,17 @@ def resolve_runs(
 
 def _resolve(query: str, runs: Sequence[Run], root: str | Path, all_versions: bool) -> list[Run]:
     path = Path(query)
-    inside = [run for run in runs if run.name == query.rstrip("/") or run.label == query.rstrip("/")]
-    if not inside and path.is_dir():
-        below = [read for child in path.glob("version_*") if (read := _read_or_none(child)) is not None]
-        if not below:
+    matching = [run for run in runs if run.name == query.rstrip("/") or run.label == query.rstrip("/")]
+    if not matching and path.is_dir():
+        versions = [run for child in path.glob("version_*") if (run := _read_or_none(child)) is not None]
+        if not versions:
             return [read_run(path)]
-        inside = sorted(below, key=lambda run: (run.updated, run.version))
-    if inside:
-        return sorted(inside, key=lambda run: run.version) if all_versions else inside[-1:]
-    labels = sorted({run.name for run in runs} | {run.label for run in runs})
+        matching = sorted(versions, key=lambda run: (run.updated, run.version))
+    if matching:
+        return sorted(matching, key=lambda run: run.version) if all_versions else matching[-1:]
+    known = sorted({run.name for run in runs} | {run.label for run in runs})
     names = ", ".join(sorted({run.name for run in runs}))
-    hint = did_you_mean(query, labels) or (f": there is {names}" if names else "")
+    hint = did_you_mean(query, known) or (f": there is {names}" if names else "")
     raise ValueError(f"there is no run {query} below {Path(root, RUNS)}{hint}")
 
 
@@ -66,15 +65,15 @@ def _read_or_none(folder: Path) -> Run | None:
 
 
 def comparison_folder(runs: Sequence[Run], root: str | Path = ".") -> Path:
-    """Where the comparison of these runs is written: the same runs, the same folder.
+    """The folder for the comparison of these runs; the same runs give the same folder.
 
-    It is called after the runs: "analysis-tiny" for several versions of tiny alone, "analysis-tiny-small" for the two;
-    where the versions do not follow from that, or the name would become long, a short hash is added.
+    It is named after the runs: "analysis-tiny" for all versions of tiny, "analysis-tiny-small" for all versions of
+    both. A short hash is appended if some versions of a name are left out, or if the name would be too long.
     """
     names = list(dict.fromkeys(run.name for run in runs))
     stem = re.sub(r"[^\w.-]+", "_", PREFIX + "-".join(names))
-    labels = sorted(str(run.folder.resolve()) for run in runs)
-    all_versions = {str(run.folder.resolve()) for run in find_runs(root) if run.name in names}
-    if all_versions == set(labels) and len(stem) <= LONGEST:
+    folders = sorted(str(run.folder.resolve()) for run in runs)
+    all_folders = {str(run.folder.resolve()) for run in find_runs(root) if run.name in names}
+    if all_folders == set(folders) and len(stem) <= MAX_LENGTH:
         return Path(root, RUNS, stem)
-    return Path(root, RUNS, f"{stem[:LONGEST]}-{hashlib.sha256(' '.join(labels).encode()).hexdigest()[:6]}")
+    return Path(root, RUNS, f"{stem[:MAX_LENGTH]}-{hashlib.sha256(' '.join(folders).encode()).hexdigest()[:6]}")

@@ -1,4 +1,4 @@
-"""The figures in TensorBoard, beside the curves of the run."""
+"""Writes the figures as TensorBoard events, in a folder next to the run's own curves."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from nanochat.analysis.figure import Table
 from nanochat.analysis.figure_files import SavedFigure, as_markdown
 
 TAG = "analysis"
-MOST_ROWS = 60  # of a table
+MAX_ROWS = 60  # rows of each table
 
 
 def log_figures(saved: Sequence[SavedFigure], folder: Path, step: int) -> None:
-    """Writes figures, readings and tables as events.
+    """Writes images, captions and tables as events.
 
-    They lie in a folder of their own, which TensorBoard shows as a run beside the run: its curves stay as they are,
-    and what an earlier analysis wrote there is replaced, not shown twice.
+    The folder is separate from the run's, so TensorBoard shows it as a run of its own and the training curves are not
+    changed. Events of an earlier analysis in it are deleted first.
 
     Args:
-        written: the figures.
-        folder: for the events alone.
-        step: at which they are shown.
+        saved: the figures.
+        folder: for the events.
+        step: the step that they are logged at.
     """
     from PIL import Image
     from torch.utils.tensorboard import SummaryWriter
@@ -38,5 +38,5 @@ def log_figures(saved: Sequence[SavedFigure], folder: Path, step: int) -> None:
                     writer.add_image(f"{TAG}/{figure.name}", np.asarray(image.convert("RGB")), step, dataformats="HWC")
             text = f"**{figure.title}**\n\n{figure.caption}\n"
             if figure.table is not None:
-                text += "\n" + as_markdown(Table(figure.table.columns, figure.table.rows[:MOST_ROWS]))
+                text += "\n" + as_markdown(Table(figure.table.columns, figure.table.rows[:MAX_ROWS]))
             writer.add_text(f"{TAG}/{figure.name}", text, step)

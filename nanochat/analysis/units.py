@@ -1,19 +1,16 @@
-"""Numbers on axes and in tables: short, and with their unit."""
+"""Units and number formats of axes and tables."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-import numpy as np
-
-NICE = [1, 2, 2.5, 5, 10]  # steps between ticks
+TICK_STEPS = [1, 2, 2.5, 5, 10]  # the `steps` of MaxNLocator: readable distances between ticks
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-SMOOTHED = 0.015  # of the width of a curve: the standard deviation of the running mean's window
 
 
 class Unit(NamedTuple):
-    """What the values on an axis are divided by, and what the axis is called then."""
+    """The divisor of the values on an axis, and the label of that axis."""
 
     size: float
     label: str
@@ -31,11 +28,11 @@ def scientific(value: float) -> str:
 
 
 def unit_of(kind: str, largest: float) -> Unit:
-    """The unit in which values up to ``largest`` are easy to read.
+    """The unit of an axis with values up to ``largest``.
 
     Args:
         kind: "step", "tokens", "seconds" or "flops".
-        largest: of the values.
+        largest: the largest value.
     """
     if kind == "seconds":
         for size, name in ((86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
@@ -54,41 +51,14 @@ def unit_of(kind: str, largest: float) -> Unit:
 
 
 def thousands(value: float, position: object = None) -> str:
-    """Ticks: 0.5, 10, 2,000"""
+    """Tick labels for Matplotlib's FuncFormatter: 0.5, 10, 2,000."""
     return f"{value:,.0f}" if value == round(value) else f"{value:g}"
 
 
-def smooth(x: np.ndarray, y: np.ndarray, width: float = SMOOTHED) -> np.ndarray:
-    """A running mean, weighted by a Gaussian window around each point.
-
-    Args:
-        x: where the points lie, ascending.
-        y: their values.
-        width: the window's standard deviation, as a share of the whole width.
-    """
-    if len(x) < 4:
-        return y
-    span = max(width * float(x[-1] - x[0]), 1e-12)
-    result = np.empty(len(x))
-    for index, here in enumerate(x):
-        near = slice(np.searchsorted(x, here - 3 * span), np.searchsorted(x, here + 3 * span, "right"))
-        weights = np.exp(-0.5 * ((x[near] - here) / span) ** 2)
-        result[index] = weights @ y[near] / weights.sum()
-    return result
-
-
-def thinned(x: np.ndarray, y: np.ndarray, most: int = 1200) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many points, evenly taken: more than a picture has dots only make its file larger."""
-    if len(x) <= most:
-        return x, y
-    kept = np.unique(np.linspace(0, len(x) - 1, most).round().astype(int))
-    return x[kept], y[kept]
-
-
-def cell(value: str | int | float | None) -> str:
-    """A number in a table as people read it; a dash for nothing."""
+def format_cell(value: str | int | float | None) -> str:
+    """The text of a table cell; a dash for None and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "\u2013"
+        return "\N{EN DASH}"
     if isinstance(value, (str, bool)):
         return str(value)
     if isinstance(value, int):

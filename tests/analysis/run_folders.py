@@ -1,4 +1,4 @@
-"""Run folders with curves that are known beforehand, as training leaves them."""
+"""Run folders with given curves, in the format that training writes."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ SUMMARY: dict[str, Any] = {
 
 
 def changed(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with other values, given as ``{"model.depth": 3}``."""
+    """A copy of the configuration with the given settings, such as ``{"model.depth": 3}``."""
     copy = json.loads(json.dumps(config))
     for name, value in settings.items():
-        *above, last = name.split(".")
-        place = copy
-        for part in above:
-            place = place[part]
-        place[last] = value
+        *sections, key = name.split(".")
+        section = copy
+        for name_of_section in sections:
+            section = section[name_of_section]
+        section[key] = value
     return dict(copy)
 
 
@@ -54,15 +54,15 @@ def write_run(
     curves: dict[str, dict[int, float]] | None = None,
     **settings: Any,
 ) -> Path:
-    """Writes a run's files; returns its folder.
+    """Writes the files of a run; returns its folder.
 
     Args:
-        root: the folder that lightning_logs is in.
-        name: of the run.
-        version: its number.
-        summary: what is different in summary.json; an empty one leaves the file out.
-        curves: by name, the value at each step (counted from 0); None takes a loss that falls.
-        settings: what is different in the configuration, with ``__`` for a dot.
+        root: the folder that contains lightning_logs.
+        name: the run's name.
+        version: its version number.
+        summary: changes to :data:`SUMMARY`; {} omits summary.json.
+        curves: values by curve name and step, counted from 0; None is a decreasing loss.
+        settings: changes to :data:`CONFIG`, with ``__`` instead of a dot.
     """
     folder = root / "lightning_logs" / name / f"version_{version}"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What differs between runs, and what may be compared with what."""
+"""Comparison of several runs: groups of seeds, warnings, bands, CPU and GPU pairs, scaling laws."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def history(folder: Path) -> History:
     return History(read_run(folder))
 
 
-def test_runs_that_differ_by_their_seed_alone_are_a_group(tmp_path: Path) -> None:
+def test_seed_groups(tmp_path: Path) -> None:
     found = []
     for version, (depth, seed, bpb) in enumerate([(3, 1, 1.3), (2, 1, 1.5), (2, 2, 1.7), (3, 2, 1.1)]):
         settings = {"model__depth": depth, "seed_everything": seed, "data__seed": seed}
         found.append(history(write_run(tmp_path, version=version, summary={"val_bpb": bpb}, **settings)))
     assert differing_settings(found) == {"seed_everything": [1, 1, 2, 2], "model.depth": [3, 2, 2, 3]}
-    shallow, deep = seed_groups(found)  # in the order of the only number that sets them apart
+    shallow, deep = seed_groups(found)  # sorted by the only setting that differs
     assert (shallow.label, deep.label) == ("depth 2", "depth 3")
     assert sorted(shallow.scores) == [1.5, 1.7]
     assert deep.bpb is not None
     assert deep.bpb.value == pytest.approx(1.2)
 
 
-def test_runs_with_the_same_seed_are_joined_across_the_groups(tmp_path: Path) -> None:
+def test_scores_connects_runs_with_the_same_seed(tmp_path: Path) -> None:
     def figure(runs: list[tuple[int, int, float]], texts: str = "aaaa") -> tuple[str, list[list[float]]]:
         found = []
         for (depth, seed, bpb), text in zip(runs, texts, strict=True):
@@ -48,52 +48,54 @@ def test_runs_with_the_same_seed_are_joined_across_the_groups(tmp_path: Path) ->
         return scores.caption, lines
 
     caption, lines = figure([(2, 1, 1.5), (3, 1, 1.3), (2, 2, 1.7), (3, 2, 1.6)])
-    assert "join runs with the same seed" in caption
+    assert "connect runs with the same seed" in caption
     assert lines[:2] == [[1.5, 1.3], [1.7, 1.6]]
-    caption, lines = figure([(4, 1, 1.5), (5, 1, 1.3)], "aa")  # one seed: all would be joined, and nothing told
+    caption, lines = figure([(4, 1, 1.5), (5, 1, 1.3)], "aa")  # a single seed: no lines
     assert "same seed" not in caption
     assert lines == [[1.5], [1.3]]
-    caption, lines = figure([(6, 1, 1.5), (7, 1, 1.3), (6, 2, 1.7), (7, 2, 1.6)], "abab")  # never across texts
+    caption, lines = figure(
+        [(6, 1, 1.5), (7, 1, 1.3), (6, 2, 1.7), (7, 2, 1.6)], "abab"
+    )  # no lines between different texts
     assert "same seed" not in caption
 
 
-def test_other_text_or_another_device_is_another_group(tmp_path: Path) -> None:
+def test_groups_and_warnings_for_other_text_and_device(tmp_path: Path) -> None:
     found = [
         history(write_run(tmp_path, version=0)),
         history(write_run(tmp_path, version=1, summary={"corpus_fingerprint": "bbbb"})),
         history(write_run(tmp_path, version=2, summary={"device": "NVIDIA H100"})),
     ]
     assert len(seed_groups(found)) == 3
-    said = " ".join(warnings(found))
-    assert "different texts, so their scores do not say which is better" in said
-    assert "bbbb: run/version_1" in said
-    assert "NVIDIA H100" in said
+    text = " ".join(warnings(found))
+    assert "different texts, so their scores are not comparable" in text
+    assert "bbbb: run/version_1" in text
+    assert "NVIDIA H100" in text
 
 
-def test_what_is_alike_needs_no_warning(tmp_path: Path) -> None:
+def test_no_warning_for_comparable_runs(tmp_path: Path) -> None:
     assert warnings([history(write_run(tmp_path, version=version)) for version in (0, 1)]) == []
 
 
-def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
+def test_warning_for_unfinished_run(tmp_path: Path) -> None:
     found = [history(write_run(tmp_path)), history(write_run(tmp_path, version=1, summary={}))]
     assert any("Not finished" in warning and "run/version_1" in warning for warning in warnings(found))
 
 
-def test_a_band_is_the_interval_of_the_mean_and_of_two_seeds_what_lies_between_them() -> None:
+def test_band_is_confidence_interval_or_range_of_two_seeds() -> None:
     x = np.arange(5.0)
     three = Band([Curve(x, x * 0 + value) for value in (1.0, 2.0, 3.0)])
     assert three.low is not None
     assert three.high is not None
     assert three.mean == pytest.approx(2.0)
-    assert three.high - three.mean == pytest.approx(2.4843, abs=1e-3)  # as in test_scaling
+    assert three.high - three.mean == pytest.approx(2.4843, abs=1e-3)  # as in test_scaling_law
     two = Band([Curve(x, x), Curve(x[1:], x[1:] + 1)])
-    assert list(two.x) == [1, 2, 3, 4]  # where both are known
+    assert list(two.x) == [1, 2, 3, 4]  # where both curves have values
     assert two.low is not None
     assert list(two.low) == [1, 2, 3, 4]
     assert Band([Curve(x, x)]).low is None
 
 
-def test_the_same_training_on_a_cpu_and_on_a_gpu(tmp_path: Path) -> None:
+def test_cpu_gpu_pairs_and_time_to_same_score(tmp_path: Path) -> None:
     val = {49: 1.8, 99: 1.4}
     cpu = history(write_run(tmp_path, version=0, curves={"val/bpb": val}))
     gpu = history(
@@ -107,19 +109,19 @@ def test_the_same_training_on_a_cpu_and_on_a_gpu(tmp_path: Path) -> None:
         )
     )
     other = history(write_run(tmp_path, version=2, summary={"device": "NVIDIA H100"}, model__depth=3))
-    assert device_speedup.cpu_gpu_pairs([cpu, other]) == []  # another model
+    assert device_speedup.cpu_gpu_pairs([cpu, other]) == []  # a different model
     assert device_speedup.cpu_gpu_pairs([cpu, gpu, other]) == [(cpu, gpu)]
     table = device_speedup.speed_up([cpu, gpu]).table
     assert table is not None
-    assert table.rows[1][3] == 10.0  # times as fast
-    # both have reached 1.5; the CPU with its second score, at 10 + 0.5 * 99 s, the GPU at 10 + 0.5 * 19 s
+    assert table.rows[1][3] == 10.0  # speed relative to the CPU
+    # both reached 1.5: the CPU at its second validation, after 10 + 0.5 * 99 s, the GPU after 10 + 0.5 * 19 s
     assert [row[-2:] for row in table.rows] == [[1.5, 59.5], [1.5, 19.5]]
 
 
-def test_sizes_are_fitted_against_parameters_and_compute(tmp_path: Path) -> None:
+def test_scaling_against_parameters_and_compute(tmp_path: Path) -> None:
     found = []
     for version, width in enumerate((64, 128, 256, 512)):
-        matmul = 12 * 2 * width**2 + 300 * width  # of two layers, and the head
+        matmul = 12 * 2 * width**2 + 300 * width  # two layers and the head
         summary = {"val_bpb": 0.8 + 30 * matmul**-0.3, "flops_per_token": 6 * matmul, "tokens": 1000}
         found.append(history(write_run(tmp_path, version=version, summary=summary, model__width=width)))
         assert found[-1].matmul_parameters == matmul
@@ -133,7 +135,7 @@ def test_sizes_are_fitted_against_parameters_and_compute(tmp_path: Path) -> None
         assert rows["floor E (bits per byte)"] == pytest.approx(0.8, abs=1e-3)
 
 
-def test_no_law_over_different_texts(tmp_path: Path) -> None:
+def test_no_scaling_law_across_texts(tmp_path: Path) -> None:
     found = []
     for version, width in enumerate((64, 128, 256)):
         summary = {"val_bpb": 2 - 0.1 * version, "corpus_fingerprint": str(version)}

@@ -19,75 +19,72 @@ from nanochat.analysis.figure_files import as_csv, as_markdown, save_figure
 from nanochat.analysis.history import History
 from nanochat.analysis.page import Page, write_page
 from nanochat.analysis.single_run.run_figures import run_figures
+from nanochat.analysis.smoothing import smooth
 from nanochat.analysis.tensorboard import log_figures
-from nanochat.analysis.units import smooth, unit_of
+from nanochat.analysis.units import unit_of
 from nanochat.runs import read_run
 from tests.analysis.run_folders import write_run
 
 QUICK = AnalysisOptions(ModelOptions(), quick=True)
 
 
-def picture() -> MplFigure:
-    drawn, axes = style.subplots()
+def draw() -> MplFigure:
+    fig, axes = style.subplots()
     axes.plot([0, 1], [1, 0], color=style.color(0))
-    return drawn  # type: ignore[no-any-return]
+    return fig  # type: ignore[no-any-return]
 
 
 def silent(text: str) -> None:
-    """Prints nothing."""
+    """Discards a line."""
 
 
 class Elements(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
+    """The tags of a page with their attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
 
-
-def test_a_picture_is_drawn_in_both_themes(tmp_path: Path) -> None:
-    saved = save_figure(Figure("one", "One", "Look.", draw=picture), tmp_path)
+def test_figures_are_saved_in_both_themes(tmp_path: Path) -> None:
+    saved = save_figure(Figure("one", "One", "Look.", draw=draw), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.dark.svg", "one.png", "one.svg"]
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     for theme, other in ((style.LIGHT, style.DARK), (style.DARK, style.LIGHT)):
         assert theme.background in saved.svg[theme.name]
         assert theme.colors[0] in saved.svg[theme.name]
         assert other.colors[0] not in saved.svg[theme.name]
-    assert style.theme() is style.LIGHT  # nothing of it is left behind
+    assert style.theme() is style.LIGHT  # restored
 
 
-def test_tables_keep_every_digit_and_hurt_no_markdown() -> None:
+def test_csv_keeps_all_digits_and_markdown_is_escaped() -> None:
     table = Table(["name", "value (ms)"], [["a|b", 1 / 3], ["c", None]])
     assert list(csv.reader(as_csv(table).splitlines())) == [["name", "value (ms)"], ["a|b", str(1 / 3)], ["c", ""]]
     assert as_markdown(table).splitlines()[1:3] == ["| ---- | ---------: |", "| a\\|b |     0.3333 |"]
 
 
-def test_the_model_of_a_run_has_its_sizes(tmp_path: Path) -> None:
+def test_model_shape_of_a_run(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     model = History(run).gpt
     assert model is not None
-    assert model.num_parameters == 64 * 2 * 300 + 2 * 12 * 64**2  # embedding and head of 300 tokens, and two blocks
+    assert model.num_parameters == 64 * 2 * 300 + 2 * 12 * 64**2  # embedding and head for 300 tokens, and two blocks
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_trusts_no_text(tmp_path: Path) -> None:
+def test_page_is_self_contained_and_escapes_text(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     figures = [
-        Figure("first", f"First {evil}", evil, draw=picture, table=Table([evil], [[evil]]), section="A"),
+        Figure("first", f"First {evil}", evil, draw=draw, table=Table([evil], [[evil]]), section="A"),
         Figure("second", "Second", "Read.", html="<p>whole</p>", section="B"),
     ]
     saved = [save_figure(figure, tmp_path / "analysis") for figure in figures]
     page = Page(title=evil, description=evil, warnings=[evil], missing=[("Third", evil)])
     text = write_page(page, saved, tmp_path).read_text()
     found = Elements(text)
-    assert text.count("<script>") == 1  # its own
+    assert text.count("<script>") == 1  # the page's own
     assert "<p>whole</p>" in text
     for _, attributes in found.tags:
         for name in ("src", "href"):
@@ -107,7 +104,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_trusts_no_text(tmp_path: Path
             assert (tmp_path / str(attributes["href"])).is_file()
 
 
-def test_what_fails_is_named_and_the_others_are_there(tmp_path: Path) -> None:
+def test_failed_figure_does_not_stop_the_others(tmp_path: Path) -> None:
     def fail() -> Figure:
         raise RuntimeError("broken")
 
@@ -118,20 +115,20 @@ def test_what_fails_is_named_and_the_others_are_there(tmp_path: Path) -> None:
     specs = [
         FigureSpec("bad", "Bad", fail),
         FigureSpec("none", "None", refuse),
-        FigureSpec("good", "Good", lambda: Figure("good", "Good", "Look.", draw=picture)),
+        FigureSpec("good", "Good", lambda: Figure("good", "Good", "Look.", draw=draw)),
     ]
-    made = build_figures(specs, tmp_path, lines.append)
-    assert [one.figure.name for one in made.saved] == ["good"]
-    assert made.missing == [("Bad", "RuntimeError: broken"), ("None", "nothing was logged")]
+    result = build_figures(specs, tmp_path, lines.append)
+    assert [saved.figure.name for saved in result.saved] == ["good"]
+    assert result.missing == [("Bad", "RuntimeError: broken"), ("None", "nothing was logged")]
     assert "not shown: nothing was logged" in lines[1]
     assert all(len(line) <= 80 for line in lines)
 
 
-def test_tensorboard_shows_each_figure_once_however_often_it_is_made(tmp_path: Path) -> None:
+def test_repeated_analysis_replaces_tensorboard_events(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = read_run(write_run(tmp_path))
-    (run.folder / "events.out.tfevents.1700000000.host.1.0").write_bytes(b"")  # the run's own
+    (run.folder / "events.out.tfevents.1700000000.host.1.0").write_bytes(b"")  # the events of the run itself
     for _ in range(2):
         analyze_run(run, AnalysisOptions(ModelOptions(), only=["loss"], quick=True), silent)
     assert len(list((run.folder / "analysis").glob("events.*"))) == 1
@@ -142,21 +139,21 @@ def test_tensorboard_shows_each_figure_once_however_often_it_is_made(tmp_path: P
     assert [image.step for image in events.Images("analysis/loss")] == [100]
 
 
-def test_events_hold_the_light_picture(tmp_path: Path) -> None:
-    log_figures([save_figure(Figure("one", "One", "Look.", draw=picture), tmp_path)], tmp_path / "board", 3)
+def test_log_figures_writes_one_event_file(tmp_path: Path) -> None:
+    log_figures([save_figure(Figure("one", "One", "Look.", draw=draw), tmp_path)], tmp_path / "board", 3)
     assert len(list((tmp_path / "board").iterdir())) == 1
 
 
-def test_curves_lie_at_steps_tokens_seconds_and_flops(tmp_path: Path) -> None:
+def test_curve_against_each_x_axis(tmp_path: Path) -> None:
     history = History(read_run(write_run(tmp_path, curves={"val/bpb": {4: 2.0, 9: 1.0}})))
     expected = {"step": [5, 10], "tokens": [640, 1280], "seconds": [12, 14.5], "flops": [640_000, 1_280_000]}
-    for axis, places in expected.items():
-        assert list(history.curve("val/bpb", axis).x) == places
+    for axis, x in expected.items():
+        assert list(history.curve("val/bpb", axis).x) == x
         assert list(history.curve("val/bpb", axis).y) == [2.0, 1.0]
     assert len(history.curve("nothing").x) == 0
 
 
-def test_a_running_mean_keeps_a_constant_and_follows_a_line() -> None:
+def test_smooth_preserves_constants_and_lines() -> None:
     x = np.arange(200.0)
     assert smooth(x, np.full(200, 3.0)) == pytest.approx(3.0)
     assert smooth(x, x)[20:-20] == pytest.approx(x[20:-20])
@@ -164,7 +161,7 @@ def test_a_running_mean_keeps_a_constant_and_follows_a_line() -> None:
     assert np.abs(smooth(x, noisy)[10:-10]).max() < 0.05
 
 
-def test_units_are_those_that_people_read() -> None:
+def test_units_of_axes() -> None:
     assert unit_of("tokens", 3.3e6) == (1e6, "tokens (millions)")
     assert unit_of("seconds", 315) == (60, "time (minutes)")
     assert unit_of("flops", 6.7e13) == (1e13, "compute (10¹³ FLOPs)")
@@ -178,21 +175,21 @@ def test_units_are_those_that_people_read() -> None:
         ({"reward": {n: n / 50 for n in range(50)}, "chat/gsm8k": {9: 0.1, 19: 0.2}, "tasks/a": {49: 0.5}}, None),
     ],
 )
-def test_a_run_in_any_state_has_its_page(
+def test_page_of_a_run_in_any_state(
     tmp_path: Path, curves: dict[str, dict[int, float]] | None, summary: dict[str, object] | None
 ) -> None:
     folder = write_run(tmp_path, curves=curves, summary=summary)
     text = analyze_run(read_run(folder), QUICK, silent).read_text()
     assert 'id="parameters"' in text
     if summary == {}:
-        assert "This run has not come to its end" in text
+        assert "This run is not finished" in text
     if curves:
         assert 'id="other_curves"' in text
         assert 'id="other_chat"' in text
         assert "nothing" not in text or "Not shown" in text
 
 
-def test_reinforcement_learning_is_shown_by_its_rewards(tmp_path: Path) -> None:
+def test_reinforcement_learning_shows_rewards_first(tmp_path: Path) -> None:
     rising = {step: step / 100 for step in range(60)}
     curves = {
         "train/loss": rising,
@@ -203,15 +200,15 @@ def test_reinforcement_learning_is_shown_by_its_rewards(tmp_path: Path) -> None:
     folder = write_run(tmp_path, "run-reinforce", curves=curves)
     names = [spec.name for spec in run_figures(History(read_run(folder)), ModelOptions(), quick=True)]
     assert names[:2] == ["other_train", "other_val"]
-    assert "loss" not in names  # what is made small is no measure of quality there
+    assert "loss" not in names  # does not measure quality there
     text = analyze_run(read_run(folder), QUICK, silent).read_text()
-    assert "learned from their rewards" in text
+    assert "answers and their rewards" in text
     assert "step_time" not in [
         spec.name for spec in run_figures(History(read_run(folder)), ModelOptions(), quick=False)
     ]
 
 
-def test_a_comparison_says_what_differs_and_is_careful(tmp_path: Path) -> None:
+def test_comparison_lists_differences_and_warns(tmp_path: Path) -> None:
     runs = [read_run(write_run(tmp_path, version=n, model__depth=n + 2)) for n in range(2)]
     runs.append(read_run(write_run(tmp_path, "other", summary={"corpus_fingerprint": "bbbb"})))
     lines: list[str] = []
@@ -222,12 +219,12 @@ def test_a_comparison_says_what_differs_and_is_careful(tmp_path: Path) -> None:
     with open(tmp_path / "out" / "analysis" / "runs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["model.depth"] for row in rows] == ["2", "3", "2"]
-    assert not any(name.startswith("data.") for name in rows[0])  # is the same in all
+    assert not any(name.startswith("data.") for name in rows[0])  # the same in all runs
 
 
 # -------------------------------------------------------------------------------------------------- the colours
 
-# How colours look to those who lack a kind of cones, in linear RGB (Machado, Oliveira and Fernandes 2009, severity 1).
+# Simulation of colour blindness in linear RGB (Machado, Oliveira and Fernandes 2009, severity 1).
 BLIND = {
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
@@ -235,7 +232,7 @@ BLIND = {
 
 
 def lab(color: str, matrix: list[list[float]] | None = None) -> np.ndarray:
-    """CIELAB (D65), of the colour as it is or as a colour-blind person sees it."""
+    """CIELAB (D65) coordinates of a colour, optionally after the simulation of colour blindness."""
     from matplotlib.colors import to_rgb
 
     rgb = np.array(to_rgb(color))
@@ -250,9 +247,9 @@ def lab(color: str, matrix: list[list[float]] | None = None) -> np.ndarray:
 
 @pytest.mark.parametrize("theme", style.THEMES, ids=lambda theme: theme.name)
 @pytest.mark.parametrize("kind", [None, *BLIND])
-def test_the_colour_blind_tell_the_lines_apart(theme: style.Theme, kind: str | None) -> None:
-    seen = [lab(color, BLIND[kind] if kind else None) for color in theme.colors[:5]]
-    apart = [np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]]
-    assert min(apart) > 11  # 2.3 is a difference that is just noticeable
+def test_colours_are_distinct_for_colour_blind_readers(theme: style.Theme, kind: str | None) -> None:
+    colors = [lab(color, BLIND[kind] if kind else None) for color in theme.colors[:5]]
+    distances = [np.linalg.norm(a - b) for i, a in enumerate(colors) for b in colors[:i]]
+    assert min(distances) > 11  # a just noticeable difference is 2.3
     background = lab(theme.background)[0]
     assert all(abs(color[0] - background) > 25 for color in (lab(c) for c in theme.colors[:5]))

@@ -1,4 +1,4 @@
-"""The page on figures describes those that there are, and no other."""
+"""docs/analysis.md describes every figure that analyze makes, and no other."""
 
 from __future__ import annotations
 

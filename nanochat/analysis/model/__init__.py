@@ -1,4 +1,4 @@
-"""Figures that need the model itself: what it finds easy, where it looks, what its weights are like."""
+"""Figures that load the model: its losses, its attention, its weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nanochat.runs import Run
 
 
 class ModelFigure(NamedTuple):
-    """A figure that there is for each model."""
+    """A figure that is made for every model."""
 
     name: str
     title: str
@@ -46,13 +46,15 @@ MODEL_FIGURES = (
 
 
 def model_figures(run: Run, options: ModelOptions) -> list[FigureSpec]:
-    """The figures of a run's model, each still to be made; none of this may take long before :attr:`Recipe.make`.
+    """The figures of a run's model.
 
-    The model, the held-out text and its losses are read once, by the first figure that needs them.
+    The model, the held-out text and its losses are loaded once, by the first figure that is built.
 
     Args:
-        run: what was trained; one without a checkpoint says so at each figure.
-        options: what a user may choose.
+        run: the run; without a checkpoint, each figure raises a ValueError when it is built.
+        options: device and passage.
     """
     loaded = LoadedModel(run, options)
-    return [FigureSpec(kind.name, kind.title, partial(kind.build, loaded), kind.section) for kind in MODEL_FIGURES]
+    return [
+        FigureSpec(figure.name, figure.title, partial(figure.build, loaded), figure.section) for figure in MODEL_FIGURES
+    ]

@@ -1,4 +1,4 @@
-"""Where each head of the real model looks, taken from its own queries and keys by hooks."""
+"""The attention weights of each head, from the model's own queries and keys, recorded by hooks."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch import Tensor
 from nanochat.model import GPT
 from nanochat.model.layers import Attention, rotate_and_norm
 
-TOLERANCE = 1e-4  # between what the module hands on and what the shares shown here give, relative to its size
+TOLERANCE = 1e-4  # relative difference between the module's output and that of the recomputed weights
 
 Callback = Callable[[int, Tensor], None]
 
 
 @torch.inference_mode()
 def record_attention(gpt: GPT, ids: Tensor, callback: Callback) -> None:
-    """Runs the model and hands over, block by block, how each token shares its attention out.
+    """Runs the model, and passes the attention weights of each block to a callback.
 
-    What torch's kernels compute in between is never there to be read: the shares are computed once more from the
-    queries and keys that the module's own projections gave, and what they make of the values is compared with what
-    the module hands to its output matrix. So this cannot silently become another attention than the model's.
+    Fused attention kernels do not return their weights, so these are recomputed from the outputs of the module's own
+    query and key projections. Their product with the values is compared with the input of the module's output
+    projection, so that a change of the model's attention raises an error here instead of giving wrong figures.
 
     Args:
         gpt: the model.
         ids: (batch, time), int64.
-        take: is called with the number of a block and its shares, (batch, heads, time, time), float32: row i of the
-            last two says how token i looks back, and adds up to 1.
+        callback: called with the index of a block and its weights, (batch, heads, time, time), float32: the last
+            dimension is the position that is attended to, and sums to 1.
 
     Raises:
-        RuntimeError: if the shares do not give what the module itself has computed.
+        RuntimeError: if the recomputed attention differs from the module's.
     """
     with ExitStack() as stack:
         for layer, block in enumerate(gpt.blocks):
@@ -42,60 +42,60 @@ def record_attention(gpt: GPT, ids: Tensor, callback: Callback) -> None:
 
 
 def _add_hooks(layer: int, attention: Attention, callback: Callback) -> list[Any]:
-    seen: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
 
-    def keep(name: str) -> Callable[..., None]:
+    def record_output(name: str) -> Callable[..., None]:
         def hook(module: Any, inputs: Any, output: Tensor) -> None:
-            seen[name] = output
+            recorded[name] = output
 
         return hook
 
-    def enters(module: Any, inputs: tuple[Any, ...]) -> None:
-        seen["cos"], seen["sin"] = inputs[1], inputs[2]
+    def record_rotation(module: Any, inputs: tuple[Any, ...]) -> None:
+        recorded["cos"], recorded["sin"] = inputs[1], inputs[2]
 
-    def mixed(module: Any, inputs: tuple[Any, ...]) -> None:
-        seen["mixed"] = inputs[0]
+    def record_mixed_values(module: Any, inputs: tuple[Any, ...]) -> None:
+        recorded["mixed"] = inputs[0]
 
-    def leaves(module: Any, inputs: Any, output: Tensor) -> None:
-        weights, values = attention_weights(
-            attention, *(seen[name] for name in ("query", "key", "value", "cos", "sin"))
-        )
-        own = seen["mixed"].float()
-        difference = (torch.matmul(weights, values).transpose(1, 2).reshape(own.shape) - own).abs().max().item()
-        if difference > TOLERANCE * max(1.0, own.abs().max().item()):
-            raise RuntimeError(f"block {layer}: attention computed from its queries and keys is {difference:.2g} off")
-        seen.clear()
+    def check_and_report(module: Any, inputs: Any, output: Tensor) -> None:
+        query, key, value, cos, sin = (recorded[name] for name in ("query", "key", "value", "cos", "sin"))
+        weights, values = attention_weights(attention, query, key, value, cos, sin)
+        expected = recorded["mixed"].float()
+        mixed = torch.matmul(weights, values).transpose(1, 2).reshape(expected.shape)
+        difference = (mixed - expected).abs().max().item()
+        if difference > TOLERANCE * max(1.0, expected.abs().max().item()):
+            raise RuntimeError(f"block {layer}: recomputed attention differs from the model's by {difference:.2g}")
+        recorded.clear()
         callback(layer, weights)
 
     handles = [
-        attention.register_forward_pre_hook(enters),
-        attention.c_proj.register_forward_pre_hook(mixed),
-        attention.register_forward_hook(leaves),
+        attention.register_forward_pre_hook(record_rotation),
+        attention.c_proj.register_forward_pre_hook(record_mixed_values),
+        attention.register_forward_hook(check_and_report),
     ]
     projections = {"query": attention.c_q, "key": attention.c_k, "value": attention.c_v}
-    return [*handles, *(p.register_forward_hook(keep(name)) for name, p in projections.items())]
+    return [*handles, *(p.register_forward_hook(record_output(name)) for name, p in projections.items())]
 
 
 def attention_weights(
     attention: Attention, query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The softmax that attention's kernels do not let out, and the values that it weighs.
+    """The causal softmax of scaled dot products, and the values that it is applied to.
 
     Args:
         attention: the module, for its sizes.
-        query: (batch, time, heads x head_dim), of its projection; likewise ``key`` and ``value`` with ``kv_heads``.
-        key: see there.
-        value: see there.
+        query: (batch, time, n_head x head_dim), output of the query projection.
+        key: (batch, time, n_kv_head x head_dim).
+        value: (batch, time, n_kv_head x head_dim).
         cos: (time, head_dim / 2).
-        sin: the same shape.
+        sin: (time, head_dim / 2).
 
     Returns:
-        Shares (batch, heads, time, time), values (batch, heads, time, head_dim); float32.
+        Weights (batch, heads, time, time) and values (batch, heads, time, head_dim), both float32.
     """
     batch, time, _ = query.shape
     query, key, value = (x.view(batch, time, -1, attention.head_dim) for x in (query, key, value))
     query, key = (rotate_and_norm(x, cos, sin).float() for x in (query, key))
-    group = attention.n_head // attention.n_kv_head  # query heads that share a key
+    group = attention.n_head // attention.n_kv_head  # query heads per key head
     key, value = (x.repeat_interleave(group, 1) for x in (key, value.transpose(1, 2).float()))
     scores = query @ key.mT * attention.head_dim**-0.5
     future = torch.ones(time, time, dtype=torch.bool, device=scores.device).triu(1)
@@ -103,14 +103,14 @@ def attention_weights(
 
 
 class AttentionStats(NamedTuple):
-    """Where heads look, on average. Each has the shape (heads,) for a block, (depth, heads) for a model.
+    """Mean attention of heads: (heads,) for a block, (depth, heads) for a model.
 
     Attributes:
-        distance: how many tokens back.
-        entropy: in bits: 0 looks at one token, 3 is as spread out as looking evenly at 8.
-        first: the share that goes to the first token of the row.
-        previous: the share that goes to the token before.
-        itself: the share that goes to the token itself.
+        distance: distance to the attended position, in tokens.
+        entropy: entropy of the weights, in bits: 0 for a single token, 3 for 8 tokens with equal weights.
+        first: weight on the first token of the row.
+        previous: weight on the previous token.
+        itself: weight on the token itself.
     """
 
     distance: Tensor
@@ -121,32 +121,38 @@ class AttentionStats(NamedTuple):
 
 
 def attention_stats(weights: Tensor, first_position: int) -> AttentionStats:
-    """Means over the tokens from place ``since`` (at least 1) of each row on: the first ones have no choice.
+    """Means over all rows, and over the queries from ``first_position`` on.
 
     Args:
-        shares: (batch, heads, time, time), each row of the last two adds up to 1.
-        since: the first place that counts.
+        weights: (batch, heads, time, time); the last dimension sums to 1.
+        first_position: first query that is averaged, at least 1; earlier ones have few positions to attend to.
     """
     time = weights.size(-1)
     assert 1 <= first_position < time
-    place = torch.arange(time, device=weights.device)
-    back = (place[:, None] - place).to(weights.dtype)  # (time, time)
+    position = torch.arange(time, device=weights.device)
+    distance = (position[:, None] - position).to(weights.dtype)  # (time, time)
     entropy = -torch.special.xlogy(weights, weights).sum(-1) / torch.log(torch.tensor(2.0))
     diagonal = weights.diagonal(dim1=-2, dim2=-1)
-    before = torch.nn.functional.pad(weights.diagonal(-1, -2, -1), (1, 0))  # (batch, heads, time)
-    each = ((weights * back).sum(-1), entropy, weights[..., 0], before, diagonal)
+    previous = torch.nn.functional.pad(weights.diagonal(-1, -2, -1), (1, 0))  # (batch, heads, time)
+    each = ((weights * distance).sum(-1), entropy, weights[..., 0], previous, diagonal)
     return AttentionStats(*(values[..., first_position:].mean((0, 2)) for values in each))
 
 
 def uniform_attention_stats(time: int, first_position: int) -> AttentionStats:
-    """What a head would score that looks evenly at all there is: what the others are compared with."""
-    even = torch.ones(time, time).tril()
-    return attention_stats((even / even.sum(-1, keepdim=True))[None, None], first_position)
+    """The statistics of a head that attends to all positions equally, for comparison."""
+    uniform = torch.ones(time, time).tril()
+    return attention_stats((uniform / uniform.sum(-1, keepdim=True))[None, None], first_position)
 
 
 @torch.inference_mode()
 def model_attention_stats(gpt: GPT, ids: Tensor, first_position: int) -> AttentionStats:
-    """:func:`look` for all blocks and heads: (depth, heads) each. ``ids``: (batch, time)."""
+    """:func:`attention_stats` of all blocks and heads, (depth, heads) each.
+
+    Args:
+        gpt: the model.
+        ids: (batch, time), int64.
+        first_position: first query that is averaged.
+    """
     blocks: list[AttentionStats] = []
     record_attention(gpt, ids, lambda layer, weights: blocks.append(attention_stats(weights, first_position)))
     return AttentionStats(*(torch.stack(values).cpu() for values in zip(*blocks, strict=True)))

@@ -1,13 +1,13 @@
-"""The logit lens: what the model would answer if it ended after each of its blocks.
+"""The residual stream after each block, and the logits that the output head computes from it (the logit lens).
 
-The residual stream between the blocks is in the space that the head reads, because each block only adds to it; so the
-head can be asked after any of them (nostalgebraist, "interpreting GPT: the logit lens", 2020). As at the end of the
-model, its last norm comes before the head and the soft cap after it.
+Each block adds to the residual stream, so the stream is in the same space after every block, and the head can read it
+anywhere (nostalgebraist, "interpreting GPT: the logit lens", 2020). The model's last norm is applied before the head,
+and the soft cap after it, as at the end of the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,39 +23,42 @@ from nanochat.model.loss import token_losses
 
 @torch.inference_mode()
 def record_residual_stream(gpt: GPT, ids: Tensor, callback: Callable[[int, Tensor], None]) -> None:
-    """Runs the model and hands over its residual stream at each depth, by hooks.
+    """Runs the model, and passes its residual stream at each depth to a callback.
 
     Args:
         gpt: the model.
         ids: (batch, time), int64.
-        take: is called with 0 and the normed embedding, then with n and the stream after n blocks:
-            (batch, time, width).
+        callback: called with 0 and the normed embedding, then with n and the stream after n blocks, (batch, time,
+            n_embd).
     """
     with ExitStack() as stack:
 
-        def enters(module: Any, inputs: tuple[Any, ...]) -> None:
+        def before_blocks(module: Any, inputs: tuple[Any, ...]) -> None:
             callback(0, inputs[0])
 
-        stack.callback(gpt.blocks[0].register_forward_pre_hook(enters).remove)
+        stack.callback(gpt.blocks[0].register_forward_pre_hook(before_blocks).remove)
         for depth, block in enumerate(gpt.blocks, 1):
 
-            def leaves(module: Any, inputs: Any, output: Tensor, depth: int = depth) -> None:
+            def after_block(module: Any, inputs: Any, output: Tensor, depth: int = depth) -> None:
                 callback(depth, output)
 
-            stack.callback(block.register_forward_hook(leaves).remove)
+            stack.callback(block.register_forward_hook(after_block).remove)
         gpt.hidden(ids)
 
 
 def logits_by_depth(gpt: GPT, ids: Tensor) -> Tensor:
-    """The logits after each number of blocks: (depth + 1, batch, time, vocabulary), float32; the last are the model's.
+    """The logits after each number of blocks, the last of which are the model's own.
 
     Args:
         gpt: the model.
-        ids: (batch, time), int64; few, as all logits are held at once.
+        ids: (batch, time), int64; a short text, as all logits are in memory at once.
+
+    Returns:
+        (n_layer + 1, batch, time, vocab_size), float32.
     """
-    found: list[Tensor] = []
-    record_residual_stream(gpt, ids, lambda depth, x: found.append(gpt.unembed(x).cpu()))
-    return torch.stack(found)
+    logits: list[Tensor] = []
+    record_residual_stream(gpt, ids, lambda depth, x: logits.append(gpt.unembed(x).cpu()))
+    return torch.stack(logits)
 
 
 def mean_loss_by_depth(gpt: GPT, rows: HeldOut, bos: int) -> tuple[Tensor, int]:
@@ -63,26 +66,22 @@ def mean_loss_by_depth(gpt: GPT, rows: HeldOut, bos: int) -> tuple[Tensor, int]:
 
     Args:
         gpt: the model.
-        rows: all of them are read.
-        bos: the id of ``<|bos|>``.
+        rows: held-out rows; all of them are read.
+        bos: id of ``<|bos|>``.
 
     Returns:
-        (depth + 1,) in nats per token, float64, the last of them the model's own; and the number of tokens.
+        (n_layer + 1,), float64, in nats per token, the last one the model's own loss; and the number of tokens.
     """
     total = torch.zeros(gpt.config.n_layer + 1, dtype=torch.float64)
     count = 0
-    for ids, targets in _on(gpt, HeldOutBatches(rows, len(rows), bos)):
+    device = gpt.device
+    for batch, batch_targets in HeldOutBatches(rows, len(rows), bos):
+        ids, targets = batch.to(device), batch_targets.to(device)
 
-        def add(depth: int, x: Tensor, targets: Tensor = targets) -> None:
+        def add_losses(depth: int, x: Tensor, targets: Tensor = targets) -> None:
             losses = token_losses(norm(x).flatten(0, 1), gpt.lm_head.weight, targets.flatten())
             total[depth] += losses.double().sum().cpu()
 
-        record_residual_stream(gpt, ids, add)
+        record_residual_stream(gpt, ids, add_losses)
         count += int((targets != IGNORE).sum())
     return total / max(count, 1), count
-
-
-def _on(gpt: GPT, batches: HeldOutBatches) -> Iterator[tuple[Tensor, Tensor]]:
-    device = gpt.device
-    for ids, targets in batches:
-        yield ids.to(device), targets.to(device)

@@ -1,4 +1,4 @@
-"""How tokens are written where a reader has to see what they are: blanks, line ends and stray bytes included."""
+"""Labels of tokens with visible spaces, line ends and stray bytes; and a coarse classification for colours."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from matplotlib.font_manager import findfont, get_font
 from nanochat.analysis.style import MONOSPACE
 from nanochat.tokenizer import Tokenizer
 
-SIGNS = {" ": "\N{OPEN BOX}", "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}", "\t": "\N{RIGHTWARDS ARROW TO BAR}"}
-TOKEN_KINDS = ("word", "inside a word", "capitals", "digits", "punctuation", "blank", "bytes", "special", "unused")
+SPACE, LINE_END = "\N{OPEN BOX}", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
+SYMBOLS = {" ": SPACE, "\n": LINE_END, "\t": "\N{RIGHTWARDS ARROW TO BAR}"}
 
 
 def token_label(tokenizer: Tokenizer, token: int) -> str:
-    """A token as one line of visible characters: the open box is a blank; the hooked arrow, the end of a line."""
+    """A token as one line of printable characters; "␣" is a space, "↵" a line end."""
     name = _special_names(tokenizer).get(token)
     if name is not None:
         return name
     content = tokenizer.decode_bytes([token])
     if not content:
-        return f"({token})"  # unused
+        return f"({token})"  # an unused id
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return "".join(f"\\x{byte:02x}" for byte in content)
-    return "".join(map(_visible, text))
+    return "".join(map(_printable, text))
 
 
 def token_labels(tokenizer: Tokenizer, tokens: Iterable[int]) -> list[str]:
@@ -35,7 +35,11 @@ def token_labels(tokenizer: Tokenizer, tokens: Iterable[int]) -> list[str]:
 
 
 def token_kind(tokenizer: Tokenizer, token: int) -> str:
-    """One of :data:`KINDS`: what a token is, roughly, for a legend of colours."""
+    """The class of a token.
+
+    Returns:
+        "word", "inside a word", "capitals", "digits", "punctuation", "blank", "bytes", "special" or "unused".
+    """
     if token in _special_names(tokenizer):
         return "special"
     content = tokenizer.decode_bytes([token])
@@ -45,7 +49,7 @@ def token_kind(tokenizer: Tokenizer, token: int) -> str:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return "bytes"
-    if any(unicodedata.category(character) in ("Cc", "Cn", "Co") and character not in SIGNS for character in text):
+    if any(unicodedata.category(character) in ("Cc", "Cn", "Co") and character not in SYMBOLS for character in text):
         return "bytes"
     core = text.strip()
     if not core:
@@ -63,25 +67,25 @@ def _special_names(tokenizer: Tokenizer) -> dict[int, str]:
     return {token: name for name, token in tokenizer.special_tokens.items()}
 
 
-def _visible(character: str) -> str:
-    if character in SIGNS:
-        return SIGNS[character]
+def _printable(character: str) -> str:
+    if character in SYMBOLS:
+        return SYMBOLS[character]
     if not character.isprintable():
         return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
     return character
 
 
 def drawable(text: str) -> str:
-    """The text with what the font of pictures cannot draw as escapes: a page has more letters than a picture."""
-    known = _drawn()
+    """The text with escapes for characters that the figures' monospace font lacks; a browser has more fonts."""
+    known = _font_characters()
     return "".join(c if ord(c) in known or c == "\n" else f"\\u{ord(c):04x}" for c in text)
 
 
 @cache
-def _drawn() -> frozenset[int]:
+def _font_characters() -> frozenset[int]:
     return frozenset(get_font(findfont(MONOSPACE[0])).get_charmap())
 
 
 def shortened(text: str, length: int) -> str:
-    """At most so many characters."""
+    """The text with at most ``length`` characters, the last of them an ellipsis if it was longer."""
     return text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,4 +1,4 @@
-"""Which tokens the model finds easy and which hard, beside how often they come."""
+"""The figure of mean loss against frequency, for each token of the vocabulary."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from matplotlib.figure import Figure as MplFigure
 from numpy.typing import NDArray
 
 from nanochat.analysis.figure import Cell, Figure, Table
-from nanochat.analysis.model.loaded_model import HeldOutLosses, LoadedModel
+from nanochat.analysis.model.held_out_losses import HeldOutLosses
+from nanochat.analysis.model.loaded_model import LoadedModel
 from nanochat.analysis.model.point_labels import LabelPlacer
 from nanochat.analysis.model.token_labels import drawable, shortened, token_kind, token_label
 from nanochat.analysis.style import color, subplots, theme
 
-NAME, TITLE, SECTION = "tokens_by_loss", "What the model finds easy and hard", "What it knows"
-LEAST = 10  # times that a token must come, for its mean to say anything
-SHOWN = 25  # of the easiest and of the hardest in the table
-GROUPS = (  # of labels.KINDS, with a colour each
-    ("words begun by a blank", ("word",)),
+NAME, TITLE, SECTION = "tokens_by_loss", "Loss and frequency of each token", "Predictions"
+MIN_COUNT = 10  # tokens that occur less often are left out, as their means are too noisy
+TABLE_ROWS = 25  # of the tokens with the lowest loss, and of those with the highest
+GROUPS = (  # one colour each, for the results of token_kind
+    ("words with a leading space", ("word",)),
     ("inside words", ("inside a word",)),
     ("capitals", ("capitals",)),
     ("digits", ("digits",)),
-    ("punctuation, blanks and the rest", ("punctuation", "blank", "bytes", "special", "unused")),
+    ("punctuation, spaces and others", ("punctuation", "blank", "bytes", "special", "unused")),
 )
 
 
 @dataclass(frozen=True)
 class TokenStats:
-    """Each token of the vocabulary as one to be guessed.
+    """Statistics of each token of the vocabulary as a target.
 
     Attributes:
-        count: (vocabulary,), how often it came.
-        mean: (vocabulary,), its mean loss in nats; NaN where it never came.
-        error: (vocabulary,), the standard error of that; NaN where it came less than twice.
+        count: (vocabulary,), number of occurrences.
+        mean: (vocabulary,), mean loss in nats; NaN if it does not occur.
+        error: (vocabulary,), standard error of the mean; NaN if it occurs less than twice.
     """
 
     count: NDArray[np.int64]
@@ -42,25 +43,25 @@ class TokenStats:
     error: NDArray[np.float64]
 
 
-def loss_by_token(losses: HeldOutLosses, vocabulary: int) -> TokenStats:
-    """Means over all places where a token was the one to be guessed."""
-    count = np.bincount(losses.token, minlength=vocabulary)
-    total = np.bincount(losses.token, losses.nats, vocabulary)
-    mean = np.divide(total, count, out=np.full(vocabulary, math.nan), where=count > 0)
-    squares = np.bincount(losses.token, (losses.nats - mean[losses.token]) ** 2, vocabulary)
-    freedom = count * (count - 1.0)
-    variance = np.divide(squares, freedom, out=np.full(vocabulary, math.nan), where=freedom > 0)
+def loss_by_token(losses: HeldOutLosses, vocab_size: int) -> TokenStats:
+    """Means over all occurrences of each token as a target."""
+    count = np.bincount(losses.token, minlength=vocab_size)
+    total = np.bincount(losses.token, losses.nats, vocab_size)
+    mean = np.divide(total, count, out=np.full(vocab_size, math.nan), where=count > 0)
+    squares = np.bincount(losses.token, (losses.nats - mean[losses.token]) ** 2, vocab_size)
+    divisor = count * (count - 1.0)
+    variance = np.divide(squares, divisor, out=np.full(vocab_size, math.nan), where=divisor > 0)
     return TokenStats(count, mean, np.sqrt(variance))
 
 
 def figure(loaded: LoadedModel) -> Figure:
-    """Mean loss against frequency, and the easiest and hardest tokens in a table."""
+    """Mean loss against frequency, and a table of the tokens with the lowest and the highest loss."""
     tokenizer = loaded.model.tokenizer
-    by = loss_by_token(loaded.losses, tokenizer.vocab_size)
-    total = int(by.count.sum())
-    frequent = np.flatnonzero(by.count >= LEAST)
+    stats = loss_by_token(loaded.losses, tokenizer.vocab_size)
+    total = int(stats.count.sum())
+    frequent = np.flatnonzero(stats.count >= MIN_COUNT)
     if not len(frequent):
-        raise ValueError(f"no token comes {LEAST} times in the held-out text that there is")
+        raise ValueError(f"no token occurs {MIN_COUNT} times in the held-out text")
     names = {int(token): token_label(tokenizer, int(token)) for token in frequent}
     kinds = {int(token): token_kind(tokenizer, int(token)) for token in frequent}
 
@@ -70,49 +71,51 @@ def figure(loaded: LoadedModel) -> Figure:
         for index, (name, members) in enumerate(GROUPS):
             tokens = [token for token in names if kinds[token] in members]
             if tokens:
-                axes.scatter(by.count[tokens] / total, by.mean[tokens], s=16, color=color(index), label=name, alpha=0.8)
-        ends = np.array([by.count[frequent].min(), by.count[frequent].max()]) / total
-        axes.plot(ends, -np.log(ends), "--", color=theme().muted, linewidth=1.2, label="knowing nothing but how often")
-        axes.set_xlabel("how often the token comes (share of all tokens)")
+                frequency = stats.count[tokens] / total
+                axes.scatter(frequency, stats.mean[tokens], s=16, color=color(index), label=name, alpha=0.8)
+        ends = np.array([stats.count[frequent].min(), stats.count[frequent].max()]) / total
+        axes.plot(ends, -np.log(ends), "--", color=theme().muted, linewidth=1.2, label="predicted from frequency alone")
+        axes.set_xlabel("frequency of the token (share of all tokens)")
         axes.set_ylabel("mean loss (nats)")
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:.3%}".rstrip("0%").rstrip(".") + "%")
         axes.set_ylim(bottom=0)
         axes.margins(x=0.04)
         placer = LabelPlacer(fig, axes)
-        for token in tokens_to_name(by, frequent, total):
-            placer.write(by.count[token] / total, by.mean[token], drawable(shortened(names[token], 14)))
+        for token in tokens_to_label(stats, frequent, total):
+            placer.place(stats.count[token] / total, stats.mean[token], drawable(shortened(names[token], 14)))
         fig.legend(loc="outside lower center", ncols=2, fontsize=9)
         return fig
 
-    order = frequent[np.argsort(by.mean[frequent], token_kind="stable")]
-    shown = order if len(order) <= 2 * SHOWN else np.concatenate((order[:SHOWN], order[-SHOWN:]))
-    whole = loaded.losses.nats.sum()
+    order = frequent[np.argsort(stats.mean[frequent], kind="stable")]
+    listed = order if len(order) <= 2 * TABLE_ROWS else np.concatenate((order[:TABLE_ROWS], order[-TABLE_ROWS:]))
+    total_loss = loaded.losses.nats.sum()
     cells: list[list[Cell]] = [
         [
             names[int(t)],
-            int(by.count[t]),
-            round(float(by.mean[t]), 3),
-            round(float(by.error[t]), 3),
-            round(-math.log(by.count[t] / total), 3),
-            round(float(100 * by.mean[t] * by.count[t] / whole), 2),
+            int(stats.count[t]),
+            round(float(stats.mean[t]), 3),
+            round(float(stats.error[t]), 3),
+            round(-math.log(stats.count[t] / total), 3),
+            round(float(100 * stats.mean[t] * stats.count[t] / total_loss), 2),
         ]
-        for t in shown
+        for t in listed
     ]
-    columns = ["token", "times", "mean loss (nats)", "standard error", "by its frequency alone (nats)"]
+    columns = ["token", "count", "mean loss (nats)", "standard error", "loss from frequency alone (nats)"]
     caption = (
-        "Each dot is a token of the vocabulary as the one to be guessed. On the dashed line would be a model that "
-        "knows nothing but how often each token comes; the further below it, the more the words before it give "
-        f"the token away. {loaded.losses_description}; tokens that come at least {LEAST} times. The table has "
-        f"the {SHOWN} easiest and the {SHOWN} hardest, and what each contributes to the whole loss."
+        "Each dot is a token of the vocabulary as a prediction target. A model that predicts every token from its "
+        "frequency alone would be on the dashed line; the further a token is below it, the more the context helps to "
+        f"predict it. {loaded.losses_description}; tokens that occur at least {MIN_COUNT} times. The table lists the "
+        f"{TABLE_ROWS} tokens with the lowest and the {TABLE_ROWS} with the highest mean loss, and their shares of the "
+        "total loss."
     )
-    table = Table([*columns, "of the whole loss (%)"], cells)
+    table = Table([*columns, "share of the total loss (%)"], cells)
     return Figure(NAME, TITLE, loaded.with_note(caption), draw, table, section=SECTION)
 
 
-def tokens_to_name(by: TokenStats, frequent: NDArray[np.int64], total: int, most: int = 60) -> list[int]:
-    """The tokens to name in the picture, the most striking first: far from the line, high, low, or frequent."""
-    gap = -np.log(by.count[frequent] / total) - by.mean[frequent]
-    keys = (-gap, gap, by.mean[frequent], -by.mean[frequent], -by.count[frequent])
-    orders = [np.argsort(key, token_kind="stable") for key in keys]
-    taken = dict.fromkeys(int(frequent[order[place]]) for place in range(len(frequent)) for order in orders)
-    return list(taken)[:most]
+def tokens_to_label(stats: TokenStats, frequent: NDArray[np.int64], total: int, limit: int = 60) -> list[int]:
+    """The tokens to label, in order of priority: in turn those far below or above the line, high, low, and frequent."""
+    gap = -np.log(stats.count[frequent] / total) - stats.mean[frequent]
+    keys = (-gap, gap, stats.mean[frequent], -stats.mean[frequent], -stats.count[frequent])
+    orders = [np.argsort(key, kind="stable") for key in keys]
+    chosen = dict.fromkeys(int(frequent[order[rank]]) for rank in range(len(frequent)) for order in orders)
+    return list(chosen)[:limit]

@@ -1,4 +1,4 @@
-"""What the model wrote at fixed prompts while it was trained, by step: as TensorBoard's files have kept it."""
+"""The figure of the texts that the model generated during training, read from the run's TensorBoard events."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from nanochat.analysis.model.token_labels import drawable
 from nanochat.analysis.style import MONOSPACE, hide_axes, subplots, theme
 from nanochat.runs import EVENTS, Run
 
-NAME, TITLE, SECTION = "samples", "What it wrote, as training went on", "What it knows"
-TAG = "sample/text_summary"  # what TensorBoard makes of the name that nanochat/training/samples.py gives
+NAME, TITLE, SECTION = "samples", "Samples during training", "Predictions"
+TAG = "sample/text_summary"  # TensorBoard's tag for the text that nanochat/training/samples.py logs as "sample"
 INDENT = "    "  # of nanochat.training.console.as_markdown
-SHOWN = 10  # steps in the picture
-COLUMNS, LINES = 96, 4  # letters and lines of each in the picture
+MAX_SAMPLES = 10  # in the drawn figure
+COLUMNS, MAX_LINES = 96, 4  # characters per line, and lines per sample, in the drawn figure
 
 
 class Sample(NamedTuple):
-    """What the model wrote.
+    """A text that the model generated.
 
     Attributes:
-        step: after how many steps.
-        text: the prompt and what followed it, or the answer to a question.
-        bpb: the bits per byte of that moment; None if they are not known.
+        step: number of completed steps.
+        text: the prompt and its continuation, or the answer to a question.
+        bpb: bits per byte of the validation at that step; None if not known.
     """
 
     step: int
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
 
 def read_samples(folder: Path) -> dict[int, str]:
-    """The texts in a run's TensorBoard files by their steps; where a step was taken again, the later text."""
+    """The samples in a run's TensorBoard files, by step; if a resumed run repeated a step, its later sample."""
     from tensorboard.backend.event_processing.event_file_loader import (  # type: ignore[import-untyped]
         EventFileLoader,
     )
@@ -53,20 +53,21 @@ def read_samples(folder: Path) -> dict[int, str]:
 
 
 def with_scores(run: Run, texts: dict[int, str]) -> list[Sample]:
-    """The texts with the score of the same validation, which the log has one step earlier: it counts them from 0."""
+    """The samples with the score of the same validation. (metrics.csv counts steps from 0, samples from 1.)"""
     steps, values = run.curve("val/bpb")
     scores = {int(step) + 1: value for step, value in zip(steps, values, strict=True)}
     return [Sample(step, text, scores.get(step)) for step, text in texts.items()]
 
 
 def figure(loaded: LoadedModel) -> Figure:
-    """The texts, one below the other."""
-    samples = with_scores(loaded.run, read_samples(loaded.run.folder))
+    """The samples, one below the other."""
+    run = loaded.run
+    samples = with_scores(run, read_samples(run.folder))
     if not samples:
-        raise ValueError("the run's TensorBoard files hold no texts that it wrote")
-    every = -(-len(samples) // SHOWN)
-    shown = [sample for place, sample in enumerate(reversed(samples)) if place % every == 0][::-1]
-    blocks = [(sample, wrapped(drawable(sample.text), COLUMNS, LINES)) for sample in shown]
+        raise ValueError("the run's TensorBoard files contain no samples")
+    stride = -(-len(samples) // MAX_SAMPLES)
+    shown = samples[::-1][::stride][::-1]
+    blocks = [(sample, wrapped(drawable(sample.text), COLUMNS, MAX_LINES)) for sample in shown]
 
     def draw() -> MplFigure:
         heights = [max(len(lines), 2) + 1.0 for _, lines in blocks]
@@ -86,31 +87,32 @@ def figure(loaded: LoadedModel) -> Figure:
             top += height
         return fig
 
-    what = "the same question, always answered" if loaded.run.stage in ("chat", "reinforce") else "the same beginning,"
-    settings = loaded.run.config.get("samples") or {}
-    scored = settings.get("prompt") or settings.get("question")
-    quoted = f' ("{scored}")' if scored else ""
+    noun = "question" if run.stage in ("chat", "reinforce") else "prompt"
+    settings = run.config.get("samples") or {}
+    prompt = settings.get("prompt") or settings.get("question")
+    quoted = f' ("{prompt}")' if prompt else ""
     caption = (
-        f"After each validation the model was given {what.split(',')[0]}{quoted}, with the same seed: what "
-        "changes from line to line is what it has learned. Beside it the bits per byte of the same moment."
+        f"After each validation, the model generated a text from the same {noun}{quoted} with the same random seed, so "
+        "differences between the texts come from training. On the left: the step, and the bits per byte of that "
+        "validation."
     )
-    if every > 1:
-        caption += f" The picture has every {every}th of {len(samples)} texts, the table all of them."
+    if stride > 1:
+        caption += f" The figure shows one in {stride} of {len(samples)} texts, the table all of them."
     cells: list[list[Cell]] = [[s.step, None if s.bpb is None else round(s.bpb, 4), s.text] for s in samples]
     return Figure(NAME, TITLE, caption, draw, Table(["step", "val/bpb", "text"], cells), as_html(samples), SECTION)
 
 
-def wrapped(text: str, columns: int, most: int) -> list[str]:
-    """A text in lines of equal letters, at most so many; what is left out is shown by dots."""
+def wrapped(text: str, columns: int, max_lines: int) -> list[str]:
+    """A text in lines of at most ``columns`` characters; if it has more than ``max_lines``, the last ends with dots."""
     lines: list[str] = []
     for line in text.strip().split("\n"):
-        lines += [line[place : place + columns] for place in range(0, max(len(line), 1), columns)]
-    lines = [line for line in lines if line.strip()] or ["(nothing)"]
-    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: columns - 3] + "..."]
+        lines += [line[start : start + columns] for start in range(0, max(len(line), 1), columns)]
+    lines = [line for line in lines if line.strip()] or ["(empty)"]
+    return lines if len(lines) <= max_lines else [*lines[: max_lines - 1], lines[max_lines - 1][: columns - 3] + "..."]
 
 
 def as_html(samples: list[Sample]) -> str:
-    """All texts as a table, the line ends kept."""
+    """All samples as an HTML table, with their line breaks."""
     rows = "".join(
         f'<tr><td style="vertical-align:top;white-space:nowrap">{sample.step:,}</td>'
         f'<td style="vertical-align:top">{"" if sample.bpb is None else f"{sample.bpb:.3f}"}</td>'

@@ -1,1 +1,1 @@
-"""The figures that compare several runs."""
+"""Figures that compare several runs."""

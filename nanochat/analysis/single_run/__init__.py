@@ -1,1 +1,1 @@
-"""The figures of one run that its files alone tell: no model is loaded for them."""
+"""Figures of one run that need only its files, or a few timed steps: no checkpoint is loaded."""

@@ -1,4 +1,4 @@
-"""What moves the weights: the learning rates and the size of the gradient."""
+"""The figure of learning rates and gradient norms."""
 
 from __future__ import annotations
 
@@ -10,50 +10,53 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import History
+from nanochat.analysis.smoothing import smooth, thinned
 from nanochat.analysis.style import color, subplots
-from nanochat.analysis.units import NICE, power_of_ten, smooth, thinned, thousands
+from nanochat.analysis.units import TICK_STEPS, power_of_ten, thousands
 
-RATE = "lr-"  # Lightning's LearningRateMonitor begins the names of its curves so
+RATE_PREFIX = "lr-"  # of the curves that Lightning's LearningRateMonitor logs
 NORM = "train/gradient_norm"
-SHOWN = 200  # times below the lowest group's highest rate the axis ends: at the very end rates may be 0
+SHOWN_RANGE = 200  # the axis ends this factor below the smallest peak rate, as rates reach 0 at the end
 
 
-def learning_rates(history: History) -> Figure:
-    """Learning rates by group of parameters, and gradient norms.
+def rates(history: History) -> Figure:
+    """Learning rates per parameter group, and gradient norms.
 
     Raises:
         ValueError: if neither was logged.
     """
-    names = [name for name in history.names if name.startswith(RATE) and len(history.curve(name).x) > 1]
+    names = [name for name in history.names if name.startswith(RATE_PREFIX) and len(history.curve(name).x) > 1]
     norms = history.curve(NORM)
     if not names and len(norms.x) < 2:
-        raise ValueError("neither learning rates nor gradient norms were logged yet")
+        raise ValueError("neither learning rates nor gradient norms have been logged yet")
     rows: list[list[Cell]] = []
     for name in names:
         curve = history.curve(name)
         rows.append([_short(name), float(curve.y.max()), float(curve.y[-1]), int(curve.x[np.argmax(curve.y)])])
     caption = (
-        "Each group of parameters has its own rate, on a logarithmic axis: they stay level and then fall together; a "
-        "small jump is a new plan, of as many steps as fit into the time. Below, the length of the gradient of all "
-        "weights: single peaks are a hard batch; a rise that stays, while the loss rises too, means that the rates are "
-        "too high."
+        "Top: the learning rate of each parameter group, on a logarithmic axis. They are constant at first, then "
+        "decrease together; a small jump means that the number of steps was adjusted to the time limit. Bottom: the "
+        "norm of the gradient of all weights. A single peak is an unusual batch; a lasting rise together with a rising "
+        "loss means that the learning rates are too high."
     )
     return Figure(
         name="rates",
-        title="Learning rates and the gradient's length",
+        title="Learning rates and gradient norm",
         caption=caption,
         draw=lambda: _draw(history, names),
-        table=Table(["group", "highest rate", "last rate", "highest at step"], rows) if rows else None,
+        table=Table(["parameter group", "highest rate", "last rate", "step of the highest rate"], rows)
+        if rows
+        else None,
         section="Learning",
     )
 
 
 def _short(name: str) -> str:
-    return name.removeprefix(RATE).split("/")[-1]
+    return name.removeprefix(RATE_PREFIX).split("/")[-1]
 
 
-def _plain(value: float, position: object = None) -> str:
-    """0.001, and 10⁻⁵ where zeros would have to be counted; of a logarithmic axis."""
+def _rate_label(value: float, position: object = None) -> str:
+    """Tick labels of the logarithmic axis: 0.001, and 10⁻⁵ for small values."""
     return f"{value:g}" if value > 0.9e-4 else power_of_ten(round(math.log10(value)))
 
 
@@ -70,8 +73,8 @@ def _draw(history: History, names: list[str]) -> MplFigure:
             axes.plot(x, y, color=color(index), label=_short(name))
         axes.set_yscale("log")
         highest = [float(history.curve(name).y.max()) for name in names]
-        axes.set_ylim(min(highest) / SHOWN, 2 * max(highest))
-        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.set_ylim(min(highest) / SHOWN_RANGE, 2 * max(highest))
+        axes.yaxis.set_major_formatter(FuncFormatter(_rate_label))
         axes.set_ylabel("learning rate")
         axes.legend(loc="lower left", ncols=2)
     if len(norms.x) > 1:
@@ -82,6 +85,6 @@ def _draw(history: History, names: list[str]) -> MplFigure:
         axes.set_ylim(0, 1.15 * float(np.quantile(norms.y, 0.995)))
     axes_list[-1].set_xlabel("step")
     axes_list[-1].set_xlim(left=0)
-    axes_list[-1].xaxis.set_major_locator(MaxNLocator(6, steps=NICE))
+    axes_list[-1].xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
     axes_list[-1].xaxis.set_major_formatter(FuncFormatter(thousands))
     return fig

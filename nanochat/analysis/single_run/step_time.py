@@ -1,8 +1,8 @@
 """Where the time of one step goes: a few real steps of the run's shape, timed on this machine.
 
-A run logs how long its steps take, but not their parts: to time these, the device would have to stop after each. So
-the run's own LanguageModel with its optimizer takes a few steps here, from fresh weights and on random tokens, which
-are as much work as real ones, under a profiler of Lightning's kind. Nothing of it is kept.
+A run logs the time of its steps but not of their phases, because timing these requires a device synchronisation after
+each. So the run's own LanguageModel and optimizer take a few steps here, with newly initialised weights and on random
+tokens, which cost as much as real ones, under a Lightning profiler. Nothing is saved.
 """
 
 from __future__ import annotations
@@ -32,135 +32,145 @@ from nanochat.training.hardware import (
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.memory import training_memory
 
-SECONDS = 2.0  # for about this long steps are timed
-LEAST, MOST = 4, 60  # steps that are timed
+TIMED_SECONDS = 2.0  # steps are timed for about this long
+MIN_STEPS, MAX_STEPS = 4, 60  # timed steps
 WARM_UP = 3  # steps before them
-LONGEST = 5.0  # seconds that a step may take: a larger one is not timed
-USUAL_SHARE = 0.15  # of the machine's peak, by which that is guessed beforehand
+MAX_STEP_SECONDS = 5.0  # a step that is estimated to take longer is not timed
+TYPICAL_MFU = 0.15  # for that estimate
 
 
 class StepProfiler(Profiler):
-    """Times what Lightning does, with the device's work to its end.
+    """Times Lightning's actions, with a device synchronisation before and after each.
 
     Attributes:
-        spent: seconds of each call, by the last part of the action's name: "training_step", "backward", ...
+        durations: seconds of each call, by the last component of the action's name: "training_step", "backward", ...
     """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.device = device
         self.durations: dict[str, list[float]] = defaultdict(list)
-        self._began: dict[str, float] = {}
+        self._started: dict[str, float] = {}
 
     def start(self, action_name: str) -> None:
         if action_name.endswith(("_step", "backward")):
             synchronize(self.device)
-            self._began[action_name] = time.perf_counter()
+            self._started[action_name] = time.perf_counter()
 
     def stop(self, action_name: str) -> None:
-        if action_name in self._began:
+        if action_name in self._started:
             synchronize(self.device)
-            self.durations[action_name.split(".")[-1]].append(time.perf_counter() - self._began.pop(action_name))
+            seconds = time.perf_counter() - self._started.pop(action_name)
+            self.durations[action_name.split(".")[-1]].append(seconds)
 
 
 class StopAfterTimedSteps(Callback):
-    """Ends training when enough steps are timed, and knows when each began."""
+    """Records when each step starts, and stops training once enough steps are timed.
+
+    Attributes:
+        step_starts: start time of each step, of the warm-up too.
+    """
 
     def __init__(self) -> None:
-        self.began: list[float] = []
+        self.step_starts: list[float] = []
+
+    @property
+    def timed_steps(self) -> int:
+        """Completed steps after the warm-up."""
+        return len(self.step_starts) - 1 - WARM_UP
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx % trainer.accumulate_grad_batches == 0:
             synchronize(trainer.strategy.root_device)
-            self.began.append(time.perf_counter())
-            timed = len(self.began) - 1 - WARM_UP
-            if timed >= LEAST and self.began[-1] - self.began[WARM_UP] > SECONDS:
+            self.step_starts.append(time.perf_counter())
+            if self.timed_steps >= MIN_STEPS and self.step_starts[-1] - self.step_starts[WARM_UP] > TIMED_SECONDS:
                 trainer.should_stop = True
 
 
 def measure_step(history: History, device: torch.device) -> tuple[dict[str, float], int, str]:
-    """Seconds that each part of a step takes, on average.
+    """Mean seconds of each phase of a step.
 
     Returns:
-        The parts by name, how many steps were timed, and at which precision.
+        Seconds by phase, the number of timed steps, and their precision.
 
     Raises:
-        ValueError: if the run's shape is not known, or too large for this machine.
+        ValueError: if the shape of the run's steps is not known, or too large for this machine.
     """
     gpt, row_length, batch_size = history.gpt, history.row_length, history.setting("data", "batch_size")
     if gpt is None or row_length is None or not isinstance(batch_size, int):
-        raise ValueError("the run's configuration, which says the size of a step, is not there")
-    per_step = history.setting("data", "tokens_per_step")
-    micro_steps = max(1, per_step // (batch_size * row_length)) if isinstance(per_step, int) else 1
+        raise ValueError("the size of a step is not known: the run's config.yaml is missing or damaged")
+    tokens_per_step = history.setting("data", "tokens_per_step")
+    micro_steps = max(1, tokens_per_step // (batch_size * row_length)) if isinstance(tokens_per_step, int) else 1
     precision = default_precision(device.type)
     dtype = product_dtype(precision)
     needed = training_memory(gpt, batch_size, row_length, dtype.itemsize, on_gpu=device.type == "cuda")
     if needed > 0.8 * available_memory(device):
-        raise ValueError(f"steps of this size need {size(needed)} of memory, more than is free here")
+        raise ValueError(f"steps of this size need {size(needed)} of memory, more than is free on this machine")
     peak = peak_flops(device, dtype) or 0.0
     flops = gpt.flops_per_token(row_length) * micro_steps * batch_size * row_length
-    if peak and flops / (USUAL_SHARE * peak) > LONGEST:
-        raise ValueError(f"a step of this size would take about {duration(flops / (USUAL_SHARE * peak))} here")
-    known = ("muon_every", "muon_band", "weight_decay")
-    settings = {name: value for name in known if (value := history.setting("model", name)) is not None}
+    if peak and flops / (TYPICAL_MFU * peak) > MAX_STEP_SECONDS:
+        raise ValueError(f"a step of this size would take about {duration(flops / (TYPICAL_MFU * peak))} here")
+    names = ("muon_every", "muon_band", "weight_decay")
+    settings = {name: value for name in names if (value := history.setting("model", name)) is not None}
     module = LanguageModel(**gpt.config.to_hyperparameters(), **settings, compile=False)  # type: ignore[arg-type]
     rows = RandomRows(gpt.vocab_size, gpt.context, row_length, batch_size, micro_steps * batch_size * row_length)
-    every = history.setting("trainer", "log_every_n_steps")
+    log_every = history.setting("trainer", "log_every_n_steps")
     profiler, steps = StepProfiler(device), StopAfterTimedSteps()
     fit_bare(
         module,
         rows,
         accelerator=device.type,
         precision=precision,
-        max_steps=WARM_UP + MOST + 1,
+        max_steps=WARM_UP + MAX_STEPS + 1,
         profiler=profiler,
         callbacks=[steps],
-        log_every_n_steps=every if isinstance(every, int) else 10,
+        log_every_n_steps=log_every if isinstance(log_every, int) else 10,
     )
-    timed = len(steps.began) - 1 - WARM_UP
-    return _breakdown(profiler, steps.began[WARM_UP:], micro_steps, timed), timed, precision
+    return _phases(profiler, steps, micro_steps), steps.timed_steps, precision
 
 
-def _breakdown(profiler: StepProfiler, began: list[float], micro_steps: int, timed: int) -> dict[str, float]:
-    first, last = WARM_UP * micro_steps, (WARM_UP + timed) * micro_steps
+def _phases(profiler: StepProfiler, steps: StopAfterTimedSteps, micro_steps: int) -> dict[str, float]:
+    count = steps.timed_steps
+    first, last = WARM_UP * micro_steps, (WARM_UP + count) * micro_steps
     forward, backward = (profiler.durations[name][first:last] for name in ("training_step", "backward"))
-    whole = profiler.durations["optimizer_step"][WARM_UP : WARM_UP + timed]
-    # Lightning's optimizer_step runs the last micro-step of each step within itself
-    within = sum(forward[micro_steps - 1 :: micro_steps]) + sum(backward[micro_steps - 1 :: micro_steps])
-    parts = {"forward": sum(forward), "backward": sum(backward), "optimizer": sum(whole) - within}
-    rest = began[-1] - began[0] - sum(parts.values())
-    return {name: seconds / timed for name, seconds in {**parts, "around them": rest}.items()}
+    optimizer = profiler.durations["optimizer_step"][WARM_UP : WARM_UP + count]
+    # Lightning's optimizer_step calls the forward and backward pass of the step's last micro-step in its closure.
+    in_closure = sum(forward[micro_steps - 1 :: micro_steps]) + sum(backward[micro_steps - 1 :: micro_steps])
+    phases = {"forward": sum(forward), "backward": sum(backward), "optimizer": sum(optimizer) - in_closure}
+    remainder = steps.step_starts[-1] - steps.step_starts[WARM_UP] - sum(phases.values())
+    return {name: seconds / count for name, seconds in {**phases, "everything else": remainder}.items()}
 
 
 def step_time(history: History, device: str) -> Figure:
-    """Forward, backward, optimizer, and what is around them.
+    """Forward, backward, optimizer, and everything else.
 
     Raises:
-        ValueError: if it cannot be measured here.
+        ValueError: if it cannot be measured on this machine.
     """
-    where = torch.device(device)
-    parts, timed, precision = measure_step(history, where)
-    waiting = history.run.summary.get("data_wait")
+    torch_device = torch.device(device)
+    phases, count, precision = measure_step(history, torch_device)
+    data_wait = history.run.summary.get("data_wait")
     note = ""
-    if waiting:
-        parts["waiting for text"] = sum(parts.values()) * waiting / (1 - waiting)
-        note = " The wait for text is the run's own share of time."
-    per_second, rows_of = history.run.summary.get("tokens_per_second"), history.setting("data", "tokens_per_step")
-    if per_second and isinstance(rows_of, int):
-        note += f" In the run itself a step took {1000 * rows_of / per_second:,.0f} ms on average."
-    whole = sum(parts.values())
-    rows: list[list[Cell]] = [[name, 1000 * value, 100 * value / whole] for name, value in parts.items()]
+    if data_wait:
+        phases["waiting for data"] = sum(phases.values()) * data_wait / (1 - data_wait)
+        note = " The time spent waiting for data is the share that the run logged."
+    tokens_per_second = history.run.summary.get("tokens_per_second")
+    tokens_per_step = history.setting("data", "tokens_per_step")
+    if tokens_per_second and isinstance(tokens_per_step, int):
+        note += f" In the run, a step took {1000 * tokens_per_step / tokens_per_second:,.0f} ms on average."
+    total = sum(phases.values())
+    rows: list[list[Cell]] = [[name, 1000 * value, 100 * value / total] for name, value in phases.items()]
     caption = (
-        f"Measured for this analysis: {timed} steps of the run's shape on this machine ({describe(where)}, "
-        f"{precision}, not compiled).{note} Around forward, backward and optimizer are the "
-        "trainer, its hooks and the logs, which weigh most in the smallest models; larger steps make them, and the "
-        "optimizer, cheaper per token. (The head's gradient is taken in the forward pass already.)"
+        f"Measured for this analysis: {count} steps of the run's shape on this machine ({describe(torch_device)}, "
+        f"{precision}, not compiled).{note} Everything else is Lightning's loop, its hooks and the logging, which take "
+        "the largest share in the smallest models. With more tokens per step, they and the optimizer cost less per "
+        "token. The gradient of the output head is computed in the forward pass, together with the loss."
     )
     return Figure(
         name="step_time",
         title="Where the time of a step goes",
         caption=caption,
-        draw=lambda: stacked_bar([(name, 1000 * value) for name, value in parts.items()], "time of a step (ms)"),
-        table=Table(["part", "time (ms)", "share (%)"], rows),
+        draw=lambda: stacked_bar([(name, 1000 * value) for name, value in phases.items()], "time of a step (ms)"),
+        table=Table(["phase", "time (ms)", "share (%)"], rows),
         section="Speed and memory",
     )

@@ -1,4 +1,4 @@
-"""Held-out rows given by hand, and a subject made of a model and such rows."""
+"""Held-out rows from lists of ids, and a LoadedModel without any files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.inference.models import byte_tokenizer
 
 
 class Rows(HeldOut):
-    """Rows of ids, of which each predicts the next one; a target in ``given`` is not asked for."""
+    """Rows of ids, each of which is the target of the one before; targets in ``given`` are not scored."""
 
     def __init__(self, rows: Sequence[Sequence[int]], given: Sequence[int] = ()) -> None:
         self.rows, self.given = rows, given
@@ -36,18 +36,18 @@ class Rows(HeldOut):
 
 
 def texts(*content: str) -> Rows:
-    """A row for each text, begun with ``<|bos|>``; a token is a byte."""
+    """One row per text, starting with ``<|bos|>``; each byte is a token."""
     tokenizer = byte_tokenizer()
     return Rows([[tokenizer.bos, *tokenizer.encode(text)] for text in content])
 
 
-def fake_model(gpt: GPT, rows: Any, note: str = "", passage: str | None = None) -> LoadedModel:
-    """What the figures look at, without any file."""
-    run = Run(Path("nowhere"), "byhand", 0, "pretrain")
-    made = LoadedModel(run, ModelOptions(passage=passage))
-    made.__dict__.update(  # what it would have read
-        model=Model(gpt.eval(), byte_tokenizer(), Path("byhand.ckpt"), False),
+def fake_loaded_model(gpt: GPT, rows: Any, note: str = "", passage: str | None = None) -> LoadedModel:
+    """A LoadedModel whose model and held-out text are given instead of read from a run."""
+    run = Run(Path("nowhere"), "fake", 0, "pretrain")
+    loaded = LoadedModel(run, ModelOptions(passage=passage))
+    loaded.__dict__.update(  # the cached properties
+        model=Model(gpt.eval(), byte_tokenizer(), Path("fake.ckpt"), False),
         text=HeldOutText(rows, "held-out documents", note),
         checkpoint={},
     )
-    return made
+    return loaded
