@@ -76,7 +76,7 @@ class PredictCLI(NanochatCLI):
         try:
             self._tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
         except KeyError as error:
-            raise UsageError(f"{path} is not a nanochat checkpoint: it has no tokenizer") from error
+            raise UsageError(f"{path} is not a checkpoint of this project: it has no tokenizer") from error
         self._is_chat = kind_of(checkpoint) != TEXT
 
     # ----------------------------------------------------------------------------------------------- hardware
