@@ -17,9 +17,9 @@ from nanochat.model.loss import loss_and_gradient
 
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU goes the way of a GPU: nothing by hand, and autocast, where it is on, takes RMSNorm into float32.
+    """The CPU takes the GPU's code path: no fused functions, and autocast runs RMSNorm in float32.
 
-    That is what it does on CUDA (aten/src/ATen/autocast_mode.h of torch 2.13), and on a CPU does not.
+    Autocast does so on CUDA only (aten/src/ATen/autocast_mode.h of torch 2.13).
     """
     plain = F.rms_norm
 
