@@ -1,4 +1,4 @@
-# `make tiny` trains the tiny model, `make test` runs the suite; both set up .venv first, if it is not there.
+# `make tiny` trains the tiny model, `make test` runs the tests; both create .venv first if it does not exist.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,18 +8,18 @@ BIN     = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 .PHONY: help setup tiny small chat test test-slow lint clean
 
 help:
-	@echo "make setup      an environment in $(VENV) with the pinned dependencies"
+	@echo "make setup      create an environment in $(VENV) with the pinned dependencies"
 	@echo "make tiny       train the tiny model (about 5 minutes)"
 	@echo "make small      train the small model (about 30 minutes)"
-	@echo "make chat       talk to tiny; trains and fine-tunes it first, if that has not been done (TIER=small: to small)"
-	@echo "make test       the quick tests"
-	@echo "make test-slow  the slow tests"
-	@echo "make lint       style and types"
+	@echo "make chat       chat with tiny, trained and fine-tuned first if needed (TIER=small: with small)"
+	@echo "make test       run the quick tests"
+	@echo "make test-slow  run the slow tests"
+	@echo "make lint       check style and types"
 	@echo "make clean      remove the environment"
 
 setup: $(VENV)/.ready
 
-# The marker is made last: a set-up that was interrupted is done again.
+# scripts/install.py creates the marker last, so an interrupted set-up is repeated.
 $(VENV)/.ready: pyproject.toml constraints.txt scripts/install.py
 	$(PYTHON) scripts/install.py $(VENV)
 

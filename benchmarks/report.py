@@ -47,10 +47,10 @@ def machine() -> dict[str, Any]:
     """The processor, its cores and what it can do that matters here, and the GPU if there is one."""
     import torch
 
-    from nanochat.training.hardware import cpu_multiplies_bf16, processor
+    from nanochat.training.hardware import cpu_multiplies_bf16, processor_name
 
     facts: dict[str, Any] = {
-        "processor": processor(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "bf16": cpu_multiplies_bf16(),

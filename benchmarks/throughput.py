@@ -92,13 +92,13 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
     from nanochat.cli import main as command
     from nanochat.optim import MuonAdamW
     from nanochat.training import language_model
-    from nanochat.training.compiling import pays
-    from nanochat.training.hardware import peak_flops, peak_memory, product_dtype, synchronize
+    from nanochat.training.compiling import should_compile
+    from nanochat.training.hardware import matmul_dtype, peak_flops, peak_memory, synchronize
 
     result: dict[str, Any] = {}
     config = ROOT / "configs" / f"{tier}.yaml"
     minutes = yaml.safe_load(config.read_text()).get("plan", {}).get("minutes")
-    compiles = pays("cuda" if torch.cuda.is_available() else "cpu", minutes)
+    compiles = should_compile("cuda" if torch.cuda.is_available() else "cpu", minutes)
 
     class Measure(Callback):
         products: list[float] = []  # FLOP/s of each
@@ -114,7 +114,7 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
             optimizer = trainer.optimizers[0]
             assert isinstance(optimizer, MuonAdamW)
             clock.around(optimizer, "_update", "optimizer")
-            self.matrix = torch.ones(SIZE, SIZE, dtype=product_dtype(str(trainer.precision)))
+            self.matrix = torch.ones(SIZE, SIZE, dtype=matmul_dtype(str(trainer.precision)))
             self.result = torch.empty_like(self.matrix)
 
         def on_train_batch_start(

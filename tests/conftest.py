@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a small corpus, and a cache that is not the user's."""
+"""Fixtures for all tests: a small corpus, a separate cache, seeds and signal handlers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, settings
 
-# An example that takes long on a busy machine is no failure; pytest's timeout catches what hangs. And the examples are
-# the same each time, or else a rare one would fail the suite for somebody who has changed something else.
+# No deadline: a slow example on a busy machine is not a failure, and pytest's timeout catches hangs. Derandomized, so
+# that a rare example does not fail the suite after an unrelated change.
 settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -21,15 +21,14 @@ settings.load_profile("suite")
 
 WORDS = "the a model reads text and learns to guess what comes next in a row of tokens one after other".split()
 
-
-# A shell starts what it puts into the background with Ctrl-C ignored, and so would be every program that is tested.
+# A shell starts background jobs with SIGINT ignored, which the tested programs would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Puts handlers back: Lightning ignores Ctrl-C once there was one, and the programs of later tests would, too."""
+    """Restores signal handlers: after a SIGINT, Lightning ignores the next ones, and subprocesses inherit that."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -38,17 +37,17 @@ def signals() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test leaves to chance comes out the same each time, whichever tests there were before it."""
+    """Seeds all random number generators, so that a test does not depend on the tests before it."""
     random.seed(0)
-    if (torch := sys.modules.get("torch")) is not None:  # who imports it later finds it seeded
+    if (torch := sys.modules.get("torch")) is not None:  # if it is imported later, its default seed is fixed
         torch.manual_seed(0)
-    if (engine := sys.modules.get("nanochat.inference.engine")) is not None:  # texts that are given no seed
+    if (engine := sys.modules.get("nanochat.inference.engine")) is not None:  # the seeds of texts without a seed
         monkeypatch.setattr(engine, "secrets", SimpleNamespace(randbits=random.Random(0).getrandbits))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the suite's own, shared by its tests."""
+    """A cache folder shared by all tests, separate from the user's."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NANOCHAT_CACHE", str(folder))
@@ -56,14 +55,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """Different texts of some structure, so that there is something to learn."""
+    """Distinct random texts with some structure that a model can learn."""
     rng = random.Random(seed)
     return [f"{n}. {' '.join(rng.choices(WORDS, k=rng.randint(5, 60)))}." for n in range(count)]
 
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """For models so small that threads would only wait for each other, on a busy machine for very long."""
+    """Limits torch to one thread: for very small models, synchronising threads takes longer than computing."""
     import torch
 
     before = torch.get_num_threads()

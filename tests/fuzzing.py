@@ -1,4 +1,4 @@
-"""Damage as disks, networks and interrupted copies do it, and a process to read damaged files in."""
+"""Random corruptions of files, as caused by disks, networks and interrupted copies, and a process to read them in."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import psutil
 
 from nanochat.wording import one_line
 
-SECONDS = 60.0  # that reading a file of some kilobytes may take on a busy machine
-ADDRESS_SPACE = 4 * 2**30  # that the process that reads may take, besides its libraries: less than a memory bomb
-RESIDENT = 700 * 2**20  # bytes that it may really use
+SECONDS = 60.0  # time limit for reading a file of some kilobytes, on a busy machine
+ADDRESS_SPACE = 4 * 2**30  # bytes that the reading process may allocate besides its libraries: less than a memory bomb
+RESIDENT = 700 * 2**20  # bytes of resident memory that it may use
 
 
 class Corrupted(NamedTuple):
-    """A file's content after an accident.
+    """The corrupted content of a file.
 
     Attributes:
-        how: what happened, in words.
-        content: what the file now holds.
-        touched: ranges of the original that are not what and where they were; an insertion touches where it happened.
+        how: description of the corruption.
+        content: the corrupted content.
+        touched: ranges of the original content that were changed or moved; for an insertion, its position.
     """
 
     how: str
@@ -33,7 +33,7 @@ class Corrupted(NamedTuple):
     touched: list[tuple[int, int]]
 
     def spares(self, begin: int, end: int) -> bool:
-        """Whether a range of the original is still there as it was."""
+        """Whether a range of the original content is unchanged."""
         return all(last <= begin or end <= first for first, last in self.touched)
 
 
@@ -52,7 +52,7 @@ def _overwrite(content: bytes, rng: random.Random) -> Corrupted:
 
 
 def _increase(content: bytes, rng: random.Random) -> Corrupted:
-    """Another digit where there is one: damage that is still JSON."""
+    """Replaces a digit, so that JSON may stay valid."""
     digits = [i for i, byte in enumerate(content) if byte in b"0123456789"] or [rng.randrange(len(content))]
     place = rng.choice(digits)
     changed = content[:place] + rng.choice([b"9", b"0", b"1", b"-", b"77777777"]) + content[place + 1 :]
@@ -102,32 +102,32 @@ def _block(content: bytes, rng: random.Random, most: int) -> tuple[int, int]:
     return begin, min(len(content), begin + rng.randint(1, most))
 
 
-ACCIDENTS: list[Callable[[bytes, random.Random], Corrupted]] = [
+KINDS: list[Callable[[bytes, random.Random], Corrupted]] = [
     *(_flip_bits, _overwrite, _increase, _truncate, _insert, _delete, _zero, _swap, _repeat)
 ]
 
 
 def corruptions(content: bytes, count: int, seed: int, begin: int = 0) -> Iterator[Corrupted]:
-    """So many damaged versions of a file, the same for a seed, each kind of damage equally often.
+    """Corrupted versions of a file, reproducible by the seed, each kind of corruption equally often.
 
     Args:
-        content: of the file.
-        count: how many.
-        seed: of the accidents.
-        begin: what lies before is never damaged.
+        content: content of the file.
+        count: number of versions.
+        seed: seed of the random corruptions.
+        begin: bytes before this position are never corrupted.
     """
     rng = random.Random(seed)
     while count:
-        for accident in ACCIDENTS[: min(count, len(ACCIDENTS))]:
-            how, rest, touched = accident(content[begin:], rng)
-            damaged = content[:begin] + rest
-            if damaged != content:
-                yield Corrupted(f"{how} (from {begin} on)", damaged, [(a + begin, b + begin) for a, b in touched])
+        for corrupt in KINDS[: min(count, len(KINDS))]:
+            how, rest, touched = corrupt(content[begin:], rng)
+            corrupted = content[:begin] + rest
+            if corrupted != content:
+                yield Corrupted(f"{how} (from {begin} on)", corrupted, [(a + begin, b + begin) for a, b in touched])
                 count -= 1
 
 
 class ReaderProcess:
-    """A process that calls functions, so that one that crashes, hangs or fills the memory is no more than a failure."""
+    """Calls functions in a subprocess, so that a crash, a hang or excessive memory use only fails the test."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -138,11 +138,12 @@ class ReaderProcess:
         self._answer(200.0, "starting")
 
     def __call__(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns; a ValueError or an OSError is raised here as well.
+        """Calls a function and returns its result; raises its ValueError or OSError.
 
         Args:
-            what: is done, for the message of a failure.
-            function: of a module, and all that it takes and returns plain enough to be sent.
+            what: description of the call, for the message of a failure.
+            function: a function of a module, with arguments and results that can be pickled.
+            arguments: its arguments.
         """
         self._here.send((function, arguments))
         return self._answer(SECONDS, what)
@@ -166,14 +167,14 @@ class ReaderProcess:
 
 
 def _serve(connection: Any) -> None:
-    with contextlib.suppress(ImportError, ValueError):  # where the system has such limits
+    with contextlib.suppress(ImportError, ValueError):  # not available on Windows
         import resource
 
-        import torch  # noqa: F401 (a build for CUDA reserves gigabytes by itself)
+        import torch  # noqa: F401 (imported first, because a CUDA build reserves gigabytes of address space)
 
-        most = psutil.Process().memory_info().vms + ADDRESS_SPACE
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    most = max(RESIDENT, _resident())  # Linux counts what the process that started this one had taken
+        limit = psutil.Process().memory_info().vms + ADDRESS_SPACE
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    limit = max(RESIDENT, _resident())  # on Linux, the peak of the parent process is inherited
     connection.send(("returned", None))
     while True:
         try:
@@ -187,12 +188,13 @@ def _serve(connection: Any) -> None:
             answer = ("raised", kind(str(error)))
         except BaseException as error:
             answer = ("failed", f"{type(error).__name__}: {error}")
-        if (used := _resident()) > most:
+        if (used := _resident()) > limit:
             answer = ("failed", f"took {used:,} bytes of memory")
         connection.send(answer)
 
 
 def _resident() -> int:
+    """Peak resident memory of this process in bytes; 0 if unknown."""
     with contextlib.suppress(ImportError):
         import resource
         import sys
@@ -202,7 +204,7 @@ def _resident() -> int:
 
 
 def check_error_line(error: Exception, path: Path, how: str) -> None:
-    """What a user sees of a damaged file: one line that names it."""
+    """Checks that the error for a corrupted file is a single line that names the file."""
     line = one_line(str(error))
     assert "\n" not in str(error), (how, line)
     assert len(line) < 400, (how, line)
@@ -210,6 +212,6 @@ def check_error_line(error: Exception, path: Path, how: str) -> None:
 
 
 def report(kind: str, counts: dict[str, int], started: float) -> None:
-    """For those who look at what a fuzz test did (``pytest -s``)."""
-    said = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
-    print(f"{kind}: {sum(counts.values())} files in {time.monotonic() - started:.1f} s: {said}")
+    """Prints the outcomes of a fuzz test (visible with ``pytest -s``)."""
+    outcomes = ", ".join(f"{number} {outcome}" for outcome, number in sorted(counts.items()))
+    print(f"{kind}: {sum(counts.values())} files in {time.monotonic() - started:.1f} s: {outcomes}")

@@ -1,4 +1,4 @@
-"""``chat``: a conversation in the terminal, or one answer."""
+"""The ``chat`` command: a conversation in the terminal, or the answer to one question."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ def chat(
     system: str = "",
     device: str = "cpu",
 ) -> None:
-    """Talks to a model in the terminal, or answers one question, given by --prompt or through a pipe.
+    """Chats with a model in the terminal, or answers one question from --prompt or from standard input.
 
     Args:
-        prompt: A question to answer, instead of a conversation. Without it, one that comes through a pipe is.
-        ckpt_path: The model: a file, a run's folder, or last or best of the newest run. null takes the newest chat
-            model, or the newest base model if none was fine-tuned.
-        name: Of the runs to take the newest from; "tiny" finds what was fine-tuned from it, tiny-chat, first.
-        root: The folder that lightning_logs is in.
-        temperature: 0 takes the likeliest token each time; 1 draws as the model says; above, more evenly. null takes
-            0.3 for a chat model, and 0.8 for a base model.
-        top_k: Draw from the likeliest k tokens only; null draws from all.
-        top_p: Draw from the likeliest tokens that together have this probability.
-        min_p: Leave out tokens less likely than this share of the likeliest one.
-        repetition_penalty: Above 1 makes tokens less likely that are in the text already.
+        prompt: A question to answer instead of a conversation. Without it, standard input is read if it is a pipe.
+        ckpt_path: The model: a checkpoint file, a run's folder, or last or best of the newest run. null takes the
+            newest chat model, or the newest base model if there is no chat model.
+        name: The name of a run, of which the newest is taken; "tiny" prefers tiny-chat, the fine-tuned model.
+        root: The folder that contains lightning_logs.
+        temperature: 0 always takes the most likely token, 1 samples from the model's distribution, above 1 flattens
+            it. null takes 0.3 for a chat model, and 0.8 for a base model.
+        top_k: Sample from the k most likely tokens only; null for no limit.
+        top_p: Sample from the smallest set of most likely tokens with this total probability.
+        min_p: Exclude tokens less likely than this fraction of the most likely token's probability.
+        repetition_penalty: Above 1 reduces the probability of tokens that are in the text already.
         seed: The same seed gives the same answers; null takes a new one each time.
-        max_tokens: Of an answer at most; null for as many as the context has room for.
-        system: What to tell the model before the first question.
-        device: Where the model runs: cpu, cuda or mps. A small one is quickest on the CPU.
+        max_tokens: The limit of tokens per answer; null for as many as the context has room for.
+        system: The system message, which comes before the first question.
+        device: cpu, cuda or mps. A small model is fastest on the CPU.
     """
-    stdin: TextIO | None = sys.stdin  # None where it was closed
+    stdin: TextIO | None = sys.stdin  # None if it is closed
     piped = not prompt and not (stdin and stdin.isatty())
     if piped:
         prompt = stdin.read().rstrip("\n") if stdin else ""
         if not prompt.strip():
             raise UsageError("there is no question on standard input")
-    # not above: --help does not wait for torch
-    with _loading(not prompt):
+    # imported here, so that --help does not wait for torch
+    with _loading(interactive=not prompt):
         from nanochat.inference.sampling import Sampling
         from nanochat.serving.chat_loop import answer_once, chat_loop
         from nanochat.serving.find_model import resolve_checkpoint
@@ -65,12 +65,12 @@ def chat(
         from nanochat.serving.screen import new_screen
         from nanochat.serving.session import Session
 
-        settings = Sampling(temperature or 0.0, top_k, top_p, min_p, repetition_penalty)  # refused before it is loaded
+        settings = Sampling(temperature or 0.0, top_k, top_p, min_p, repetition_penalty)  # validated before loading
         at_least(1, max_tokens=max_tokens)
         model = load(resolve_checkpoint(ckpt_path, name, root, program_name()), device=device)
         settings = replace(settings, temperature=model.temperature(temperature))
         session = Session(model, settings, max_tokens, seed, system)
-        assert model.engine  # made, and perhaps compiled, now and not after the first question
+        assert model.engine  # created, and compiled if necessary, before the first question
     if prompt:
         answer_once(session, prompt, new_screen(plain=piped), program_name())
         return
@@ -80,9 +80,9 @@ def chat(
 
 
 @contextmanager
-def _loading(waiting: bool) -> Iterator[None]:
-    """Says that it takes a moment, where somebody looks on."""
-    shown = waiting and sys.stderr.isatty()
+def _loading(interactive: bool) -> Iterator[None]:
+    """Shows a message in the terminal while the model is loaded, and erases it afterwards."""
+    shown = interactive and sys.stderr.isatty()
     if shown:
         print(LOADING, end="", file=sys.stderr, flush=True)
     try:

@@ -1,4 +1,4 @@
-"""``doctor``: whether this machine has what it takes, and what to do where it has not."""
+"""``doctor``: checks whether this machine can train, and prints what to do about each problem."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from nanochat.doctor.all_checks import as_json, format_check, run_checks, verdic
 from nanochat.doctor.check import PROBLEM
 from nanochat.options import did_you_mean
 
-NOT_READY = 1  # exit status where something necessary is missing
-WIDEST = 100  # columns
+NOT_READY = 1  # exit status if there is a problem
+MAX_WIDTH = 100  # columns
 
 
 def doctor(root: str = ".", as_json_text: bool = False) -> int:
-    """Looks at everything and says what there is.
+    """Runs all checks and prints their results.
 
     Args:
-        root: the folder that lightning_logs is in, or will be.
-        as_json_text: whether for programs.
+        root: the folder that contains lightning_logs, or will.
+        as_json_text: whether to print JSON.
 
     Returns:
-        The exit status: 0 where all that is necessary is there, else 1.
+        The exit status: 0 if nothing necessary is missing, else 1.
     """
-    width = min(shutil.get_terminal_size((80, 24)).columns, WIDEST) if sys.stdout.isatty() else 80
+    width = min(shutil.get_terminal_size((80, 24)).columns, MAX_WIDTH) if sys.stdout.isatty() else 80
     checks = []
     for check in run_checks(Path(root)):
         checks.append(check)
@@ -41,7 +41,7 @@ def doctor(root: str = ".", as_json_text: bool = False) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Python's own: the project's is made of a package that may be what is missing."""
+    """Python's own parser: the project's needs jsonargparse, which may be missing."""
 
     def error(self, message: str) -> NoReturn:
         word = message.rpartition("unrecognized arguments: ")[2].split("=")[0]
@@ -60,11 +60,13 @@ def run(arguments: Sequence[str]) -> int:
 def _call(words: Sequence[str]) -> int:
     parser = _Parser(
         prog=f"{program_name()} doctor",
-        description=f"{COMMANDS['doctor'].description.capitalize()}. It takes some seconds, asks the hub whether it "
-        "answers and sends nothing else, and ends with 0 if all that is necessary is there, with 1 if not.",
+        description=f"{COMMANDS['doctor'].description.capitalize()}. This takes some seconds, and sends nothing but "
+        "a request to the hub. The exit status is 0 if this machine is ready to train, and 1 if not.",
         allow_abbrev=False,
     )
-    parser.add_argument("--root", default=".", help="the folder that lightning_logs is in (default: this one)")
-    parser.add_argument("--json", action="store_true", help="for programs: all that was found, as JSON")
+    parser.add_argument(
+        "--root", default=".", help="the folder that contains lightning_logs (default: the current one)"
+    )
+    parser.add_argument("--json", action="store_true", help="print all results as JSON")
     options = parser.parse_args(list(words))
     return doctor(options.root, options.json)

@@ -1,4 +1,4 @@
-"""``download``: a corpus' files from the hub, ahead of time, for machines that have no network when they train."""
+"""``download``: fetches the files of a corpus on the hub, for machines that train without a network."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from nanochat.data.corpus.hub import KNOWN, list_corpus, parse_address
 from nanochat.options import at_least
 from nanochat.training.console import size
 
-UNASKED_BYTES = 20_000_000_000  # a corpus larger than this is fetched only by number of shards
+MAX_BYTES = 20_000_000_000  # a larger corpus is fetched only with --shards
 
 
 def download(corpus: str, shards: int | None = None, split: str = "train") -> None:
-    """Fetches files of a corpus, and its held-out ones, unless they are on this machine.
+    """Fetches the files of a corpus that are not on this machine, including a held-out one.
 
     Args:
         corpus: climbmix, fineweb-edu, tinystories, or hf://owner/name (also hf://owner/name@revision/folder).
-        shards: How many files to train on, from the first; null takes all of them.
-        split: Which split to train on.
+        shards: Number of files to train on, from the first; null takes all of them.
+        split: The split to train on.
     """
     address = parse_address(corpus)
     if address is None:
-        raise UsageError(f"{corpus} is no corpus on the hub: one of {', '.join(KNOWN)}, or hf://owner/name")
+        raise UsageError(f"{corpus} is not a corpus on the hub: use one of {', '.join(KNOWN)}, or hf://owner/name")
     at_least(1, shards=shards)
-    listing = list_corpus(address, split, again=True)
+    listing = list_corpus(address, split, refresh=True)
     all_bytes = sum(file.size or 0 for file in listing.train)
-    if shards is None and all_bytes > UNASKED_BYTES:
+    if shards is None and all_bytes > MAX_BYTES:
         raise UsageError(
-            f"{corpus} has {len(listing.train):,} files of {size(all_bytes)} in all: say how many to fetch (--shards=8)"
+            f"{corpus} has {len(listing.train):,} files of {size(all_bytes)} in total: set the number to fetch "
+            "(--shards=8)"
         )
     files = (*listing.held_out[:1], *listing.train[:shards])
     wanted = [listing.shard(file) for file in files]
@@ -44,7 +45,7 @@ def download(corpus: str, shards: int | None = None, split: str = "train") -> No
     folder = wanted[0].fetch()[0].parent if wanted[0] not in missing else None
     for number, shard in enumerate(missing, len(wanted) - len(missing) + 1):
         tqdm.write(f"{number} of {len(wanted)}  {shard.name}  {size(shard.file.size or 0)}")
-        folder = shard.fetch()[0].parent  # with a progress bar, the library's own
+        folder = shard.fetch()[0].parent  # prints the library's progress bar
     print(f"{len(wanted)} files of {corpus} ({size(sum(f.size or 0 for f in files))}) are on this machine, in {folder}")
     print("To train on them, with or without a network:")
     chosen = f" --data.max_shards={len(wanted) - len(listing.held_out[:1])}" if shards is not None else ""
@@ -67,5 +68,5 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return report_errors(lambda: call(download, arguments))
     except KeyboardInterrupt:
-        print("\nStopped; the files that are whole stay. The same command goes on with the others.", file=sys.stderr)
+        print("\nStopped. Complete files are kept; run the same command again to fetch the others.", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -1,4 +1,4 @@
-"""``evaluate``: how good a model is, in figures that others have measured theirs by."""
+"""``evaluate``: scores a model on CORE or the chat tasks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 ALLOW = (
-    "Score HumanEval, which runs programs that the model wrote. Nobody knows what these do: they run without network, "
-    "in namespaces of their own that show them no file and no process of yours, with little time and memory; but no "
-    "isolation is perfect, and so it is off unless you say so. Linux only."
+    "Score HumanEval, which runs programs that the model wrote. These may do anything: they run in Linux namespaces "
+    "without network, your files or your processes, and with limited time and memory; but no isolation is perfect, so "
+    "this is off by default. Linux only."
 )
 
 
@@ -38,33 +38,33 @@ def evaluate(
     samples: int = 1,
     allow_code_execution: bool = False,
 ) -> None:
-    """Scores a model. What is finished is kept in the run's folder: the same command goes on where it was stopped.
+    """Scores a model. Finished tasks are stored in the run's folder; repeat the command to continue after a stop.
 
     Args:
-        tasks: What to score: core, chat, or the names of single tasks, with commas between them.
-        ckpt_path: The model: a file, a run's folder, or last or best of the newest run.
-        name: Of the runs to take the newest from; null takes the newest of all.
-        bundle: The tasks of CORE: a folder or a zip file in the published form; null fetches the published one, once.
-        max_per_task: How many items of each task at most; null takes all. 100 give a first impression.
-        root: The folder that lightning_logs is in.
-        device: Where the model runs: cpu, cuda or mps; null takes an NVIDIA GPU if there is one, else the CPU.
-        precision: Of the model's activations; null is bf16 on a GPU that has it, else 32.
-        batch_tokens: How many tokens go through the model at a time; null suits the device. Fewer take less memory.
-        data: Where the files of the chat tasks are: a folder with one for each (gsm8k/test.jsonl, mmlu/test.parquet),
-            in the hub's form; null takes them from the hub.
-        samples: How many programs to draw for each question of HumanEval: with 10, pass@10 is given beside pass@1.
-        allow_code_execution: Whether HumanEval is scored, which runs programs that the model wrote.
+        tasks: What to score: core, chat, or names of single tasks, separated by commas.
+        ckpt_path: The model: a checkpoint file, a run's folder, or last or best of the newest run.
+        name: Name of the runs to choose the newest from; null chooses among all runs.
+        bundle: The CORE tasks: a folder or zip file like the published one; null downloads that once.
+        max_per_task: Maximum number of items of each task; null for all. 100 give a first impression.
+        root: The folder that contains lightning_logs.
+        device: Device of the model: cpu, cuda or mps; null uses an NVIDIA GPU if there is one, else the CPU.
+        precision: Precision of the activations; null is bf16 on a GPU that supports it, else 32.
+        batch_tokens: Tokens per batch; null chooses by the device. Fewer need less memory.
+        data: Folder with the files of the chat tasks, as on the Hugging Face Hub: gsm8k/test.jsonl, mmlu/test.parquet,
+            ...; null downloads them from there.
+        samples: Programs to sample for each question of HumanEval; with 10, pass@10 is reported as well as pass@1.
+        allow_code_execution: Score HumanEval, which runs programs that the model wrote.
     """
-    from nanochat.evaluation.groups import GROUPS, Asked, choose
-    from nanochat.evaluation.groups import evaluate as score
+    from nanochat.evaluation.groups import GROUPS, EvaluationRequest, parse_tasks
+    from nanochat.evaluation.groups import evaluate as evaluate_group
     from nanochat.serving.model import load
     from nanochat.training.console import duration, say
 
-    chosen = choose(tasks)
-    path = find(ckpt_path, name, root, any(GROUPS[group].chat for group in chosen))
-    with processes(device) as where:
-        model = load(path, device=where)
-        say(f"{path}: {model.gpt.num_parameters:,} parameters, context {model.context:,}, {_on(where)}")
+    selected = parse_tasks(tasks)
+    path = find_checkpoint_file(ckpt_path, name, root, any(GROUPS[group].is_chat for group in selected))
+    with distributed(device) as local_device:
+        model = load(path, device=local_device)
+        say(f"{path}: {model.gpt.num_parameters:,} parameters, context {model.context:,}, {_describe(local_device)}")
         options = {
             "bundle": bundle,
             "precision": precision,
@@ -73,33 +73,32 @@ def evaluate(
             "samples": samples,
             "allow_code_execution": allow_code_execution,
         }
-        for group, names in chosen.items():
-            asked = Asked(model.gpt, model.tokenizer, path, names, max_per_task, options, say)
-            report = score(group, asked)
+        for group, names in selected.items():
+            request = EvaluationRequest(model.gpt, model.tokenizer, path, names, max_per_task, options, say)
+            report = evaluate_group(group, request)
             say("\n" + report.text)
-            if "seconds" in report.facts:
-                say(f"In {duration(report.facts['seconds'])}; written to {report.facts['written']}")
+            say(f"Finished in {duration(report.results['seconds'])}; results in {report.results['written']}")
 
 
-def find(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
-    """The checkpoint that is meant.
+def find_checkpoint_file(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
+    """The checkpoint to evaluate.
 
     Args:
-        ckpt_path: last, best, or what :func:`nanochat.serving.find_model.find_model` finds.
-        name: of the runs.
-        root: the folder that lightning_logs is in.
-        chat: whether a fine-tuned model is wanted, where it is not said which.
+        ckpt_path: last, best, or anything that :func:`nanochat.serving.find.find_model` accepts.
+        name: name of the runs to search; None for all.
+        root: the folder that contains lightning_logs.
+        chat: whether chat models are searched; otherwise last and best mean a base model, if there is one.
     """
     from nanochat.serving.find_model import is_chat, resolve_checkpoint
-    from nanochat.training.checkpoint_files import BEST, LAST
-    from nanochat.training.checkpoints import find_checkpoint
+    from nanochat.training.checkpoint.find import find_checkpoint
+    from nanochat.training.checkpoint.loading import BEST, LAST
 
     runs = Path(root, RUNS)
     if ckpt_path in (LAST, BEST) and not chat:
         if name is None:
-            found = [*runs.glob(f"*/version_*/checkpoints/{ckpt_path}.ckpt")]
-            found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-            base = next((path for path in found if not is_chat(path)), None)
+            checkpoints = [*runs.glob(f"*/version_*/checkpoints/{ckpt_path}.ckpt")]
+            checkpoints.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+            base = next((path for path in checkpoints if not is_chat(path)), None)
             if base is not None:
                 return base
         elif (runs / name).is_dir():
@@ -107,13 +106,13 @@ def find(ckpt_path: str, name: str | None, root: str, chat: bool) -> Path:
     return resolve_checkpoint(ckpt_path, name, root, program_name())
 
 
-def _on(device: torch.device | str) -> str:
+def _describe(device: torch.device | str) -> str:
     return f"on {device}" if str(device) != "cpu" else "on the CPU"
 
 
 @contextmanager
-def processes(device: str | None) -> Iterator[str]:
-    """Joins the processes that torchrun started, if it did, and says where this one's model is to be."""
+def distributed(device: str | None) -> Iterator[str]:
+    """Initialises the process group if torchrun started several processes, and yields this process's device."""
     import torch
     import torch.distributed as dist
 
@@ -130,7 +129,7 @@ def processes(device: str | None) -> Iterator[str]:
         chosen = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(usable_device(chosen))
     dist.init_process_group("nccl" if on_gpu else "gloo")
-    rank_zero_only.rank = dist.get_rank()  # type: ignore[attr-defined]  # so that one speaks for all
+    rank_zero_only.rank = dist.get_rank()  # type: ignore[attr-defined]  # so that only rank 0 prints
     yield chosen
 
 

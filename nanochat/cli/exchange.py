@@ -1,4 +1,4 @@
-"""``export`` and ``import``: a model to other programs, and from them."""
+"""``export`` and ``import``: exchange models with the transformers library."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nanochat.cli.parser import call
 from nanochat.exchange import read_folder, write_folder
 from nanochat.model import GPT
 from nanochat.runs import RUNS, SUMMARY
-from nanochat.training.checkpoint_files import BEST, LAST
-from nanochat.training.checkpoints import find_checkpoint
+from nanochat.training.checkpoint.find import find_checkpoint
+from nanochat.training.checkpoint.loading import BEST, LAST
+from nanochat.training.checkpoint.saved_model import read_model, write_model
 from nanochat.training.console import count, say
-from nanochat.training.model_files import read_model, write_model
 
 CONFIG = """\
-# The sizes of the model in {checkpoint}, imported from {folder}. Train it on text of your own:
+# Sizes of the model in {checkpoint}, imported from {folder}. To train it on your own text:
 #   {program} fit --config {config} --ckpt_path={checkpoint} --data.corpus=path/to/your-text
 
-name: {name}  # the run lands in lightning_logs/<name>/version_N
+name: {name}  # the run is stored in lightning_logs/<name>/version_N
 
 model:
   depth: {depth}
@@ -33,7 +33,7 @@ model:
 
 data:
   vocab_size: {vocab_size}
-  context: {context}  # less is possible: shorter rows take less memory and time
+  context: {context}  # may be reduced: shorter sequences need less memory and time
 """
 
 
@@ -45,47 +45,47 @@ def export_model(
     root: str = ".",
     overwrite: bool = False,
 ) -> None:
-    """Writes a checkpoint as a folder that other programs load.
+    """Exports a checkpoint to a folder that other programs can load.
 
     Args:
-        ckpt_path: The checkpoint: a file, or last or best of the newest run of that name.
+        ckpt_path: The checkpoint: a file, or last or best of the newest run of this name.
         out: The folder to write.
-        format: What to write: hf is what Hugging Face's transformers loads with no code of ours, safetensors and JSON.
-        name: The name of the run, for last and best.
-        root: The folder that lightning_logs is in, for last and best.
-        overwrite: Whether files of the same names in the folder may be replaced.
+        format: Format of the files: hf is safetensors and JSON for Hugging Face transformers, without custom code.
+        name: Name of the run, for last and best.
+        root: The folder that contains lightning_logs, for last and best.
+        overwrite: Whether existing files of the same names may be replaced.
     """
     path = find_checkpoint(ckpt_path, Path(root, RUNS, name)) if ckpt_path in (LAST, BEST) else Path(ckpt_path)
     saved = read_model(path)
     target = Path(out)
-    write_folder(target, saved.gpt, saved.weights, saved.tokenizer, _training_facts(path, saved.step), overwrite)
+    write_folder(target, saved.gpt, saved.weights, saved.tokenizer, _training_details(path, saved.step), overwrite)
     say(f"Exported {path} to {target}: {_sizes(saved.gpt)}")
     say("To load it:")
     say(f"  transformers.AutoModelForCausalLM.from_pretrained({str(target)!r})")
     say(f"  transformers.AutoTokenizer.from_pretrained({str(target)!r})")
 
 
-def _training_facts(path: Path, step: int) -> dict[str, str]:
-    """What the model card says of the training: the steps, and what the run's summary knows of this checkpoint."""
-    facts = {"trained": f"{step:,} steps"} if step else {}
+def _training_details(path: Path, step: int) -> dict[str, str]:
+    """Rows of the model card about the training: the steps, and tokens and val/bpb if the run's summary has them."""
+    details = {"trained": f"{step:,} steps"} if step else {}
     try:
         summary = json.loads((path.parent.parent / SUMMARY).read_text(encoding="utf-8"))
         if path.stem == LAST and summary["steps"] == step:
-            facts["trained"] += f", {count(summary['tokens'])} tokens"
-            facts["val/bpb"] = f"{summary['val_bpb']:.4f} bits per byte of held-out text of the same kind"
+            details["trained"] += f", {count(summary['tokens'])} tokens"
+            details["val/bpb"] = f"{summary['val_bpb']:.4f} bits per byte of held-out text of the same kind"
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # there is no summary of a run that was interrupted, or of a checkpoint that was moved
-    return facts
+        pass  # interrupted runs and moved checkpoints have no summary
+    return details
 
 
 def import_model(folder: str, out: str, overwrite: bool = False) -> None:
-    """Reads a nanochat model in the format of Hugging Face's transformers into a checkpoint to train on from.
+    """Imports a nanochat model from the format of Hugging Face transformers into a checkpoint.
 
-    Beside the checkpoint comes a YAML file with the model's sizes, for ``--config``.
+    It also writes a YAML file with the model's sizes, for ``--config``.
 
     Args:
-        folder: Where config.json, model.safetensors and tokenizer.json are. Pickles are never read.
-        out: The checkpoint to write; its name ends in .ckpt.
+        folder: Folder with config.json, model.safetensors and tokenizer.json. Pickles are never read.
+        out: The checkpoint to write; its name must end in .ckpt.
         overwrite: Whether the checkpoint and its YAML file may be replaced.
     """
     target = Path(out)
@@ -103,7 +103,7 @@ def import_model(folder: str, out: str, overwrite: bool = False) -> None:
     config.write_text(text, encoding="utf-8")
     options = f"--config {quoted['config']} --ckpt_path={quoted['checkpoint']}"
     say(f"Imported {folder} into {target}: {_sizes(gpt)}")
-    say(f"Its sizes are in {config}. To score it, and to train it on:")
+    say(f"Its sizes are in {config}. To validate it or to continue training:")
     for command in ("validate", "fit"):
         say(f"  {program_name()} {command} {options} --data.corpus=path/to/your-text")
 
@@ -116,7 +116,7 @@ def _sizes(gpt: GPT) -> str:
     )
 
 
-OVERWRITE = "Replace files of the same names, where there are any."
+OVERWRITE = "Replace existing files of the same names."
 FUNCTIONS: dict[str, Callable[..., None]] = {"export": export_model, "import": import_model}
 
 

@@ -1,29 +1,29 @@
-"""Keeps libraries out of memory that no command of this program asks for."""
+"""Prevents dependencies from importing heavy libraries that no command needs."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
 
-# torchmetrics loads both where it finds them, for figures and scores that are not used here: 54 MB, and a second of
-# each start. Who does use them here imports them by name, and so finds them all the same.
+# torchmetrics imports both if they are installed, for plots and metrics that this project does not use: 54 MB, and a
+# second at each start. Commands that do use them import them by name, which still works.
 HIDDEN = ("matplotlib", "transformers")
 
 
-@cache  # once a process, however many commands it runs
+@cache  # once per process, even if it runs several commands
 def hide_unused_packages() -> None:
-    """Lets Lightning and torchmetrics, when they are imported after this, believe that these are not installed.
+    """Makes Lightning and torchmetrics, if imported after this call, treat these packages as not installed.
 
-    Both ask by the truth of a ``RequirementCache("name>=version")``.
+    Both test the truth value of a ``RequirementCache("name>=version")``.
     """
     try:
         from lightning_utilities.core.imports import RequirementCache
-    except ModuleNotFoundError:  # `doctor` says what is missing, and so do the commands that want it
+    except ModuleNotFoundError:  # the command then reports the missing package
         return
-    asked = RequirementCache.__bool__
+    is_installed = RequirementCache.__bool__
 
-    def is_there(cache: RequirementCache) -> bool:
+    def is_visible(cache: RequirementCache) -> bool:
         name = re.split(r"[^\w-]", cache.requirement or "")[0]
-        return name not in HIDDEN and asked(cache)
+        return name not in HIDDEN and is_installed(cache)
 
-    RequirementCache.__bool__ = is_there  # type: ignore[method-assign, assignment]
+    RequirementCache.__bool__ = is_visible  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""What the libraries say by themselves and helps nobody is kept back."""
+"""Sets up logging, and silences library warnings that users cannot act on."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import logging
 import sys
 import warnings
 
-# Lightning's and torch's remarks that a user of this program can do nothing about, or that are wrong here.
-NEEDLESS_WARNINGS = (
-    r".*does not have many workers.*",  # the rows lie ready in a file: a worker would only take a core away
-    r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its folder
+# Warnings of Lightning and torch that do not apply here, or that users cannot act on.
+SILENCED_WARNINGS = (
+    r".*does not have many workers.*",  # tokens are read from a file: a worker would only occupy a core
+    r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run writes into the same folder
     r".*The dirpath has changed from.*",
-    r".*callbacks used to create the checkpoint need to be provided.*",  # scoring needs none of them
+    r".*callbacks used to create the checkpoint need to be provided.*",  # validation needs none of them
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*`IterableDataset` has `__len__` defined.*",
     r".*Found \d+ module\(s\) in eval mode.*",
-    r".*FSDP2-wrapped module .* returned a view tensor.*",  # the losses, on which nothing works in place
+    r".*FSDP2-wrapped module .* returned a view tensor.*",  # the losses, which are not modified in place
     r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\).*",
 )
 
 
 def set_up_logging() -> None:
-    """Shows this program's messages as plain lines, and keeps back those of others that help nobody."""
+    """Prints this program's log messages as plain lines, and silences those of Lightning below a warning."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    # says that a process of the run has ended, and that the others will be killed for it
+    # logs that a process of the run has ended, and that the others are killed for that reason
     logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("nanochat")
     ours.handlers, ours.propagate = [handler], False
     ours.setLevel(logging.INFO)
-    for message in NEEDLESS_WARNINGS:
+    for message in SILENCED_WARNINGS:
         warnings.filterwarnings("ignore", message)

@@ -1,4 +1,4 @@
-"""The way in: finds the command before anything slow is imported, and turns errors into one line."""
+"""The entry point: dispatches to a command, without importing anything slow, and prints errors as one line."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from nanochat.virtualenv import python_command, shell_path, tool_command
 
 
 class Command(NamedTuple):
-    """What a command does, and the module whose ``run(arguments)`` does it."""
+    """A command's description, and the module whose ``run(arguments)`` carries it out."""
 
     description: str
     module: str
 
 
-# Importing torch and Lightning takes seconds, and `--help` should not wait for them: so the list is written here, and
-# a command's module is imported only when it is called.
+# Importing torch and Lightning takes seconds, which `--help` should not. So the commands are listed here, and a
+# command's module is imported only when the command is called.
 COMMANDS = {
     "fit": Command("train a model", "nanochat.cli.training"),
     "validate": Command("score a checkpoint on all of the held-out text", "nanochat.cli.training"),
     "evaluate": Command("score a model on CORE or on single tasks", "nanochat.cli.evaluate"),
-    "report": Command("write a page about a model's whole life", "nanochat.cli.report"),
+    "report": Command("write a report card of a model, from pretraining to its last stage", "nanochat.cli.report"),
     "analyze": Command("show how a run learned, or how several differ", "nanochat.cli.analyze"),
     "predict": Command("write completions of the prompts in a file", "nanochat.cli.predict"),
     "chat": Command("talk to a model in the terminal", "nanochat.cli.chat"),
-    "download": Command("fetch a corpus from the hub, ahead of training", "nanochat.cli.download"),
+    "download": Command("download a corpus from the hub before training", "nanochat.cli.download"),
     "export": Command("write a checkpoint as a folder that transformers loads", "nanochat.cli.exchange"),
     "import": Command("read a folder of that kind into a checkpoint", "nanochat.cli.exchange"),
-    "tokenizer": Command("train a vocabulary by itself, or measure how well one compresses", "nanochat.cli.tokenizer"),
+    "tokenizer": Command("train a vocabulary alone, or measure how well one compresses", "nanochat.cli.tokenizer"),
     "serve": Command("talk to a model in the browser, or by OpenAI's API", "nanochat.cli.serve"),
-    "sweep": Command("train with many settings, and see which is best", "nanochat.cli.sweep"),
-    "runs": Command("list what was trained, or remove it", "nanochat.cli.runs"),
-    "doctor": Command("check this machine, and say what to do about it", "nanochat.cli.doctor"),
-    "plan": Command("propose the best model for so many minutes on this machine", "nanochat.cli.plan"),
-    "trace": Command("show a forward pass step by step, and a step of training", "nanochat.cli.trace"),
+    "sweep": Command("train with many settings, and show which is best", "nanochat.cli.sweep"),
+    "runs": Command("list the trained runs, or remove some", "nanochat.cli.runs"),
+    "doctor": Command("check this machine, and print what to do about each problem", "nanochat.cli.doctor"),
+    "plan": Command("propose the best model for a number of minutes on this machine", "nanochat.cli.plan"),
+    "trace": Command("show a forward pass and a training step in detail", "nanochat.cli.trace"),
 }
 
-WRITE = ("predict", "chat", "serve")  # the commands that write text, a token at a time
+GENERATING = ("predict", "chat", "serve")  # the commands that generate text, one token at a time
 
 HELP = """\
 usage: {program} COMMAND [options]
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a letter that a terminal lacks is shown as "?", and no error
+        sys.stdout.reconfigure(errors="replace")  # a character that the terminal cannot encode becomes "?"
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text(), end="")
         return 0
@@ -105,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         Path.cwd()
     except FileNotFoundError:
-        return report("the folder that this was started in is there no more: go to another")
-    if arguments[0] in WRITE:
+        return report("the current folder has been deleted: change to another one")
+    if arguments[0] in GENERATING:
         limit_openmp_spinning()
     try:
         hide_unused_packages()

@@ -1,4 +1,4 @@
-"""The argument parser: jsonargparse's, with errors in one line."""
+"""jsonargparse's argument parser, with errors in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nanochat.options import did_you_mean
 
 
 class ExamplesHelpFormatter(DefaultHelpFormatter):
-    """Wraps the text around the options, but leaves paragraphs with indented lines as they are: examples."""
+    """Wraps paragraphs, except those with indented lines, which are examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         fill = super()._fill_text
@@ -26,7 +26,7 @@ class ExamplesHelpFormatter(DefaultHelpFormatter):
 
 
 class OneLineErrorParser(ArgumentParser):
-    """A parser whose errors are raised, in one line, with the nearest real option."""
+    """A parser that raises its errors as a UsageError of one line, which suggests the nearest option."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", ExamplesHelpFormatter)
@@ -37,33 +37,35 @@ class OneLineErrorParser(ArgumentParser):
         raise UsageError(explain(str(message), list(_options(self))))
 
 
-def new_parser(command: str, function: Callable[..., Any], what: str = "", **settings: Any) -> OneLineErrorParser:
-    """The parser of a command, whose options are the arguments of a function.
+def new_parser(
+    command: str, function: Callable[..., Any], description: str = "", **settings: Any
+) -> OneLineErrorParser:
+    """Creates the parser of a command, whose options are the arguments of a function.
 
     Args:
         command: its name, such as "export".
-        function: what does it.
-        what: it does, in words; "" for what the list of commands says.
-        settings: "skip", arguments that are no options, or are added by the caller; others are the parser's own.
+        function: that carries it out.
+        description: for --help; "" takes the one in the list of commands.
+        settings: "skip" names arguments that are no options or that the caller adds; all others go to the parser.
     """
-    what, skip = what or COMMANDS[command].description, settings.pop("skip", ())
-    description = f"{what[0].upper()}{what[1:]}."
+    description, skip = description or COMMANDS[command].description, settings.pop("skip", ())
+    description = f"{description[0].upper()}{description[1:]}."
     parser = OneLineErrorParser(prog=f"{program_name()} {command}", description=description, **settings)
     parser.add_function_arguments(function, skip=set(skip))
     return parser
 
 
-def call(function: Callable[..., Any], arguments: Sequence[str], what: str = "", **flags: str) -> None:
-    """Calls the function of a command with the options that the user gave.
+def call(function: Callable[..., Any], arguments: Sequence[str], description: str = "", **flags: str) -> None:
+    """Parses the options of a command and calls its function with them.
 
     Args:
-        function: what does it.
-        arguments: of the program: the command's name first.
-        what: it does, as for :func:`new_parser`.
-        flags: its arguments that may stand alone, each with its help; --overwrite=true works as well.
+        function: that carries the command out.
+        arguments: of the program, the command's name first.
+        description: for --help, as in :func:`new_parser`.
+        flags: boolean arguments that need no value, each with its help; --overwrite=true works as well.
     """
-    parser = new_parser(arguments[0], function, what, skip=flags)
-    for name, text in flags.items():  # jsonargparse does not make a flag of a bool
+    parser = new_parser(arguments[0], function, description, skip=flags)
+    for name, text in flags.items():  # jsonargparse wants a value for a bool
         parser.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=False, help=text)
     function(**parser.parse_args(list(arguments[1:])).as_dict())
 
@@ -77,7 +79,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def explain(message: str, options: Sequence[str]) -> str:
-    """jsonargparse's message as one line that a user can act on."""
+    """Turns jsonargparse's message into one line that a user can act on."""
     message = " ".join(message.split())
     if match := re.search(r"nrecognized arguments: (\S+)", message):
         option = match[1].split("=")[0]
@@ -100,7 +102,7 @@ def explain(message: str, options: Sequence[str]) -> str:
 
 
 def _expected(text: str) -> str:
-    """ "one of 'a', 'b'" or "int or null", out of the types that a message names."""
+    """The types that a message expects, such as "one of 'a', 'b'" or "a whole number or null"."""
     choices = [c for group in re.findall(r"Expected a typing\.Literal\[([^\]]*)\]", text) for c in group.split(", ")]
     if choices:
         return f"one of {', '.join(choices)}"
@@ -110,10 +112,10 @@ def _expected(text: str) -> str:
 
 
 def check_config_files(arguments: Sequence[str]) -> None:
-    """Reads each ``--config`` file once, because jsonargparse does not say which of several is not YAML.
+    """Parses each ``--config`` file alone, since jsonargparse does not name the one that is not YAML.
 
     Raises:
-        UsageError: naming the file, and the line in it.
+        UsageError: if a file is missing or not YAML; it names the file and the line.
     """
     for path in config_files(arguments):
         try:
@@ -130,7 +132,7 @@ def check_config_files(arguments: Sequence[str]) -> None:
 
 
 def config_files(arguments: Sequence[str]) -> Iterator[str]:
-    """The values of ``--config FILE``, ``--config=FILE`` and ``-c FILE``, in their order."""
+    """The values of ``--config FILE``, ``--config=FILE`` and ``-c FILE``, in order."""
     for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
         if word in ("--config", "-c") and after:
             yield after

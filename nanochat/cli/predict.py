@@ -1,4 +1,4 @@
-"""``predict``: completions of prompts out of a file, through Lightning's loop of that name."""
+"""``predict``: writes completions of the prompts in a file, with Lightning's predict loop."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from nanochat.cli.choices import choose_hardware
 from nanochat.cli.errors import UsageError, report_errors
 from nanochat.cli.logging_setup import set_up_logging
 from nanochat.cli.parser import check_config_files
+from nanochat.cli.run_folders import RunFolders
 from nanochat.cli.stages import PRETRAIN, rewritten
+from nanochat.cli.starting_point import check_shape, read_starting_point
 from nanochat.cli.training import NanochatCLI, as_list
 from nanochat.data.prompt_data import PromptsDataModule
 from nanochat.model.config import OPTIONS
 from nanochat.runs import CHECKPOINTS, STAGES
-from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_files import BEST, LAST, TEXT, data_state, kind_of, load_whole_checkpoint
-from nanochat.training.checkpoint_io import SafeCheckpointIO
-from nanochat.training.checkpoints import find_checkpoint
-from nanochat.training.completions import Completions
+from nanochat.training.callbacks.completions import Completions
+from nanochat.training.checkpoint.find import find_checkpoint
+from nanochat.training.checkpoint.loading import BEST, LAST, load_whole_checkpoint
+from nanochat.training.checkpoint.safe_io import SafeCheckpointIO
 from nanochat.training.console import say
-from nanochat.training.steps import find_callback
+from nanochat.training.trainer_state import find_callback
 
-# What a tier's or a stage's configuration says of training, which has no meaning here.
-NEEDLESS = ("data", "plan", "samples", "scores", "checkpoint", "start_from")
+# Sections of training configurations that `predict` does not have.
+TRAINING_SECTIONS = ("data", "plan", "samples", "scores", "checkpoint", "start_from")
 
 
 class PredictCLI(NanochatCLI):
-    """``predict`` of Lightning's Trainer. The model's sizes are those of the checkpoint."""
+    """Lightning's ``predict`` subcommand. The model's sizes are read from the checkpoint."""
 
     def _data_class(self) -> type[LightningDataModule]:
         return PromptsDataModule
@@ -45,41 +46,38 @@ class PredictCLI(NanochatCLI):
         return {"predict": {"model", "dataloaders", "datamodule", "return_predictions", "weights_only"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--name", type=str, default="nanochat", help="The run's name, for last and best.")
+        parser.add_argument("--name", type=str, default="nanochat", help="Name of the run, for last and best.")
         parser.add_argument(
             "--stage",
             type=Literal[STAGES],
             default=PRETRAIN,
-            help="The run's stage: chat takes lightning_logs/<name>-chat.",
+            help="Stage of the run: chat reads lightning_logs/<name>-chat.",
         )
         parser.add_lightning_class_args(Completions, "completions")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         check_config_files(args)
-        self.config = parser.parse_args(without_training(args))
+        self.config = parser.parse_args(drop_training_sections(args))
 
     def _parse_ckpt_path(self) -> None:
         config = self.config[self.config.subcommand]
         given = config.get("ckpt_path")
         if not given:
             raise UsageError("predict needs a checkpoint: --ckpt_path=last, --ckpt_path=best or a file")
-        found = find_checkpoint(str(given), self._runs(config)) if str(given) in (LAST, BEST) else Path(given)
-        self._checkpoint, config.ckpt_path = found, str(found)
-        checkpoint = load_whole_checkpoint(found)
+        runs = RunFolders.of(config, self.stage).versions
+        path = find_checkpoint(given, runs) if given in (LAST, BEST) else Path(given)
+        config.ckpt_path = str(path)
+        checkpoint = load_whole_checkpoint(path)
         saved = checkpoint.get("hyper_parameters", {})
-        words = {word.split("=")[0] for word in self._command_line}
+        words = {word.split("=")[0] for word in self.command_line}
         if not all(name in saved for name in OPTIONS) or any(f"--model.{size}" in words for size in OPTIONS):
-            self._check_shape(config.model, saved)
+            check_shape(config.model, saved, path)
         for size, value in saved.items():
             if size in OPTIONS:
                 config.model[size] = value
-        try:
-            self._tokenizer = Tokenizer.from_dict(data_state(checkpoint)["tokenizer"])
-        except KeyError as error:
-            raise UsageError(f"{found} is not a checkpoint of this project: it has no tokenizer") from error
-        self._is_chat = kind_of(checkpoint) != TEXT
+        self.start = read_starting_point(checkpoint, path, only_weights=False)
 
-    # ------------------------------------------------------------------------------------- the machine's choices
+    # ----------------------------------------------------------------------------------------------- hardware
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
@@ -90,25 +88,25 @@ class PredictCLI(NanochatCLI):
         if trainer.devices == "auto":
             trainer.devices = 1
         if trainer.devices not in (1, "1") or trainer.num_nodes != 1:
-            raise UsageError("predict writes with one device: leave out --trainer.devices and --trainer.num_nodes")
+            raise UsageError("predict runs on one device: remove --trainer.devices and --trainer.num_nodes")
         choose_hardware(trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        self.save_config_callback = None  # no new run comes of it
+        self.save_config_callback = None  # predicting does not create a run
         plugins = self.config_init[self.subcommand].trainer.plugins
         kwargs |= {"logger": False, "plugins": [*as_list(plugins), SafeCheckpointIO()]}
         return LightningCLI.instantiate_trainer(self, **kwargs)
 
     def after_instantiate_classes(self) -> None:
         completions = self._completions
-        assert self._checkpoint is not None
-        self.datamodule.use_model(self._tokenizer, self.model.gpt.context, self._is_chat)
-        folder = self._checkpoint.parent
+        assert self.start is not None
+        self.datamodule.use_model(self.start.tokenizer, self.model.gpt.context, self.start.is_chat)
+        folder = self.start.path.parent
         folder = folder.parent if folder.name == CHECKPOINTS else folder
         if completions.out is None:
             completions.out = folder / "completions" / f"{self.datamodule.path.stem}.jsonl"
         if completions.out.resolve() == self.datamodule.path.resolve():
-            raise UsageError(f"--completions.out={completions.out} is the file that the prompts come from")
+            raise UsageError(f"--completions.out={completions.out} is the prompts file: give another file")
 
     # ------------------------------------------------------------------------------------------- the command
 
@@ -124,18 +122,18 @@ class PredictCLI(NanochatCLI):
         return completions
 
 
-def without_training(arguments: Sequence[str]) -> list[str]:
-    """The command line, its configuration files without what is about training: so those of a tier serve here too.
+def drop_training_sections(arguments: Sequence[str]) -> list[str]:
+    """The command line with training settings removed from its configuration files, so that a tier's files can be used.
 
-    Of "data" the settings stay that there are here as well.
+    The section "data" keeps the settings that :class:`PromptsDataModule` has.
     """
-    known = set(inspect.signature(PromptsDataModule).parameters)
+    settings = set(inspect.signature(PromptsDataModule).parameters)
 
     def rewrite(content: dict[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in content.items() if name not in NEEDLESS}
+        kept = {name: value for name, value in content.items() if name not in TRAINING_SECTIONS}
         data = content.get("data")
-        if isinstance(data, dict) and (here := {name: value for name, value in data.items() if name in known}):
-            kept["data"] = here
+        if isinstance(data, dict) and (kept_data := {name: value for name, value in data.items() if name in settings}):
+            kept["data"] = kept_data
         return kept
 
     return rewritten(arguments, rewrite)

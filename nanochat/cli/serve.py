@@ -1,4 +1,4 @@
-"""``serve``: a model for the browser, and for programs that speak OpenAI's API."""
+"""The ``serve`` command: a web page and an OpenAI-compatible API for a model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nanochat.cli.main import program_name
 from nanochat.cli.parser import call
 from nanochat.options import at_least
 
-KEY = "NANOCHAT_API_KEY"
-OWN = ("127.0.0.1", "localhost", "::1")  # where only this machine reaches the server
-HOST, ORIGIN = r"[\w.-]+", r"https?://[^\s/]+"
+API_KEY_VARIABLE = "NANOCHAT_API_KEY"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")  # reachable from this machine only
+HOST_PATTERN, ORIGIN_PATTERN = r"[\w.-]+", r"https?://[^\s/]+"
 
 
 def serve(
@@ -31,33 +31,35 @@ def serve(
     root: str = ".",
     device: str = "cpu",
 ) -> None:
-    """Serves a model until Ctrl-C: the page to talk to it, and the API.
+    """Serves a model until Ctrl-C: a web page to chat with it, and an OpenAI-compatible API.
 
     Args:
-        ckpt_path: The model: a file, a run's folder, or last or best of the newest run. null takes the newest chat
-            model, or the newest base model if none was fine-tuned.
-        name: Of the runs to take the newest from; "tiny" finds what was fine-tuned from it, tiny-chat, first.
-        host: Who can reach it: 127.0.0.1 is this machine alone, 0.0.0.0 the network.
+        ckpt_path: The model: a checkpoint file, a run's folder, or last or best of the newest run. null takes the
+            newest chat model, or the newest base model if there is no chat model.
+        name: The name of a run, of which the newest is taken; "tiny" prefers tiny-chat, the fine-tuned model.
+        host: The address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network.
         port: The port; 0 takes a free one.
-        api_key: A key that requests must bring. The variable NANOCHAT_API_KEY says it without showing it to other users
-            of the machine.
-        at_once: How many texts are written at a time; null takes 32, or fewer where memory is short.
-        waiting: How many more may wait; beyond that requests are refused (429).
-        per_minute: How many requests one address may make in a minute, a quarter of them at once; 0 for any number.
-        allow_hosts: Names that the server is reached by besides this machine's, with commas in between.
-        allow_origins: Pages from elsewhere that may use it, such as http://localhost:3000, with commas in between.
-        root: The folder that lightning_logs is in.
-        device: Where the model runs: cpu, cuda or mps. A small one is quickest on the CPU.
+        api_key: The key that API requests must send. The environment variable NANOCHAT_API_KEY also sets it, hidden
+            from other users of the machine.
+        at_once: The number of texts that are generated at the same time; null for 32, or fewer if memory is short.
+        waiting: The number of texts that may wait in the queue; further requests get status 429.
+        per_minute: The limit of completion requests per minute and client address, with bursts of a quarter of it; 0
+            for no limit.
+        allow_hosts: Further host names at which the server may be addressed, separated by commas.
+        allow_origins: Origins of other web pages that may use the API, such as http://localhost:3000, separated by
+            commas.
+        root: The folder that contains lightning_logs.
+        device: cpu, cuda or mps. A small model is fastest on the CPU.
     """
     at_least(1, at_once=at_once)
     at_least(0, waiting=waiting, per_minute=per_minute)
-    hosts = _split(allow_hosts, HOST, "--allow_hosts takes names without a port, such as box.lan")
-    origins = _split(allow_origins, ORIGIN, "--allow_origins takes addresses such as http://localhost:3000")
-    key = api_key if api_key is not None else os.environ.get(KEY) or None
+    hosts = _split(allow_hosts, HOST_PATTERN, "--allow_hosts takes names without a port, such as box.lan")
+    origins = _split(allow_origins, ORIGIN_PATTERN, "--allow_origins takes origins such as http://localhost:3000")
+    key = api_key if api_key is not None else os.environ.get(API_KEY_VARIABLE) or None
     if key is not None and (not key or not key.isascii() or not key.isprintable() or key != key.strip()):
-        raise UsageError("the API key must be letters, digits and signs of ASCII")
+        raise UsageError("the API key may only contain printable ASCII characters, without spaces at its ends")
 
-    from nanochat.serving.server import Server, address_of, bind
+    from nanochat.serving.server import Server, bind, url_of
 
     listener = bind(host, port)
     with listener:
@@ -73,9 +75,9 @@ def serve(
         print(f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} ({model.path})")
         if not model.is_chat:
             print(base_model_notice(model.name, model.path, program_name()))
-        if host not in OWN and key is None:
-            print("Everybody on the network can use it: --api_key=... asks for a key.", file=sys.stderr)
-        print(f"Serving at {address_of(listener, host)}  (Ctrl-C stops)", flush=True)
+        if host not in LOOPBACK and key is None:
+            print("Anyone on the network can use this server: set a key with --api_key.", file=sys.stderr)
+        print(f"Serving at {url_of(listener, host)}  (stop with Ctrl-C)", flush=True)
         server = Server(app, worker)
         try:
             server.run(sockets=[listener])
@@ -85,12 +87,16 @@ def serve(
             raise KeyboardInterrupt
 
 
-def _split(text: str, form: str, wanted: str) -> list[str]:
-    """The parts between commas, as browsers write them: in small letters, with no slash at the end."""
+def _split(text: str, pattern: str, expected: str) -> list[str]:
+    """Splits at commas, and normalises each part as browsers do: lower case, no slash at the end.
+
+    Raises:
+        UsageError: if a part does not match the pattern; ``expected`` begins the message.
+    """
     parts = [part.strip().rstrip("/").lower() for part in text.split(",") if part.strip()]
     for part in parts:
-        if not re.fullmatch(form, part):
-            raise UsageError(f"{wanted}, not {part}")
+        if not re.fullmatch(pattern, part):
+            raise UsageError(f"{expected}, not {part}")
     return parts
 
 

@@ -1,4 +1,4 @@
-"""``sweep``: the same training with other settings, over and over, and what was best."""
+"""``sweep``: trains with every setting of a grid or a search, and compares the results."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from nanochat.cli.main import COMMANDS, program_name
 from nanochat.cli.parser import new_parser
 from nanochat.options import at_least, check_name, did_you_mean
 from nanochat.runs import RUNS
+from nanochat.wording import plural
 
 if TYPE_CHECKING:
-    from nanochat.cli.sweep_check import Base
+    from nanochat.cli.sweep_check import CommonOptions
     from nanochat.sweeping.space import Axis
     from nanochat.sweeping.storage import Storage
     from nanochat.sweeping.trials import Trial
 
-WIDTH, WIDEST = 80, 120  # of what is printed, in columns
-MOST_CHECKED = 40  # values are tried beforehand, a few tenths of a second each
+WIDTH, MAX_WIDTH = 80, 120  # characters of a line: if the output is not a terminal, and at most
+MAX_CHECKED = 40  # variations that are checked before the sweep starts, a few tenths of a second each
 OVER = (
-    "An option of fit and what it is to be: values with commas between them (model.depth=4,6,8), or a range for "
-    "--search (model.matrix_lr=0.005..0.05). A range that spans a factor of ten or more is searched by factors, whole "
-    "ends (2..12) have whole numbers between them. Several --over make a grid: every combination."
+    "An option of fit and its values, separated by commas (model.depth=4,6,8), or a range for --search "
+    "(model.matrix_lr=0.005..0.05). A range that spans a factor of ten or more is searched on a log scale; a range of "
+    "whole numbers (2..12) has only whole numbers. Several --over are combined into a grid."
 )
 PRUNE = (
-    "End trials that are hopeless by their val/bpb on the way: with median (what --prune alone means) those worse than "
-    "the median of the others at the same point; with halving the worse half, each time the validations have doubled. "
-    "The first three trials, and a trial at its first validation, are never ended by the median."
+    "Stop hopeless trials early, by their val/bpb so far. median (the default of --prune) stops trials that are worse "
+    "than the median of the others after the same number of validations, but none of the first three trials, and none "
+    "at its first validation. halving stops the worse half of the trials each time the number of validations doubles."
 )
-RETRY = "Try trials that failed once more."
+RETRY = "Retry the trials that have failed."
 EXAMPLES = """\
-All other options are those of `fit`, and are given to every trial. What is
-interrupted goes on with the same command; the same command in a second terminal
-takes its share of the work.
+All other options are those of `fit`, for every trial. The same command resumes
+a sweep that was interrupted; in a second terminal, it shares the work.
 
 examples:
   {0} sweep --config configs/tiny.yaml --over model.depth=4,6,8 \\
@@ -54,7 +54,7 @@ examples:
 
 
 class Terminated(BaseException):
-    """SIGTERM asks the sweep to stop."""
+    """Raised by SIGTERM."""
 
 
 def sweep(
@@ -67,128 +67,128 @@ def sweep(
     analyze: bool = True,
     fit: Sequence[str] = (),
 ) -> int:
-    """Trains with every setting, and says which was best.
+    """Trains with every setting, and prints which was best.
 
     Args:
-        over: What is varied.
-        search: How many settings to try, drawn by Optuna (TPE) in the light of those before; null tries all
-            combinations. A larger number goes on with a search that has ended.
-        seeds: How many times each setting is trained, with seeds from --seed_everything on. Settings are compared seed
-            by seed: how much their differences vary tells how much of a lead is chance.
-        name: Of the sweep's folder in lightning_logs, in which version_N is trial N; null takes the run's own with
-            -sweep behind it.
-        prune: Which of Optuna's pruners ends hopeless trials.
-        retry_failed: Whether trials that failed are tried once more.
-        analyze: Whether to end with `analyze` over the trials.
-        fit: the options that every trial has.
+        over: The varied options.
+        search: Number of settings to try, drawn by Optuna's TPE sampler from the results so far; null tries all
+            combinations. A larger number continues a finished search.
+        seeds: Number of runs of each setting, with consecutive seeds from --seed_everything. Settings are compared
+            seed by seed, and the variation of their differences shows how much of a lead is noise.
+        name: Name of the sweep's folder in lightning_logs, where version_N is trial N; null takes the name of the run
+            with -sweep appended.
+        prune: The Optuna pruner that stops hopeless trials.
+        retry_failed: Whether to retry the trials that have failed.
+        analyze: Whether to run `analyze` on the trials at the end.
+        fit: the options of `fit` for every trial.
 
     Returns:
-        The exit status: 2 if no trial came to its end.
+        The exit status: 2 if no trial was completed.
     """
-    from nanochat.sweeping.results import best, reasons, table
-    from nanochat.sweeping.runner import Sweep, running, say
+    from nanochat.sweeping.results import describe_best, describe_failures, results_table
+    from nanochat.sweeping.runner import SweepRunner, count_running, print_line
     from nanochat.sweeping.space import parse_axes
     from nanochat.sweeping.storage import Storage
-    from nanochat.sweeping.trials import DONE, superseded
+    from nanochat.sweeping.trials import DONE, latest_attempts
 
     at_least(1, search=search, seeds=seeds)
     axes = parse_axes(over, search is not None)
-    base = _checked(fit, axes)
-    if base.stage == "reinforce":
-        raise UsageError("a sweep compares trials by their val/bpb, and the stage reinforce has none")
-    name = name or f"{base.name}-sweep"
+    common = _check_fit(fit, axes)
+    if common.stage == "reinforce":
+        raise UsageError("a sweep compares trials by their val/bpb, which the stage reinforce does not have")
+    name = name or f"{common.name}-sweep"
     check_name(name)
-    folder = Path(base.root, RUNS, _folder_name(name, base.stage))
-    storage = Storage(folder, axes, [base.seed + i for i in range(seeds)], search, prune, retry_failed)
+    folder = Path(common.root, RUNS, name if common.stage == "pretrain" else f"{name}-{common.stage}")
+    storage = Storage(folder, axes, [common.seed + i for i in range(seeds)], search, prune, retry_failed)
     kind = "grid" if search is None else "search"
-    storage.define({"kind": kind, "options": [axis.option for axis in axes], "settings": base.settings})
-    trials = superseded(storage.trials())
-    for line in _plan(storage, trials, base):
-        say(line)
+    storage.check_definition({"kind": kind, "options": [axis.option for axis in axes], "settings": common.settings})
+    trials = latest_attempts(storage.trials())
+    for line in _plan(storage, trials, common):
+        print_line(line)
 
     def command(trial: Trial) -> list[str]:
-        start = [f"--start_from={base.start_from}"] if base.start_from else []
+        start = [f"--start_from={common.start_from}"] if common.start_from else []
         varied = [f"--{option}={value}" for option, value in trial.setting.items() if option != "config"]
-        tier = [f"--config={trial.setting['config']}"] if "config" in trial.setting else []  # what is said later wins
+        config = [f"--config={trial.setting['config']}"] if "config" in trial.setting else []  # later options win
         own = [f"--name={name}", f"--version={trial.number}", f"--seed_everything={trial.seed}", "--ckpt_path=auto"]
-        return [*program(), "fit", *tier, *fit, *start, *varied, *own]
+        return [*program(), "fit", *config, *fit, *start, *varied, *own]
 
-    Sweep(storage, command, prune is not None).run()
-    trials = superseded(storage.trials())
-    say("")
-    width = min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDEST) if sys.stdout.isatty() else WIDTH
-    say(table(trials, width))
-    others = running(trials)
-    wait = f"{others} still being trained by another process, and the last to end says what is best."
-    for line in ("", *reasons(trials), wait if others else best(trials)):
-        say(textwrap.fill(line, width, break_on_hyphens=False))
-    if not others and analyze and storage.is_first_to_sum_up():
+    SweepRunner(storage, command, prune is not None).run()
+    trials = latest_attempts(storage.trials())
+    print_line("")
+    width = min(shutil.get_terminal_size((WIDTH, 24)).columns, MAX_WIDTH) if sys.stdout.isatty() else WIDTH
+    print_line(results_table(trials, width))
+    running = count_running(trials)
+    are = "is" if running == 1 else "are"
+    pending = f"{plural(running, 'trial')} {are} still running: the last process to finish prints the best setting."
+    for line in ("", *describe_failures(trials), pending if running else describe_best(trials)):
+        print_line(textwrap.fill(line, width, break_on_hyphens=False))
+    if not running and analyze and storage.claim_analysis():
         _analyze([folder / f"version_{trial.number}" for trial in trials if trial.status == DONE], folder)
     return 0 if any(trial.status == DONE for trial in trials) else EXIT_ERROR
 
 
-def _checked(fit: Sequence[str], axes: Sequence[Axis]) -> Base:
-    """What the options mean, once `fit` has said that it takes them, and the values of each axis."""
-    from nanochat.cli.sweep_check import check
+def _check_fit(fit: Sequence[str], axes: Sequence[Axis]) -> CommonOptions:
+    """Checks the options of `fit` and the values of each axis; returns what the options of all trials mean."""
+    from nanochat.cli.sweep_check import check_options
 
     for word in fit:
         option = word.split("=")[0]
         if option in ("--ckpt_path", "--version", "--print_config"):
-            raise UsageError(f"{option} is not for a sweep, which begins its runs, and goes on with them, by itself")
+            raise UsageError(f"{option} cannot be used with a sweep, which starts and resumes its trials automatically")
     first = [f"--{axis.option}={axis.samples[0]}" for axis in axes]
-    combinations = [first]
-    for place, axis in enumerate(axes):
+    variations = [first]
+    for index, axis in enumerate(axes):
         for value in axis.samples[1:]:
-            combinations.append([*first[:place], f"--{axis.option}={value}", *first[place + 1 :]])
+            variations.append([*first[:index], f"--{axis.option}={value}", *first[index + 1 :]])
     try:
-        return check(fit, combinations[:MOST_CHECKED])
+        return check_options(fit, variations[:MAX_CHECKED])
     except UsageError as error:
-        raise UsageError(_own_option(str(error))) from error
+        raise UsageError(_suggest_own_option(str(error))) from error
 
 
-def _own_option(message: str) -> str:
-    """fit's message about an option that it does not know, which may be a misspelt one of the sweep's own."""
+def _suggest_own_option(message: str) -> str:
+    """Corrects the suggestion of fit for an unknown option, which may be a misspelt option of the sweep itself."""
     match = re.search(r"there is no option (--[\w.]+)(?:, did you mean (\S+)\?)?", message)
     if match is None:
         return message
-    meant = did_you_mean(match[1], [*OWN, *([match[2]] if match[2] else [])])
-    return f"there is no option {match[1]}{meant} (all of them: --help)"
+    suggestion = did_you_mean(match[1], [*OWN, *([match[2]] if match[2] else [])])
+    return f"there is no option {match[1]}{suggestion} (all of them: --help)"
 
 
-def _folder_name(name: str, stage: str) -> str:
-    return name if stage == "pretrain" else f"{name}-{stage}"
-
-
-def _plan(storage: Storage, trials: Sequence[Trial], base: Base) -> Iterator[str]:
-    """What is to come, in lines."""
-    from nanochat.sweeping.runner import running
+def _plan(storage: Storage, trials: Sequence[Trial], common: CommonOptions) -> Iterator[str]:
+    """The lines that describe the sweep before it starts."""
+    from nanochat.sweeping.runner import count_running
     from nanochat.training.console import table
 
-    left, seeds = storage.left(), len(storage.seeds)
-    total = len(trials) + left
-    settings = "all combinations" if storage.search is None else f"{storage.search} settings, drawn by TPE"
+    remaining, running, seeds = storage.remaining(), count_running(trials), len(storage.seeds)
+    settings = "all combinations" if storage.search is None else f"{plural(storage.search, 'setting')}, drawn by TPE"
     each = f", each with {seeds} seeds" if seeds > 1 else ""
-    rows = {"over": " x ".join(axis.in_words() for axis in storage.axes), "trials": f"{total}: {settings}{each}"}
+    rows = {
+        "over": " x ".join(axis.describe() for axis in storage.axes),
+        "trials": f"{len(trials) + remaining}: {settings}{each}",
+    }
     if trials:
-        rows["of these"] = f"{len(trials) - running(trials)} begun before, {running(trials)} elsewhere, {left} to come"
-    rows["kept in"] = f"{storage.folder} (the same command goes on there)"
+        started = len(trials) - running
+        rows["of these"] = f"{started} already started, {running} running in another process, {remaining} to start"
+    rows["folder"] = f"{storage.folder} (the same command resumes the sweep)"
     yield table("Sweep", rows)
-    if base.by_clock and running(trials):
+    if common.time_limited and running:
         yield (
-            "Trials take as many steps as fit into their time, and processes on one machine take time from each other: "
-            "--trainer.max_steps makes them comparable."
+            "Trials take as many steps as fit into their time, and concurrent processes slow each other down: use "
+            "--trainer.max_steps to make trials comparable."
         )
     yield ""
 
 
 def program() -> list[str]:
-    """How this program is started once more."""
+    """The command line that starts this program."""
     script = Path(__file__).parents[2] / "cli.py"
     return [sys.executable, str(script)] if script.is_file() else [sys.executable, "-m", "nanochat"]
 
 
 def _analyze(runs: Sequence[Path], folder: Path) -> None:
-    """Shows the trials side by side, in a process of its own: what is wrong there is said there."""
+    """Runs `analyze` on the trials in a subprocess, which prints its own errors."""
     if "analyze" in COMMANDS and len(runs) > 1:
         sys.stdout.flush()
         subprocess.run([*program(), "analyze", *map(str, runs), f"--out={folder}"], check=False)
@@ -197,13 +197,13 @@ def _analyze(runs: Sequence[Path], folder: Path) -> None:
 # ------------------------------------------------------------------------------------------------ the command line
 
 TAKE_VALUES = ("--over", "--search", "--seeds", "--name", "--analyze")
-FLAGS = ("--prune", "--retry_failed")  # may stand alone
+FLAGS = ("--prune", "--retry_failed")  # do not need a value
 OWN = (*TAKE_VALUES, *FLAGS)
 PRUNERS = ("median", "halving")
 
 
-def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The sweep's own words, and those that are for fit."""
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments of the sweep itself, and those of fit."""
     own: list[str] = []
     fit: list[str] = []
     words = list(arguments)
@@ -216,15 +216,15 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             fit.append(word)
         else:
             own.append(word)
-            wants = option in TAKE_VALUES or (option == "--prune" and words[:1] and words[0] in PRUNERS)
-            if not equals and wants and words:
+            takes_next = option in TAKE_VALUES or (option == "--prune" and words[:1] and words[0] in PRUNERS)
+            if not equals and takes_next and words:
                 own.append(words.pop(0))
     return own, fit
 
 
 @contextmanager
-def _listening() -> Iterator[None]:
-    """SIGTERM ends a sweep as calmly as Ctrl-C."""
+def _handle_sigterm() -> Iterator[None]:
+    """Raises :class:`Terminated` on SIGTERM, so that it stops a sweep like Ctrl-C."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Terminated
@@ -239,16 +239,16 @@ def _listening() -> Iterator[None]:
 def run(arguments: Sequence[str]) -> int:
     """Runs ``sweep``; returns the exit status."""
     try:
-        with _listening():
+        with _handle_sigterm():
             return report_errors(lambda: sys.exit(_call(arguments[1:])))
     except (KeyboardInterrupt, Terminated) as stop:
-        print("\nStopped; what the present trial has learned is saved. To go on:", file=sys.stderr)
+        print("\nStopped. The progress of the current trial is saved. To resume the sweep:", file=sys.stderr)
         print(f"  {program_name()} {shlex.join(arguments)}", file=sys.stderr)
         return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else 128 + signal.SIGTERM
 
 
 def _call(words: Sequence[str]) -> int:
-    own, fit = divide(words)
+    own, fit = split_arguments(words)
     added = ("over", "fit", "prune", "retry_failed")
     parser = new_parser("sweep", sweep, skip=added, epilog=EXAMPLES.format(program_name()))
     parser.add_argument("--over", type=str, action="append", default=[], help=OVER, metavar="OPTION=VALUES")

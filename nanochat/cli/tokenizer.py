@@ -109,7 +109,7 @@ def _load(file: str | None, ckpt_path: str | None, name: str | None, root: str) 
             raise UsageError(f"there is no file {file}: create one with `{program_name()} tokenizer train`")
         return Path(file).stem, Tokenizer.load(Path(file))
     from nanochat.serving.find_model import resolve_checkpoint
-    from nanochat.training.model_files import read_model
+    from nanochat.training.checkpoint.saved_model import read_model
 
     path = resolve_checkpoint(ckpt_path, name, root, program_name())
     in_run = path.absolute().parent.name == CHECKPOINTS

@@ -1,4 +1,4 @@
-"""``trace``: one forward pass of a model step by step, and one step of its training."""
+"""``trace``: explains one forward pass of a model step by step, and one training step."""
 
 from __future__ import annotations
 
@@ -25,54 +25,55 @@ def trace(
     overwrite: bool = False,
     root: str = ".",
 ) -> None:
-    """Shows how a model makes the next token of a text: each stage with shapes, numbers, and the code that computes it.
+    """Explains how a model predicts the next token: each operation with its shapes, values and source code.
 
     Args:
-        prompt: What the model reads; a chat model reads it as a question.
-        name: Of the runs to take the newest model from; null takes the newest of all.
-        ckpt_path: The model: a file, a run's folder, or last or best of the newest run.
-        layer: The block that is shown in detail, from 1.
-        train: Whether to show one step of training as well, on a copy: nothing is saved.
-        text: What that step learns: of a base model, a text instead of the prompt; of a chat model, the answer to the
-            prompt, instead of the one that it gives itself.
-        temperature: At which the next token is drawn; null takes the one that suits the model.
-        seed: Of the draws.
-        html: A file to write the trace to as well, as a page that needs nothing else.
-        overwrite: Whether that file may be replaced.
-        root: The folder that lightning_logs is in.
+        prompt: The text that the model reads; for a chat model, the user's message.
+        name: Take the newest model of the runs with this name; null takes the newest of all.
+        ckpt_path: The model: a checkpoint file, a run's folder, or last or best of the newest run.
+        layer: The block to explain in detail, from 1.
+        train: Whether to add one training step, on a copy of the model; nothing is saved.
+        text: The text for the training step; null takes the prompt. For a chat model, the answer to the prompt; null
+            takes the model's own answer.
+        temperature: Sampling temperature for the next token; null takes the model's default.
+        seed: Random seed of the sampling.
+        html: Also write the trace to this file, as a self-contained HTML page.
+        overwrite: Whether to replace an existing HTML file.
+        root: The folder that contains lightning_logs.
     """
     if not prompt.strip():
-        raise UsageError("there is no text in --prompt")
+        raise UsageError("--prompt is empty: give some text")
     if text is not None and not train:
-        raise UsageError("--text says what a step of training learns: it goes with --train")
+        raise UsageError("--text is the text for the training step: add --train")
     if html is not None:
         check_free(Path(html), "--html", overwrite)
-    # not above: --help does not wait for torch
+    # imported here, so that --help does not wait for torch
     from nanochat.serving.find_model import resolve_checkpoint
     from nanochat.serving.model import load
     from nanochat.tracing.terminal import new_console, show
-    from nanochat.tracing.trace import Asked, title, trace_model
+    from nanochat.tracing.trace_model import TraceOptions, heading, trace_model
 
     path = resolve_checkpoint(ckpt_path, name, root, program_name())
-    asked = Asked(prompt, layer, temperature, seed, train, text)
+    options = TraceOptions(prompt, layer, temperature, seed, train, text)
     model = load(path)
-    parts = trace_model(model, asked)
+    chapters = trace_model(model, options)
     console = new_console()
-    lines = title(model, asked)
-    for line in lines:
-        console.print(line, markup=False, style="bold" if line is lines[0] else "")
-    show(console, parts)
+    title, *description = heading(model, options)
+    console.print(title, markup=False, style="bold")
+    for line in description:
+        console.print(line, markup=False)
+    show(console, chapters)
     if html is not None:
         from nanochat.tracing.page import write_page
 
-        write_page(Path(html), lines, parts)
+        write_page(Path(html), [title, *description], chapters)
         console.print(f"\nWritten to {html}", markup=False)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs ``trace``; returns the exit status."""
     flags = {
-        "train": "Show one step of training as well, on a copy: nothing is saved.",
-        "overwrite": "Replace the file of --html, if there is one.",
+        "train": "Add one training step, on a copy of the model; nothing is saved.",
+        "overwrite": "Replace an existing HTML file.",
     }
     return report_errors(lambda: call(trace, arguments, **flags))

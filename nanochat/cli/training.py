@@ -1,4 +1,4 @@
-"""The LightningCLI: what may be set, what follows from what, and what is chosen by the machine."""
+"""The LightningCLI of ``fit`` and ``validate``: options, callbacks, and the steps around training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nanochat.cli.choices import Choices
+from nanochat.cli.choices import fill_in
 from nanochat.cli.errors import (
     EXIT_ERROR,
     UsageError,
@@ -28,6 +28,7 @@ from nanochat.cli.logging_setup import set_up_logging
 from nanochat.cli.main import program_name
 from nanochat.cli.parser import OneLineErrorParser, check_config_files, config_files
 from nanochat.cli.resume_hint import print_resume_hint
+from nanochat.cli.run_folders import RunFolders
 from nanochat.cli.stages import (
     PRETRAIN,
     best_by,
@@ -36,39 +37,40 @@ from nanochat.cli.stages import (
     plan_class,
     samples_class,
     stage_of,
-    without_needless,
+    without_pretraining_only,
 )
+from nanochat.cli.starting_point import StartingPoint, find_starting_point
 from nanochat.data.chat_data import ChatDataModule
 from nanochat.options import check_name
 from nanochat.runs import CONFIG, STAGES
-from nanochat.training.agreement import Agreement
-from nanochat.training.chat_curve import ChatCurve
-from nanochat.training.checkpoint_files import BEST, LAST, PREVIOUS
-from nanochat.training.checkpoint_io import SafeCheckpointIO
-from nanochat.training.checkpoints import LastCheckpoint, best_checkpoint
+from nanochat.training.callbacks.chat_evaluation import ChatEvaluation
+from nanochat.training.callbacks.core_evaluation import CoreEvaluation
+from nanochat.training.callbacks.interrupt import GracefulStop, Interrupted
+from nanochat.training.callbacks.progress import StepProgress
+from nanochat.training.callbacks.rank_consistency import RankConsistency
+from nanochat.training.callbacks.resume import Resume
+from nanochat.training.callbacks.summary import Summary, is_complete
+from nanochat.training.callbacks.task_scores import TaskScores, in_words
+from nanochat.training.callbacks.throughput import Throughput
+from nanochat.training.callbacks.weight_rank import WeightRank
+from nanochat.training.checkpoint.model_checkpoint import LastCheckpoint, best_checkpoint
+from nanochat.training.checkpoint.safe_io import SafeCheckpointIO
 from nanochat.training.console import as_markdown, say
-from nanochat.training.core_curve import CoreCurve
-from nanochat.training.interrupt import GracefulStop, Interrupted
-from nanochat.training.progress import StepProgress
-from nanochat.training.ranks import WeightRanks
-from nanochat.training.resume import Resume
 from nanochat.training.run_logger import RunLogger
-from nanochat.training.scores import Scores, in_words
-from nanochat.training.steps import find_callback
-from nanochat.training.summary import Summary, is_complete
-from nanochat.training.throughput import Throughput
+from nanochat.training.trainer_state import find_callback
 
-NO_SETTING = ("--config", "--ckpt_path", "--plan.minutes")  # what a command that scores a run need not be told
-CKPT_PATH = {
-    "fit": "Where to go on from: a file; last or best, of the newest run of this --name; or auto, which is last if "
-    "there is one and begins otherwise. A file that `import` wrote gives its weights to a new run.",
-    "validate": "What to score: a file, or last or best, of the newest run of this --name.",
+# Options that a command to score a run does not need.
+NOT_FOR_SCORING = ("--config", "--ckpt_path", "--plan.minutes")
+CKPT_PATH_HELP = {
+    "fit": "The checkpoint to resume: a file; last or best, of the newest run of this --name; or auto, which is last "
+    "if there is one and otherwise starts a new run. A file that `import` wrote gives its weights to a new run.",
+    "validate": "The checkpoint to score: a file, or last or best, of the newest run of this --name.",
     "predict": "The model: a file, or last or best, of the newest run of this --name and --stage.",
 }
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the run's folder, and shows it in TensorBoard."""
+    """Writes ``config.yaml`` into the run's folder and into TensorBoard."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if isinstance(trainer.logger, TensorBoardLogger):
@@ -80,14 +82,21 @@ class Parser(OneLineErrorParser, LightningArgumentParser):
     """Lightning's parser, with errors in one line."""
 
 
-class NanochatCLI(Choices, LightningCLI):
-    """``fit`` and ``validate`` of Lightning's Trainer, with what this project adds to them."""
+class NanochatCLI(LightningCLI):
+    """LightningCLI's ``fit`` and ``validate`` with this project's callbacks, stages and checkpoints.
+
+    Attributes:
+        stage: of training; it decides which classes are built, and so which options there are.
+        command_line: as the user gave it.
+        start: the checkpoint that the command starts from; None without one.
+    """
+
+    start: StartingPoint | None = None
 
     def __init__(self, args: Sequence[str]) -> None:
-        self._stage = stage_of(args)  # decides on the classes, and so on what can be parsed
-        self._command_line = list(args)
+        self.stage, self.command_line = stage_of(args), list(args)
         super().__init__(
-            model_class(self._stage),
+            model_class(self.stage),
             self._data_class(),
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
@@ -95,7 +104,7 @@ class NanochatCLI(Choices, LightningCLI):
                 "max_epochs": -1,  # the stream of text has no end: steps count
                 "num_sanity_val_steps": 0,
                 "log_every_n_steps": 10,
-                "enable_model_summary": False,  # the plan says it
+                "enable_model_summary": False,  # the plan prints it
             },
             seed_everything_default=42,
             parser_class=Parser,
@@ -104,7 +113,7 @@ class NanochatCLI(Choices, LightningCLI):
         )
 
     def _data_class(self) -> type[LightningDataModule]:
-        return data_class(self._stage)
+        return data_class(self.stage)
 
     # ---------------------------------------------------------------------------------------------- arguments
 
@@ -121,45 +130,54 @@ class NanochatCLI(Choices, LightningCLI):
             "--version",
             type=int | None,
             default=None,
-            help="The N of that folder, for a new run as for --ckpt_path=last; null takes the next free one, and the "
-            "newest that there is.",
+            help="The N of that folder; null takes the next free one for a new run, and the newest for "
+            "--ckpt_path=last.",
         )
         parser.add_argument(
             "--stage",
             type=Literal[STAGES],
             default=PRETRAIN,
-            help="pretrain learns from text; chat and middle, which comes before it, learn from conversations, "
-            "reinforce from its own answers to questions. Their runs go into lightning_logs/<name>-<stage>.",
+            help="pretrain trains on text; middle and, after it, chat train on conversations; reinforce trains on the "
+            "model's own answers to questions. Their runs go into lightning_logs/<name>-<stage>.",
         )
-        if self._stage != PRETRAIN:
+        if self.stage != PRETRAIN:
             parser.add_argument(
                 "--start_from",
                 type=str | None,
                 default=None,
-                help="The model to fine-tune: a checkpoint, a run's folder or the name of a run; null takes the "
-                "newest run of this --name (reinforce: of its chat stage).",
+                help="The model to fine-tune: a checkpoint, a run's folder or a run's name; null takes the newest run "
+                "of this --name (reinforce: of its chat stage).",
             )
-            parser.add_lightning_class_args(Scores, "scores")
-            parser.add_lightning_class_args(ChatCurve, "chat")
-        parser.add_lightning_class_args(plan_class(self._stage), "plan")
-        parser.add_lightning_class_args(samples_class(self._stage), "samples")
+            parser.add_lightning_class_args(TaskScores, "scores")
+            parser.add_lightning_class_args(ChatEvaluation, "chat")
+        parser.add_lightning_class_args(plan_class(self.stage), "plan")
+        parser.add_lightning_class_args(samples_class(self.stage), "samples")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(CoreCurve, "core")
-        # vocabulary and context are said once
+        parser.add_lightning_class_args(CoreEvaluation, "core")
+        # vocabulary and context are set once, for data and model
         parser.link_arguments("data.vocab_size", "model.vocab_size")
         parser.link_arguments("data.context", "model.context")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         for action in parser._actions:
-            if action.dest == "ckpt_path":  # not as Lightning explains it
-                action.help = CKPT_PATH[subcommand]
+            if action.dest == "ckpt_path":  # Lightning's own help does not name last, best and auto
+                action.help = CKPT_PATH_HELP[subcommand]
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         check_config_files(args)
-        self.config = parser.parse_args(without_needless(args, self._stage))
+        self.config = parser.parse_args(without_pretraining_only(args, self.stage))
         check_name(self.config[self.config.subcommand].name)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning's hook, in which a checkpoint's settings would silently override the command line: here it wins."""
+        command = self.config.subcommand
+        self.start = find_starting_point(self.config[command], command, self.stage, self.command_line)
+
+    def before_instantiate_classes(self) -> None:
+        assert self.subcommand is not None
+        fill_in(self.config[self.subcommand], self.subcommand, self.stage, self.start)
 
     # ---------------------------------------------------------------------------------------------- the trainer
 
@@ -168,79 +186,75 @@ class NanochatCLI(Choices, LightningCLI):
         trainer = self.config_init[self.subcommand].trainer
         fitting = self.subcommand == "fit"
         if not fitting:
-            kwargs["logger"] = False  # scoring leaves no new run behind
+            kwargs["logger"] = False  # scoring writes no new run
         elif trainer.logger in (None, True):
             kwargs["logger"] = self._new_logger(config)
         kwargs["plugins"] = [*as_list(trainer.plugins), SafeCheckpointIO()]
-        agreement = Agreement(self._checkpoint_step if self._checkpoint is not None else 0)
-        summary = Summary(str(self._checkpoint) if self._weights is not None else None)
-        callbacks = [*as_list(trainer.callbacks), agreement, Throughput(), summary, Resume(), GracefulStop()]
+        start = self.start
+        consistency = RankConsistency(start.step if start is not None else 0)
+        summary = Summary(str(start.path) if start is not None and not start.resumes else None)
+        callbacks = [*as_list(trainer.callbacks), consistency, Throughput(), summary, Resume(), GracefulStop()]
         if trainer.enable_checkpointing in (None, True):
-            callbacks.append(best_checkpoint(*best_by(self._stage)))
+            callbacks.append(best_checkpoint(*best_by(self.stage)))
         else:
             self._parser(self.subcommand).callback_keys.remove("checkpoint")
         if trainer.enable_progress_bar in (None, True):
             callbacks.append(StepProgress())
         if fitting and kwargs.get("logger", trainer.logger):
-            callbacks += [LearningRateMonitor("step"), WeightRanks()]
+            callbacks += [LearningRateMonitor("step"), WeightRank()]
         kwargs["callbacks"] = callbacks if fitting else []
         if not fitting:
             self.save_config_callback = None
         return super().instantiate_trainer(**kwargs)
 
     def _new_logger(self, config: Any) -> RunLogger:
+        folders = RunFolders.of(config, self.stage)
         version, purge_step = config.version, None if config.version is None else 0
-        config.version = None  # whoever trains by the configuration that is saved trains another run
-        if self._checkpoint is not None and self._checkpoint.stem in (LAST, BEST, PREVIOUS) and self._resumes(config):
-            version, purge_step = self._checkpoint.parent.parent.name, self._checkpoint_step
-        return RunLogger(self._runs_folder(config), self._run_name(config), version, purge_step)
-
-    def _resumes(self, config: Any) -> bool:
-        """Whether the run goes on in the checkpoint's own folder, rather than branching off into a new one."""
-        assert self._checkpoint is not None
-        if self._weights is not None:
-            return False
-        return self._checkpoint.parent.parent.parent == self._runs(config)
+        config.version = None  # a run of the saved configuration is another run
+        if self.start is not None and (own := self.start.same_folder(folders)) is not None:
+            version, purge_step = own, self.start.step
+        return RunLogger(folders.root, folders.name, version, purge_step)
 
     def after_instantiate_classes(self) -> None:
         if self.subcommand == "fit" and self.trainer.accumulate_grad_batches == 1:
             self.datamodule.micro_steps(self.trainer.world_size)  # refuses now, before there are other processes
-        if self._checkpoint is not None:
-            self.datamodule.use_tokenizer(self._tokenizer)
-        if self._weights is not None:
-            self._begin_from(self._weights)
+        if self.start is not None:
+            self.datamodule.use_tokenizer(self.start.tokenizer)
+        if self.start is not None and self.start.weights is not None:
+            self._load_weights(self.start, self.start.weights)
 
-    def _begin_from(self, weights: dict[str, Any]) -> None:
-        """Takes the weights and nothing else: the Trainer, which would want all of a run's state, begins at step 0."""
+    def _load_weights(self, start: StartingPoint, weights: dict[str, Any]) -> None:
+        """Loads the weights alone. The Trainer, which would require all of a run's state, starts at step 0."""
         try:
             self.model.load_state_dict(weights)
         except RuntimeError as error:
-            raise UsageError(f"the weights in {self._checkpoint} are not those of this model: {error}") from error
-        self._weights = {}  # taken: what is mapped of the file need not stay in memory
+            raise UsageError(f"the weights in {start.path} are not those of this model: {error}") from error
+        weights.clear()  # frees the memory that is mapped from the file
         self.config_init[self.subcommand].ckpt_path = None
 
     # ------------------------------------------------------------------------------------------- the commands
 
     def before_fit(self) -> None:
-        if self._weights is not None:
-            say(f"Training on from the weights in {self._checkpoint}: a new run, from step 0.")
-        elif self._checkpoint is not None:
-            say(f"Going on from {self._checkpoint}, step {self._checkpoint_step:,}.")
+        if self.start is not None and self.start.resumes:
+            say(f"Resuming from {self.start.path}, step {self.start.step:,}.")
+        elif self.start is not None:
+            say(f"Starting from the weights in {self.start.path}: a new run, from step 0.")
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **options: Any) -> None:
         """Trains, unless the checkpoint is that of a finished run."""
         if self._is_finished():
+            assert self.start is not None
             say(
-                f"This run is finished: {self._checkpoint_step:,} steps are done, and --trainer.max_steps="
-                f"{self.trainer.max_steps} asks for no more. A larger one goes on."
+                f"This run is finished: {self.start.step:,} steps are done, and --trainer.max_steps="
+                f"{self.trainer.max_steps} asks for no more. Give a larger one to continue."
             )
         else:
             self.trainer.fit(model, datamodule=datamodule, **options)
 
     def _is_finished(self) -> bool:
-        if self._checkpoint is None or self._weights is not None:
+        if self.start is None or not self.start.resumes:
             return False
-        return 0 <= self.trainer.max_steps <= self._checkpoint_step and is_complete(self._checkpoint.parent.parent)
+        return 0 <= self.trainer.max_steps <= self.start.step and is_complete(self.start.path.parent.parent)
 
     def after_fit(self) -> None:
         if self._is_finished():
@@ -253,8 +267,8 @@ class NanochatCLI(Choices, LightningCLI):
         scores = self._score_tasks(self.config_init[self.subcommand].get("scores"))
         summary.finish(self.trainer, score, program_name(), self._config_options(), self._own_options(), scores)
 
-    def _score_tasks(self, scores: Scores | None) -> dict[str, Any]:
-        """How the model answers held-out questions; nothing where it has not learned to answer."""
+    def _score_tasks(self, scores: TaskScores | None) -> dict[str, Any]:
+        """Accuracy on held-out questions by task; empty for a base model."""
         if scores is None or not isinstance(self.datamodule, ChatDataModule):
             return {}
         return scores.take(self.trainer, self.model, self.datamodule)
@@ -272,19 +286,19 @@ class NanochatCLI(Choices, LightningCLI):
         return float(self.trainer.callback_metrics["val/bpb_all"])
 
     def _config_options(self) -> str:
-        """The ``--config`` options that the user gave, for the commands that the summary proposes."""
-        return "".join(f"--config {shlex.quote(path)} " for path in config_files(self._command_line))
+        """The ``--config`` options of the command line, for the commands that the summary proposes."""
+        return "".join(f"--config {shlex.quote(path)} " for path in config_files(self.command_line))
 
     def _own_options(self) -> str:
-        """What gives a command the settings of this run: the same, or if the user gave others as well, its own file."""
-        others = [word for word in self._command_line if word.startswith("--") and word.split("=")[0] not in NO_SETTING]
-        if not others or not self.trainer.log_dir:
+        """The ``--config`` options with this run's settings: the user's files, or the run's own if more was set."""
+        options = [word.split("=")[0] for word in self.command_line if word.startswith("--")]
+        if set(options) <= set(NOT_FOR_SCORING) or not self.trainer.log_dir:
             return self._config_options()
         return f"--config {shlex.quote(str(Path(self.trainer.log_dir, CONFIG)))} "
 
 
 def as_list(value: Any) -> list[Any]:
-    """An option that may be left out, one, or several."""
+    """The value of an option that may be absent, one item or a list, as a list."""
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
 

@@ -1,12 +1,12 @@
-"""Which section of docs/troubleshooting.md an error belongs to. (A test compares the two.)"""
+"""The section of docs/troubleshooting.md for each error. (A test compares the two.)"""
 
 from __future__ import annotations
 
 import re
 
 PAGE = "docs/troubleshooting.md"
-ENOUGH = r"is whole: --ckpt_path=|--port=\d+ takes another$"  # a message that ends with what to type
-# The first that is found in a message says its section; messages that say all there is to say have none.
+COMPLETE = r"is whole: --ckpt_path=|try --port=\d+$"  # a message that already ends with the solution
+# (section, pattern): the first pattern found in a message decides. Messages that need no explanation match none.
 SECTIONS = (
     ("memory", r"this run needs about .* of memory|the GPU's memory is full"),
     ("disk", r"the disk is full|cannot write the checkpoint|are to be fetched, but .* free|No space left on device"),
@@ -24,7 +24,7 @@ SECTIONS = (
     (
         "network",
         r"is not on this machine and cannot be fetched|is given only to those who agreed|is private and needs HF_TOKEN"
-        r"|arrived damaged twice|the tasks of CORE cannot be fetched",
+        r"|arrived damaged twice|the CORE tasks cannot be downloaded",
     ),
     (
         "corpus",
@@ -40,20 +40,20 @@ SECTIONS = (
     ),
     (
         "chat",
-        r"there is no model below|there is no run \S+ below|is a base model, which goes on|the last message .* too long"
-        r"|port .* is in use|this server does not go by that name|programs that a model wrote cannot be run",
+        r"there is no model below|there is no run \S+ below|is a base model: it continues|the last message .* too long"
+        r"|port .* is in use|this host name is not allowed|programs written by the model cannot be isolated",
     ),
 )
 
 
 def section(message: str) -> str | None:
-    """The name of the section, as it stands behind the # of a link; None where there is none."""
-    if re.search(ENOUGH, message):
+    """The anchor of the section that explains a message; None if there is none."""
+    if re.search(COMPLETE, message):
         return None
     return next((name for name, pattern in SECTIONS if re.search(pattern, message)), None)
 
 
 def with_section(message: str) -> str:
-    """The message, and behind it where there is more to read, if there is."""
+    """The message, followed by a link to its section if it has one."""
     found = section(message)
     return f"{message} (see {PAGE}#{found})" if found else message

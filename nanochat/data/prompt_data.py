@@ -1,4 +1,4 @@
-"""The LightningDataModule of ``predict``: texts to go on with, and conversations to answer, out of a file."""
+"""The LightningDataModule of ``predict``: prompts to continue and conversations to answer, from a file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nanochat.tokenizer import Tokenizer, prompt_ids, render_prompt
 
 
 class Prompt(NamedTuple):
-    """What a model is asked.
+    """A prompt for a model.
 
     Attributes:
-        number: its place among all prompts.
-        record: what the file says of it: "prompt" or "messages", and whatever the user has added.
+        number: its index among all prompts.
+        record: its fields in the file: "prompt" or "messages", and any other.
         ids: its tokens.
     """
 
@@ -33,11 +33,11 @@ class PromptsDataModule(LightningDataModule):
 
     Args:
         prompts: the file: .txt with a prompt on each line; or .jsonl with {"prompt": "..."} or {"messages": [{"role":
-            "user", "content": "..."}, ...]} on each line, and whatever else is to be found beside the completion.
-        at_once: how many are written together; more are quicker, and take more memory.
+            "user", "content": "..."}, ...]} on each line. Other fields are copied to the output.
+        at_once: prompts that are completed together; more are faster, and take more memory.
 
     Raises:
-        ValueError: if a number is out of range, or a line is wrong, naming the file and the line.
+        ValueError: if a number is out of range, or a line is invalid, naming the file and the line.
     """
 
     def __init__(self, prompts: str | None = None, at_once: int = 32) -> None:
@@ -54,20 +54,20 @@ class PromptsDataModule(LightningDataModule):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The model's."""
-        assert self._tokenizer is not None, "use_model() comes first: a prompt is written in a model's tokens"
+        """The model's tokenizer."""
+        assert self._tokenizer is not None, "call use_model() first: prompts need the model's tokenizer"
         return self._tokenizer
 
     def use_model(self, tokenizer: Tokenizer, context: int, is_chat: bool) -> None:
-        """Writes the prompts in a model's tokens.
+        """Tokenizes the prompts for a model.
 
         Args:
-            tokenizer: the model's.
-            context: tokens that it can read and write together.
-            is_chat: whether it was fine-tuned to answer: a prompt is then a question, and not the beginning of a text.
+            tokenizer: the model's tokenizer.
+            context: tokens of prompt and completion together, at most.
+            is_chat: whether the model is a chat model: a prompt is then a user message, else the beginning of a text.
 
         Raises:
-            ValueError: if a prompt is not one for this model, naming the file and the line.
+            ValueError: if a prompt does not suit the model, naming the file and the line.
         """
         self._tokenizer, self._prompts = tokenizer, []
         for number, (line, record) in enumerate(self.records):
@@ -83,7 +83,7 @@ class PromptsDataModule(LightningDataModule):
         return DataLoader(self._prompts, batch_size=self.at_once, collate_fn=list)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        """Prompts stay where they are: the engine takes them from there."""
+        """Leaves prompts on the CPU, where the engine reads them."""
         return batch
 
 
@@ -91,30 +91,33 @@ def _ids(tokenizer: Tokenizer, record: dict[str, Any], is_chat: bool) -> list[in
     if "messages" not in record:
         return prompt_ids(tokenizer, record["prompt"], is_chat)
     if not is_chat:
-        raise ValueError('it has "messages", but this is a base model, which only goes on with a "prompt"')
+        raise ValueError('it has "messages", but this is a base model, which can only continue a "prompt"')
     return render_prompt(tokenizer, record["messages"])
 
 
 def read_prompts(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number of each line and what it says; empty lines are left out.
+    """Reads the prompts of a file. Empty lines are skipped.
+
+    Yields:
+        The number of the line, from 1, and its fields.
 
     Raises:
-        ValueError: if the file cannot be read or a line is wrong, naming both.
+        ValueError: if the file cannot be read or a line is invalid, naming both.
     """
     try:
         lines: Sequence[bytes] = path.read_bytes().split(b"\n")
     except OSError as error:
         raise ValueError(f"cannot read the prompts {path}: {error.strerror}") from error
     if path.suffix not in (".txt", ".jsonl"):
-        raise ValueError(f"{path}: prompts come in a file whose name ends in .txt or .jsonl")
+        raise ValueError(f"{path}: the file of prompts must be .txt or .jsonl")
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
                 yield number, {"prompt": text} if path.suffix == ".txt" else _record(text)
             except ValueError as error:  # UnicodeDecodeError is one
-                what = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-                raise ValueError(f"{path}, line {number}: {what}") from error
+                why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+                raise ValueError(f"{path}, line {number}: {why}") from error
 
 
 def _record(line: str) -> dict[str, Any]:
@@ -129,6 +132,6 @@ def _record(line: str) -> dict[str, Any]:
             raise ValueError("the prompt must be a text")
         try:
             record["prompt"].encode("utf-8")
-        except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can write as an escape
+        except UnicodeEncodeError as error:  # a lone surrogate, which JSON can hold as an escape
             raise ValueError("the prompt is not valid Unicode") from error
     return record

@@ -10,40 +10,43 @@ import torch
 
 from nanochat.data.chat_data import ChatDataModule
 from nanochat.data.conversations.exam_questions import SOURCES, local_task
-from nanochat.data.conversations.question_order import Part, QuestionOrder, QuestionSteps
+from nanochat.data.conversations.question_order import MicroStep, QuestionOrder, QuestionSteps
 from nanochat.data.conversations.task_sources import HUB, JSONL, open_tasks
+from nanochat.data.rank import rank_of
+from nanochat.data.step_size import accumulate
 from nanochat.options import at_least
 from nanochat.tasks.task import Task
 from nanochat.tokenizer import render_prompt
 
 DEFAULT_TASKS = {"arithmetic": 40.0, "spelling": 40.0, "functions": 20.0}
-LOOKED_AT = 256  # questions by which the longest one is estimated
+LENGTH_SAMPLE = 256  # training questions by which the longest one is estimated
 
 
 class QuestionsDataModule(ChatDataModule):
     """Questions whose answers can be checked. The model learns from its own answers to them.
 
     Args:
-        tasks: what is asked about, each with its weight, which is its share of the questions: arithmetic, spelling,
-            functions, documentation and identity are made on this machine; gsm8k, mmlu, arc-easy and arc-challenge
-            come from the Hugging Face hub or from a folder. null takes arithmetic, spelling and functions.
-        folder: with files of those from the hub, such as gsm8k/train.jsonl and gsm8k/test.jsonl; null fetches them.
-        questions_per_step: questions that one step of the optimizer learns from, over all devices.
+        tasks: the tasks, each with its weight, which is its share of the questions: arithmetic, spelling, functions,
+            documentation and identity are generated on this machine; gsm8k, mmlu, arc-easy and arc-challenge come from
+            the Hugging Face hub or from a folder. null takes arithmetic, spelling and functions.
+        folder: folder with files of the tasks from the hub, such as gsm8k/train.jsonl and gsm8k/test.jsonl; null
+            downloads them.
+        questions_per_step: questions per optimizer step, over all devices.
         samples: answers to each question, which are compared with each other.
-        max_tokens: the longest answer; one that has not ended by then is wrong.
+        max_tokens: longest answer in tokens; one that has not ended by then is wrong.
         vocab_size: number of tokens in the vocabulary: the checkpoint's.
-        context: the longest text that the model can take in: the checkpoint's.
-        batch_size: answers per device and micro-step, in writing them and in learning from them. Lower it when memory
-            runs out; the result stays the same.
-        val_questions: held-out questions that are asked each time during a run.
-        val_tokens: tokens of the held-out conversations whose val/bpb is taken beside that.
-        validations: how many times during a run, unless trainer.val_check_interval says it; fewer where they would take
-            more than 4 % of --plan.minutes.
-        validate_all: whether to take val/bpb of all of the held-out conversations at the end of the run.
-        seed: of the order of questions and of the answers; null takes the run's seed.
+        context: longest sequence that the model can read, in tokens: the checkpoint's.
+        batch_size: answers per device and micro-step, both in generating them and in training on them. Lower it when
+            memory runs out; the result stays the same.
+        val_questions: held-out questions in each validation during a run.
+        val_tokens: tokens of held-out conversations by which each validation also measures val/bpb.
+        validations: number of validations during a run, unless trainer.val_check_interval is set; fewer where they
+            would take more than 4 % of --plan.minutes.
+        validate_all: whether to measure val/bpb on all held-out conversations at the end of the run.
+        seed: seed of the order of questions and of the answers; null takes the run's seed.
 
     Raises:
-        ValueError: if a number is out of range, or a task is not known, cannot be had or cannot be checked.
+        ValueError: if a number is out of range, or a task is unknown, unavailable, or cannot be checked.
     """
 
     def __init__(
@@ -82,10 +85,22 @@ class QuestionsDataModule(ChatDataModule):
         for name in self.weights:
             if name.endswith(JSONL) or (name in HUB and HUB[name].check is None):
                 raise ValueError(_cannot_check(name))
-        self._start_question = 0  # of the order, where this run began or resumed
-        self._tokens = 0  # that the model has written since then
+        self._tokens = 0  # generated since this run started or resumed
 
-    # ------------------------------------------------------------------------------------------ preparation
+    # ------------------------------------------------------------------------------------------- the data
+
+    @property
+    def order(self) -> QuestionOrder:
+        """The questions to learn from. Available after ``setup``."""
+        return QuestionOrder(self.mixture, self.seed)
+
+    @property
+    def source(self) -> str:
+        return "questions"
+
+    @property
+    def target_share(self) -> float:
+        return 1.0
 
     def _open_tasks(self) -> list[Task]:
         tasks = [self._open_task(name) for name in self.weights]
@@ -102,42 +117,42 @@ class QuestionsDataModule(ChatDataModule):
         except ValueError as error:
             raise ValueError(str(error).replace("--data=", "--data.folder=")) from error
 
-    def _prepare_rows(self) -> None:
-        super()._prepare_rows()
-        self.asked = self.mixture.held_out(self.val_questions)
+    # ------------------------------------------------------------------------------------------- Lightning's hooks
+
+    def _open_data(self) -> None:
+        super()._open_data()
+        self.val_items = self.mixture.held_out(self.val_questions)
         order = self.order
-        learned = [order.question(index).item for index in range(LOOKED_AT)]
-        prompts = [render_prompt(self.tokenizer, item.question) for item in (*(i for _, i in self.asked), *learned)]
-        # what is reckoned with: of memory, and of operations
-        self.row_length = min(self.context, max(map(len, prompts)) + self.max_tokens)
+        items = [item for _, item in self.val_items] + [order.question(index).item for index in range(LENGTH_SAMPLE)]
+        longest = max(len(render_prompt(self.tokenizer, item.question)) for item in items)
+        self.row_length = min(self.context, longest + self.max_tokens)  # for estimates of memory and FLOPs
 
-    @property
-    def order(self) -> QuestionOrder:
-        """The questions to learn from; there after ``setup``."""
-        return QuestionOrder(self.mixture, self.seed)
+    def train_dataloader(self) -> QuestionSteps:  # type: ignore[override]  # questions need no waiting
+        rank = rank_of(self.trainer)
+        micro_steps = self.trainer.accumulate_grad_batches if self.trainer is not None else self.micro_steps()
+        position = (self._next_position(), self.questions_per_step, micro_steps)
+        return QuestionSteps(self.order, *position, rank.number, rank.world_size)
 
-    @property
-    def source(self) -> str:
-        return "questions"
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Moves held-out rows to the device; questions stay on the CPU."""
+        return (
+            batch if isinstance(batch, MicroStep) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+        )
 
-    @property
-    def target_share(self) -> float:
-        return 1.0
-
-    # ---------------------------------------------------------------------------------------- steps and place
+    # ------------------------------------------------------------------------------------------- steps and position
 
     def tokens_per_step(self, world_size: int = 1) -> int:
-        """Tokens that the model writes for one step, at most."""
+        """Tokens that the model generates for one step, at most."""
         return self.questions_per_step * self.samples * self.max_tokens
 
     def step_size_option(self, tokens: int) -> str:
-        return "what --data.questions_per_step, --data.samples and --data.max_tokens were before"
+        return "the earlier --data.questions_per_step, --data.samples and --data.max_tokens"
 
     def micro_steps(self, world_size: int = 1) -> int:
-        """Micro-steps that make one step.
+        """Micro-steps that make one optimizer step.
 
         Raises:
-            ValueError: if the questions cannot be dealt out evenly.
+            ValueError: if the questions do not divide evenly among the devices.
         """
         if self.questions_per_step % world_size:
             even = max(1, round(self.questions_per_step / world_size)) * world_size
@@ -150,41 +165,29 @@ class QuestionsDataModule(ChatDataModule):
     def take_fewer_rows(self, rows: int) -> None:
         assert self.trainer is not None
         self.batch_size = rows
-        self._take_micro_steps(self.micro_steps(self.trainer.world_size))
+        accumulate(self.trainer, self.micro_steps(self.trainer.world_size))
 
     def count_tokens(self, tokens: int) -> None:
-        """Takes note that the model has written so many more, on all devices."""
+        """Adds generated tokens, of all devices, to those of this run."""
         self._tokens += tokens
 
     def tokens_seen(self, step: int) -> int:
-        """Tokens that the model has written and learned from by now."""
-        return self._start_seen + self._tokens
+        """Tokens generated and trained on so far. Unlike in other stages, it does not follow from the step."""
+        return self._position.start_tokens + self._tokens
 
-    def _next_question(self) -> int:
-        """Place of the question that the next step begins with."""
-        steps = self.trainer.global_step - self._start_step if self.trainer is not None else 0
-        return self._start_question + steps * self.questions_per_step
+    @property
+    def _units_per_step(self) -> int:
+        return self.questions_per_step
 
-    def _place(self) -> dict[str, Any]:
-        return {"question": self._next_question()}
+    def _stream_state(self) -> dict[str, Any]:
+        return {"question": self._next_position()}
 
-    def _take_place(self, state_dict: dict[str, Any]) -> None:
-        self._start_question = state_dict["question"]
-
-    # -------------------------------------------------------------------------------------------- the loader
-
-    def train_dataloader(self) -> QuestionSteps:  # type: ignore[override]  # there is nothing to wait for
-        rank, world_size, _ = self._devices()
-        parts = self.trainer.accumulate_grad_batches if self.trainer is not None else self.micro_steps()
-        return QuestionSteps(self.order, self._next_question(), self.questions_per_step, parts, rank, world_size)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Questions stay as they are; held-out rows travel."""
-        return batch if isinstance(batch, Part) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+    def _load_stream_state(self, state: dict[str, Any]) -> None:
+        self._position.start = state["question"]
 
 
 def _cannot_check(name: str) -> str:
     return (
-        f"--data.tasks: nobody can check answers to {name}, so nothing is to be learned from them: take tasks such as "
+        f"--data.tasks: answers to {name} cannot be checked, so the model cannot learn from them: use tasks such as "
         "arithmetic, spelling or gsm8k"
     )

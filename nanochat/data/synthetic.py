@@ -1,4 +1,4 @@
-"""Rows that are made up, so that there is nothing to fetch, to prepare or to go on from."""
+"""Synthetic rows for timing and tracing: a data module that needs no text."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from nanochat.tokenizer import Tokenizer
 
 
 class SyntheticRows(RowsDataModule):
-    """What every LightningDataModule of this project answers, for one whose rows come from no text.
+    """Base of data modules whose rows come from no text. A subclass adds ``train_dataloader``.
 
     Args:
-        tokenizer: whose ids the rows are made of.
-        context: the longest text that the model can take in.
+        tokenizer: of the ids in the rows.
+        context: longest sequence that the model can read, in tokens.
         row_length: tokens in a row.
         batch_size: rows in a micro-step.
-        tokens_per_step: of the optimizer; None for those of a micro-step.
+        tokens_per_step: tokens per optimizer step; None takes one micro-step.
     """
 
     def __init__(
         self, tokenizer: Tokenizer, context: int, row_length: int, batch_size: int, tokens_per_step: int | None
     ) -> None:
-        nothing_else: Any = {"val_tokens": 1, "validations": 1, "validate_all": False, "num_workers": 0, "seed": 0}
-        super().__init__(tokenizer.vocab_size, context, row_length, batch_size, tokens_per_step, **nothing_else)
-        self._made_of = tokenizer
+        unused: Any = {"val_tokens": 1, "validations": 1, "validate_all": False, "num_workers": 0, "seed": 0}
+        super().__init__(tokenizer.vocab_size, context, row_length, batch_size, tokens_per_step, **unused)
+        self._given_tokenizer = tokenizer
 
     def prepare_data(self) -> None:
-        """There is nothing to prepare."""
+        """Does nothing."""
 
-    def _prepare_rows(self) -> None:
+    def _open_data(self) -> None:
         pass
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self._made_of
+        return self._given_tokenizer
 
     @property
     def source(self) -> str:
-        return "made up"
+        return "synthetic"
 
     @property
     def extent(self) -> str:
@@ -60,31 +60,34 @@ class SyntheticRows(RowsDataModule):
     def stop_ids(self) -> Sequence[int]:
         return []
 
-    def _go_on(self, state_dict: dict[str, Any]) -> None:
+    def _stream_state(self) -> dict[str, Any]:
+        return {}
+
+    def _load_stream_state(self, state: dict[str, Any]) -> None:
         pass
 
 
 class RandomRows(SyntheticRows):
-    """The same rows of random tokens over and over, which are as much work as text.
+    """The same batch of random tokens in every micro-step, which takes the same compute as text.
 
-    Args: as those of :class:`SyntheticRows`, but the number of tokens instead of a tokenizer.
+    Args: those of :class:`SyntheticRows`, with the vocabulary size instead of a tokenizer.
     """
 
     def __init__(
         self, vocab_size: int, context: int, row_length: int, batch_size: int, tokens_per_step: int | None
     ) -> None:
-        bytes_alone = Tokenizer([bytes([byte]) for byte in range(256)], vocab_size)
-        super().__init__(bytes_alone, context, row_length, batch_size, tokens_per_step)
-        self.held_out = SimpleNamespace(length=min(VAL_ROW, context))  # type: ignore[assignment]  # to time a score
+        byte_tokenizer = Tokenizer([bytes([byte]) for byte in range(256)], vocab_size)
+        super().__init__(byte_tokenizer, context, row_length, batch_size, tokens_per_step)
+        self.held_out = SimpleNamespace(length=min(VAL_ROW, context))  # type: ignore[assignment]  # to time scoring
 
-    def train_dataloader(self) -> Iterator[Batch]:  # type: ignore[override]  # there is nothing to wait for
+    def train_dataloader(self) -> Iterator[Batch]:  # type: ignore[override]  # no DataLoader is needed
         batch = random_batch(self.vocab_size, self.batch_size, self.row_length)
         while True:
             yield batch
 
 
 def random_batch(vocab_size: int, rows: int, row_length: int, device: torch.device | str = "cpu") -> Batch:
-    """Ids and targets, both (rows, row_length), always the same."""
+    """Random ids and targets, both (rows, row_length), the same on every call."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(vocab_size, (rows, row_length + 1), generator=generator).to(device)
     return tokens[:, :-1], tokens[:, 1:]

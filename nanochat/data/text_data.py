@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from nanochat.data.data_module import VAL_ROW, RowsDataModule
-from nanochat.data.tokens.batches import TrainingBatches, TrainingLoader
+from nanochat.data.rank import Rank, rank_of
+from nanochat.data.tokens.batches import TrainingBatches, TrainingLoader, new_data_loader
 from nanochat.data.tokens.held_out_rows import HeldOutRows
-from nanochat.data.tokens.prefetch import Prefetcher
-from nanochat.data.tokens.prepare import CorpusOptions, Prepared, prepare
+from nanochat.data.tokens.prefetch import Prefetcher, PrefetchProgress
+from nanochat.data.tokens.prepare import CorpusOptions, Prepared, check_sizes, prepare
 from nanochat.data.tokens.shards import StreamedShards, TokenShards
 from nanochat.data.tokens.token_stream import Segment, TokenStream
 from nanochat.options import at_least
 from nanochat.tokenizer import Tokenizer
 
-log = logging.getLogger(__name__)
-
 
 class TextDataModule(RowsDataModule):
-    """Documents packed into rows without padding, in an order that depends on the seed alone.
+    """Documents packed into rows without padding, in an order that depends only on the seed.
 
     Args:
-        corpus: "embedded" (the documentation that came with Python and its packages, so that nothing need be
-            downloaded); the path of your own text: a file, or a folder of .txt, .md, .py, .jsonl and .parquet files;
-            or a corpus on the Hugging Face hub: climbmix, fineweb-edu, tinystories, or hf://owner/name (also
-            hf://owner/name@revision/folder).
+        corpus: "embedded" (the documentation installed with Python and its packages; needs no download); the path of
+            your own text: a file, or a folder of .txt, .md, .py, .jsonl and .parquet files; or a corpus on the Hugging
+            Face hub: climbmix, fineweb-edu, tinystories, or hf://owner/name (also hf://owner/name@revision/folder).
         val_corpus: held-out text of your own, given like the corpus; null holds out a part of the corpus.
         column: the column of .parquet files, or the field of .jsonl records, that holds the text.
-        split: of a corpus on the hub: which split to train on.
-        max_shards: of a corpus on the hub: use no more than its first so many files, and so no more disk than they
-            take (for climbmix about 0.2 GB each); null uses all, each fetched when training comes near it.
-        vocab_size: number of tokens in the vocabulary, the nine special ones included; at least 265.
-        context: tokens in a row, and the longest text that the model can take in.
-        row_length: tokens in a row to train on, at most the context: in shorter rows attention costs less, so more of
-            them fit into the same time. null takes the context.
+        split: of a corpus on the hub: the split to train on.
+        max_shards: of a corpus on the hub: the number of its files to use, from the first, which bounds the disk space
+            (climbmix: about 0.2 GB per file). null uses all. Each file is fetched shortly before it is needed.
+        vocab_size: number of tokens in the vocabulary, including the nine special ones; at least 265.
+        context: longest sequence that the model can read, in tokens.
+        row_length: tokens in a training row, at most the context. Attention costs less in shorter rows, so more of them
+            fit into the same time. null takes the context.
         batch_size: rows per device and micro-step. Lower it when memory runs out; the result stays the same.
-        tokens_per_step: tokens that one step of the optimizer learns from, over all devices; gradients are
-            accumulated over as many micro-steps as that takes. null takes one micro-step.
-        val_tokens: tokens of the held-out part that are scored each time during a run; `validate` scores all of it.
-        validations: how many times during a run, unless trainer.val_check_interval says it; fewer where they would take
-            more than 4 % of --plan.minutes.
-        validate_all: whether to score all of the held-out part at the end of the run.
-        num_workers: processes that prepare batches; 0 prepares them in the training process, which costs next to
-            nothing because the tokens lie ready in a file. Of a corpus of more than 128 MB the tokens are made while
-            training runs, by as many processes (at least one).
-        seed: of the order of documents; null takes the run's seed.
+        tokens_per_step: tokens per optimizer step, over all devices. Gradients are accumulated over as many micro-steps
+            as needed. null takes one micro-step.
+        val_tokens: held-out tokens that each validation during a run scores; `validate` scores all of them.
+        validations: number of validations during a run, unless trainer.val_check_interval is set; fewer where they
+            would take more than 4 % of --plan.minutes.
+        validate_all: whether to score all held-out text at the end of the run.
+        num_workers: processes that prepare batches. 0 prepares them in the training process, which costs almost
+            nothing, because the text is already tokenized. A corpus of more than 128 MB is tokenized during training,
+            by this number of processes (at least one).
+        seed: seed of the order of documents; null takes the run's seed.
 
     Raises:
         ValueError: if a number is out of range, or the corpus is missing, unreadable or too small.
@@ -76,50 +73,24 @@ class TextDataModule(RowsDataModule):
         super().__init__(*sizes, val_tokens, validations, validate_all, num_workers, seed)
         at_least(1, "data.", max_shards=max_shards)
         self.save_hyperparameters()
-        self.sources = CorpusOptions(corpus, val_corpus, column, split, max_shards)
+        self.options = CorpusOptions(corpus, val_corpus, column, split, max_shards)
         self._prepared: Prepared | None = None
-        self._start_tokens = 0  # where in the stream this run began or resumed
-        self._origin: Segment | None = None  # a segment of the stream that an earlier process has seen
+        self._origin: Segment | None = None  # the segment at the position of the checkpoint
         self._stream: TokenStream | None = None
-        self._ahead: Prefetcher | None = None
+        self._prefetcher: Prefetcher | None = None
 
-    # ------------------------------------------------------------------------------------------ preparation
-
-    def _prepare(self) -> Prepared:
-        fitting = self.trainer is None or self.trainer.state.fn == "fit"
-        return prepare(self.sources, self.vocab_size, self._tokenizer, train=fitting)
-
-    def prepare_data(self) -> None:
-        """Scans, trains the tokenizer and tokenizes, on one process of each machine; all of it is then cached."""
-        shards = self._prepare().train
-        if isinstance(shards, StreamedShards):
-            shards.forget_errors()
-            TokenStream(shards, self.seed).locate(0)  # what is wrong with the corpus is found out before the start
-
-    def _prepare_rows(self) -> None:
-        self._prepared = self._prepare()
-        self.held_out = HeldOutRows(self.prepared.val, min(VAL_ROW, self.context))
-        self._check_sizes()
-
-    def teardown(self, stage: str) -> None:
-        """Ends the processes that read ahead."""
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
-
-    def on_exception(self, exception: BaseException) -> None:
-        self.teardown("fit")
+    # ------------------------------------------------------------------------------------------- the data
 
     @property
     def prepared(self) -> Prepared:
-        """The corpus and the tokenizer; there after ``setup``."""
-        assert self._prepared is not None, "setup() comes first"
+        """The corpus, its tokenizer and its token files. Available after ``setup``."""
+        assert self._prepared is not None, "call setup() first"
         return self._prepared
 
     @property
     def shards(self) -> TokenShards:
-        """What is trained on; there after ``setup`` to train."""
-        assert self.prepared.train is not None, "this was set up to score"
+        """The tokens to train on. Available after ``setup("fit")``."""
+        assert self.prepared.train is not None, "this was set up for scoring only"
         return self.prepared.train
 
     @property
@@ -128,7 +99,7 @@ class TextDataModule(RowsDataModule):
 
     @property
     def source(self) -> str:
-        return self.sources.corpus
+        return self.options.corpus
 
     @property
     def extent(self) -> str:
@@ -147,98 +118,85 @@ class TextDataModule(RowsDataModule):
 
     @property
     def stop_ids(self) -> Sequence[int]:
-        return [self.tokenizer.bos]  # a document ends where the next begins
+        return [self.tokenizer.bos]  # a document ends where the next one begins
 
-    def _check_sizes(self) -> None:
-        held_out = self.held_out.predictions
-        train = self.prepared.train.tokens if self.prepared.train is not None else None
-        if held_out < self.held_out.length:
-            raise ValueError(
-                f"the corpus is too small: its held-out part has {held_out:,} tokens, less than one row of "
-                f"{self.held_out.length}; add text, or give held-out text with --data.val_corpus"
-            )
-        if train is not None and train <= self.row_length:
-            raise ValueError(
-                f"the corpus is too small: {train:,} tokens to train on do not fill one row of {self.row_length}; "
-                "add text, or lower --data.context"
-            )
+    # ------------------------------------------------------------------------------------------- Lightning's hooks
 
-    # ------------------------------------------------------------------------------------- place in the stream
+    def prepare_data(self) -> None:
+        """Scans the corpus, trains the tokenizer and tokenizes, on one process per machine; all of it is cached."""
+        shards = self._prepare().train
+        if isinstance(shards, StreamedShards):
+            shards.clear_errors()
+            TokenStream(shards, self.seed).segment_at(0)  # raises now if the corpus cannot be read
 
-    def _place(self) -> int:
-        """Where in the stream the next step begins, in tokens, after as many steps as the trainer has done."""
-        return self._start_tokens + self._rows_since_start() * (self.row_length + 1)
+    def _prepare(self) -> Prepared:
+        fitting = self.trainer is None or self.trainer.state.fn == "fit"
+        return prepare(self.options, self.vocab_size, self._tokenizer, train=fitting)
 
-    def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: the tokenizer, and the place in the stream."""
-        return {**super().state_dict(), "place": self._place(), "origin": self._last_segment()}
+    def _open_data(self) -> None:
+        self._prepared = self._prepare()
+        self.held_out = HeldOutRows(self.prepared.val, min(VAL_ROW, self.context))
+        check_sizes(self.held_out, self.prepared.train, self.row_length)
 
-    def _go_on(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the checkpoint stood, if it is the same corpus."""
-        assert self.trainer is not None
-        if state_dict["corpus"] != self.fingerprint:
-            if self.trainer.is_global_zero:
-                log.warning(
-                    "The checkpoint was trained on another corpus (%s, this one is %s): it is read from its beginning.",
-                    state_dict["corpus"],
-                    self.fingerprint,
-                )
-            return
-        self.seed = state_dict["seed"]
-        self._start_tokens = state_dict["place"]
-        if (origin := state_dict.get("origin")) is not None:
-            self._origin = Segment(origin[0], (origin[1][0], origin[1][1]), origin[2], origin[3])
+    def train_dataloader(self) -> TrainingLoader:
+        rank, shards, start = rank_of(self.trainer), self.shards, self._next_position()
+        if isinstance(shards, StreamedShards):
+            shards = replace(shards, when_missing="wait")
+        self._stream = TokenStream(shards, self.seed, self._origin)
+        batches = TrainingBatches(
+            shards, self.seed, start, self.batch_size, self.row_length, rank.number, rank.world_size, self._origin
+        )
+        progress = self._prefetch(start, batches.size * rank.world_size, self._stream, rank)
+        loader = new_data_loader(batches, self.num_workers, pin_memory=rank.is_cuda)
+        self._loader = TrainingLoader(loader, progress)
+        return self._loader
+
+    def teardown(self, stage: str) -> None:
+        """Ends the processes that prefetch text."""
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+            self._prefetcher = None
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.teardown("fit")
+
+    # ------------------------------------------------------------------------------------------- prefetching
+
+    def _prefetch(self, start: int, tokens_per_batch: int, stream: TokenStream, rank: Rank) -> PrefetchProgress | None:
+        """Starts the processes that make the shards of a large corpus, on one rank of each machine."""
+        if not isinstance(self.shards, StreamedShards) or (self.trainer is not None and self.trainer.local_rank != 0):
+            return None
+        first = self._origin or TokenStream(self.shards, self.seed).segment_at(0)
+        in_flight = 2 * self.num_workers + 2  # batches that each rank has prepared or is preparing
+        window = in_flight * tokens_per_batch
+        self._prefetcher = Prefetcher(self.shards, self.seed, max(1, self.num_workers), window)
+        return PrefetchProgress(self._prefetcher, stream, first, start, tokens_per_batch, self._last_position)
+
+    def _last_position(self) -> float:
+        """Position in the stream at the end of the run, as far as it is known by now."""
+        if self.trainer is None or self.trainer.max_steps < 0:
+            return math.inf
+        return self._position.after(self.trainer.max_steps, self._units_per_step)
+
+    # ------------------------------------------------------------------------------------------- position
+
+    @property
+    def _units_per_step(self) -> int:
+        return super()._units_per_step * (self.row_length + 1)  # a row takes one token more than it has predictions
+
+    def _stream_state(self) -> dict[str, Any]:
+        position, origin = self._next_position(), None
+        if self._stream is not None:
+            origin = self._stream.segment_at(max(self._position.start, position - 1)).to_state()
+        return {"place": position, "origin": origin}
+
+    def _load_stream_state(self, state: dict[str, Any]) -> None:
+        self._position.start = state["place"]
+        if (origin := state.get("origin")) is not None:
+            self._origin = Segment.from_state(origin)
             shards = self.prepared.train.corpus.shards if isinstance(self.prepared.train, StreamedShards) else ()
             if shards and self._origin.shard[0] >= len(shards):
                 raise ValueError(
-                    f"the checkpoint stands in file {self._origin.shard[0] + 1} of the corpus, but only "
-                    f"{len(shards)} are to be used: raise --data.max_shards"
+                    f"the checkpoint stands in file {self._origin.shard[0] + 1} of the corpus, but --data.max_shards "
+                    f"allows only {len(shards)}: raise it"
                 )
-
-    def _last_segment(self) -> list[Any] | None:
-        """Where the stream has been read last, in plain numbers."""
-        if self._stream is None:
-            return None
-        segment = self._stream.locate(max(self._start_tokens, self._place() - 1))
-        return [segment.epoch, list(segment.shard), segment.start, segment.end]
-
-    # -------------------------------------------------------------------------------------------- the loaders
-
-    def train_dataloader(self) -> TrainingLoader:
-        rank, world_size, cuda = self._devices()
-        start = self._place() if self.trainer is not None else 0
-        shards = self.shards
-        if isinstance(shards, StreamedShards):
-            shards = self._read_ahead(shards, world_size)
-        batches = TrainingBatches(
-            shards, self.seed, start, self.batch_size, self.row_length, rank, world_size, self._origin
-        )
-        self._stream = TokenStream(shards, self.seed, self._origin)
-
-        def on_batch(count: int) -> None:
-            """Tells those who read ahead where the last batch was."""
-            if self._ahead is not None:
-                assert self._stream is not None
-                read = max(0, count - 1) * world_size * batches.size
-                segment = self._stream.locate(start + read) if count else self._first_segment
-                self._ahead.reading(segment.epoch, segment.shard, self._tokens_left(segment))
-
-        self._loader = TrainingLoader(self._data_loader(batches, cuda), on_batch)
-        return self._loader
-
-    def _read_ahead(self, shards: StreamedShards, world_size: int) -> StreamedShards:
-        """Starts the processes that make the shards, on one rank of each machine; returns shards that wait for them."""
-        self._first_segment = self._origin or TokenStream(shards, self.seed).locate(0)
-        if self.trainer is None or self.trainer.local_rank == 0:
-            in_flight = (2 * self.num_workers + 2) * world_size  # batches, of all ranks
-            window = in_flight * self.batch_size * (self.row_length + 1)
-            self._ahead = Prefetcher(shards, self.seed, max(1, self.num_workers), window)
-        return replace(shards, when_missing="wait")
-
-    def _tokens_left(self, segment: Segment) -> float:
-        """Tokens that the run still needs, from the beginning of a segment on."""
-        if self.trainer is None or self.trainer.max_steps < 0:
-            return math.inf
-        steps = self.trainer.max_steps - self._start_step
-        rows = self.trainer.accumulate_grad_batches * self.trainer.world_size * self.batch_size
-        return self._start_tokens + steps * rows * (self.row_length + 1) - segment.start

@@ -1,1 +1,1 @@
-"""What a machine has and lacks for this project. Only Python itself is needed to find out."""
+"""Checks of the machine for ``doctor``. They need the standard library alone."""

@@ -1,4 +1,4 @@
-"""All checks, in the order in which they are told."""
+"""All checks in the order in which they are printed, and how they are printed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NAME_WIDTH = 12
 
 
 def run_checks(root: Path) -> Iterator[Check]:
-    """Everything that can be looked at, a check at a time.
+    """Runs all checks, one after the other.
 
     Args:
-        root: the folder that lightning_logs is in, or will be.
+        root: the folder that contains lightning_logs, or will.
     """
     yield packages.python()
     yield environment()
@@ -33,7 +33,7 @@ def run_checks(root: Path) -> Iterator[Check]:
     yield torch_checks.gpu(facts)
     yield resources.memory()
     yield resources.disk("disk", root / "lightning_logs", "give --trainer.default_root_dir another folder")
-    with suppress(ValueError):  # of one without a home folder, which the next line says
+    with suppress(ValueError):  # there is no home folder, which system.cache() reports
         yield resources.disk("cache disk", cache_root(), "set NANOCHAT_CACHE to another folder")
     yield system.cache()
     yield system.compiler()
@@ -43,7 +43,7 @@ def run_checks(root: Path) -> Iterator[Check]:
 
 
 def format_check(check: Check, width: int) -> str:
-    """A check in as many lines of so many columns as it takes: what there is, and below it what to do."""
+    """A check as lines of at most ``width`` columns: the finding, and below it the advice."""
     begin = f"{MARKS[check.status]:<9}{check.name:<{NAME_WIDTH - 1}} "
     indent = " " * len(begin)
     lines = textwrap.wrap(check.found, width, initial_indent=begin, subsequent_indent=indent, break_on_hyphens=False)
@@ -56,7 +56,7 @@ def format_check(check: Check, width: int) -> str:
 
 
 def verdict(checks: Sequence[Check]) -> str:
-    """The last line."""
+    """The last line: whether this machine is ready to train."""
     problems = list(dict.fromkeys(check.name for check in checks if check.status == PROBLEM))
     notes = [check.name for check in checks if check.status == NOTE]
     if problems:
@@ -65,7 +65,7 @@ def verdict(checks: Sequence[Check]) -> str:
 
 
 def as_json(checks: Sequence[Check]) -> dict[str, Any]:
-    """For programs: whether all that is necessary is there, and every check."""
+    """The content of --json: whether this machine is ready, and all checks."""
     return {
         "ready": all(check.status != PROBLEM for check in checks),
         "checks": [

@@ -1,4 +1,4 @@
-"""One line of the examination."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, Literal
 
 Status = Literal["ok", "note", "problem"]
 OK: Status = "ok"
-NOTE: Status = "note"  # it works without
-PROBLEM: Status = "problem"  # it does not
+NOTE: Status = "note"  # training works without it
+PROBLEM: Status = "problem"  # training does not
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, and what came of it.
+    """The result of one check.
 
     Attributes:
-        name: of what was looked at, in a word or two.
-        status: ok; note, where something could be better; problem, where something necessary is missing.
-        found: what there is, in words.
-        advice: what to do; "" where there is nothing to do.
-        facts: the same for programs.
+        name: of the thing checked, in a word or two.
+        status: "ok"; "note" if something could be better; "problem" if something necessary is missing.
+        found: the finding, in words.
+        advice: what to do about it; "" if there is nothing to do.
+        facts: the finding as values, for --json.
     """
 
     name: str
@@ -31,5 +31,5 @@ class Check:
 
 
 def format_bytes(size: float) -> str:
-    """Bytes: 850 MB, 1.2 GB"""
+    """Formats a number of bytes: "850 MB", "1.2 GB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -1,4 +1,4 @@
-"""The machine: memory, disks, threads, what a container leaves of them."""
+"""Memory, disk space and threads, within the limits of a container."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from nanochat.cgroups import cpu_limit, memory_limit
 from nanochat.doctor.check import NOTE, OK, PROBLEM, Check, Status, format_bytes
 
-LEAST_MEMORY, GOOD_MEMORY = 1.0e9, 4.0e9  # free bytes: tiny takes 0.9 GB, the machine recommended has 4 to 8
-LEAST_DISK, GOOD_DISK = 1.0e9, 10.0e9  # free bytes: a run of tiny keeps 0.2 to 0.3 GB, and the cache 0.1
+MIN_MEMORY, GOOD_MEMORY = 1.0e9, 4.0e9  # free bytes: tiny takes 0.9 GB; 4 to 8 GB are recommended
+MIN_DISK, GOOD_DISK = 1.0e9, 10.0e9  # free bytes: a run of tiny takes 0.2 to 0.3 GB, and the cache 0.1 GB
 
 
 def memory() -> Check:
-    """What may still be taken."""
+    """The free memory."""
     total, free = _memory()
     limit = memory_limit()
     if limit is not None:
@@ -28,17 +28,17 @@ def memory() -> Check:
         + (f" of {format_bytes(total)}" if total else "")
         + (" (container)" if limit else "")
     )
-    if free < LEAST_MEMORY:
+    if free < MIN_MEMORY:
         return Check("memory", PROBLEM, found, "tiny takes 0.9 GB: close other programs", facts)
     if free < GOOD_MEMORY:
         return Check(
-            "memory", NOTE, found, "tiny and small fit; larger ones may want a smaller --data.batch_size", facts
+            "memory", NOTE, found, "enough for tiny and small; larger tiers may need a smaller --data.batch_size", facts
         )
     return Check("memory", OK, found, facts=facts)
 
 
 def _memory() -> tuple[float | None, float | None]:
-    """The whole and the free memory of the machine, in bytes."""
+    """The total and the available memory of the machine, in bytes; None if unknown."""
     with suppress(ImportError):
         import psutil
 
@@ -52,7 +52,7 @@ def _memory() -> tuple[float | None, float | None]:
 
 
 def physical_cores() -> int | None:
-    """Cores of the machine without the second threads of each; None if nobody knows."""
+    """The number of physical cores, without hyper-threads; None if unknown."""
     with suppress(ImportError):
         import psutil
 
@@ -61,10 +61,10 @@ def physical_cores() -> int | None:
 
 
 def threads(torch_threads: int | None) -> Check:
-    """How many threads torch computes with, against the cores that this process may use.
+    """The number of torch's threads, compared with the cores that this process may use.
 
     Args:
-        torch_threads: what torch says; None if it cannot be asked.
+        torch_threads: ``torch.get_num_threads()``; None if torch cannot be imported.
     """
     logical = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
@@ -84,33 +84,33 @@ def threads(torch_threads: int | None) -> Check:
         found += f", {usable:g} of {logical} processors allowed"
     whole = max(1, int(usable))
     if torch_threads is not None and torch_threads > usable:
-        return Check("threads", NOTE, found, f"they take turns: set OMP_NUM_THREADS={whole}", facts)
+        return Check("threads", NOTE, found, f"more threads than cores: set OMP_NUM_THREADS={whole}", facts)
     if torch_threads is not None and physical and torch_threads < min(whole, physical):
-        given = f" (it is {facts['OMP_NUM_THREADS']})" if facts["OMP_NUM_THREADS"] else ""
-        advice = f"cores stay idle: set OMP_NUM_THREADS={min(whole, physical)}{given}"
+        given = f" (now {facts['OMP_NUM_THREADS']})" if facts["OMP_NUM_THREADS"] else ""
+        advice = f"some cores are idle: set OMP_NUM_THREADS={min(whole, physical)}{given}"
         return Check("threads", NOTE, found, advice, facts)
     return Check("threads", OK, found, facts=facts)
 
 
 def disk(name: str, folder: Path, elsewhere: str) -> Check:
-    """The room below a folder, and whether it can be written to.
+    """The free space of a folder's disk, and whether the folder is writable.
 
     Args:
         name: of the check.
-        folder: where something is to be kept; it need not be there yet.
-        elsewhere: how one says another folder.
+        folder: it need not exist yet.
+        elsewhere: the advice that tells how to choose another folder.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if os.access(path, os.F_OK))
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.access(path, os.F_OK))
     facts: dict[str, object] = {"folder": str(folder)}
     try:
-        free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(existing).free
     except OSError as error:
         return Check(name, PROBLEM, f"{folder}: {error.strerror}", elsewhere, facts)
     facts["free_bytes"] = free
     found = f"{format_bytes(free)} free for {folder}"
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        return Check(name, PROBLEM, f"{folder} cannot be written to", elsewhere, facts)
-    if free < LEAST_DISK:
-        return Check(name, PROBLEM, found, f"that is little: free some space, or {elsewhere}", facts)
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        return Check(name, PROBLEM, f"{folder} is not writable", elsewhere, facts)
+    if free < MIN_DISK:
+        return Check(name, PROBLEM, found, f"too little: free some space, or {elsewhere}", facts)
     status: Status = OK if free >= GOOD_DISK else NOTE
-    return Check(name, status, found, "" if status == OK else "`runs` and `runs --caches` list what takes it", facts)
+    return Check(name, status, found, "" if status == OK else "`runs` and `runs --caches` list what takes space", facts)

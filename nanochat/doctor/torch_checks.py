@@ -1,4 +1,4 @@
-"""What torch says of the processor and of GPUs, in lines."""
+"""The checks that need torch: the processor, its speed, and GPUs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nanochat.doctor.check import NOTE, OK, Check, format_bytes
 from nanochat.virtualenv import python_command
 
 PROBE_SECONDS = 120
-SLOW_GFLOPS = 20.0  # in float32; two cores of 2020 reach 100
+SLOW_GFLOPS = 20.0  # float32; two cores of the year 2020 reach 100
 
 
 def probe_torch() -> dict[str, Any]:
-    """The facts of :mod:`nanochat.doctor.torch_probe`; empty where torch does not answer, which `packages` explains."""
+    """Runs :mod:`nanochat.doctor.torch_probe`; returns its facts, empty if torch cannot be imported."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", "nanochat.doctor.torch_probe"],
@@ -33,32 +33,30 @@ def probe_torch() -> dict[str, Any]:
 
 
 def processor(facts: dict[str, Any]) -> Check:
-    """What the processor can do that makes training fast."""
+    """The processor's vector instructions, which make training fast."""
     if not facts:
         return _unknown("processor")
     features = facts["features"]
     found = f"{', '.join(features) or 'no vector instructions known'} (torch uses {facts['capability']})"
     if facts["machine"] in ("x86_64", "AMD64") and "AVX2" not in features:
-        return Check("processor", NOTE, found, "without AVX2 everything is several times slower", facts)
+        return Check("processor", NOTE, found, "without AVX2, training is several times slower", facts)
     return Check("processor", OK, found, facts={"features": features, "capability": facts["capability"]})
 
 
 def speed(facts: dict[str, Any]) -> Check:
-    """Matrix products, which training mostly is."""
+    """The speed of matrix products, which dominate training."""
     if not facts:
         return _unknown("speed")
     single, half = facts["float32_gflops"], facts["bfloat16_gflops"]
     found = f"{single:,.0f} GFLOP/s in float32, {half:,.0f} in bfloat16 (matrix products)"
     values = {"float32_gflops": single, "bfloat16_gflops": half}
     if single < SLOW_GFLOPS:
-        return Check(
-            "speed", NOTE, found, "slow: is the machine busy, on battery, or held back by a container?", values
-        )
+        return Check("speed", NOTE, found, "slow: is the machine busy, on battery, or limited by a container?", values)
     return Check("speed", OK, found, facts=values)
 
 
 def gpu(facts: dict[str, Any]) -> Check:
-    """GPUs that torch can use, and one that it could use if it were another build."""
+    """GPUs that torch can use, or could use if it were another build."""
     if not facts:
         return _unknown("GPU")
     driver = nvidia_driver()
@@ -67,7 +65,7 @@ def gpu(facts: dict[str, Any]) -> Check:
         names = ", ".join(f"{gpu['name']} ({format_bytes(gpu['free_bytes'])} free)" for gpu in facts["gpus"])
         return Check("GPU", OK, f"{names}, CUDA {facts['cuda_build']}, driver {driver or 'unknown'}", facts=values)
     if facts["mps"]:
-        return Check("GPU", OK, "Apple's, for those who ask for it: --trainer.accelerator=mps", facts=values)
+        return Check("GPU", OK, "Apple's; --trainer.accelerator=mps trains on it", facts=values)
     if driver and not facts["cuda_build"]:
         install = f"{python_command()} -m pip install --force-reinstall torch=={facts['version'].split('+')[0]}"
         advice = f"this torch is the build for CPUs; `{install}` installs the one with CUDA"
@@ -75,16 +73,16 @@ def gpu(facts: dict[str, Any]) -> Check:
     if driver:
         advice = facts["cuda_says"] or f"is driver {driver} new enough for CUDA {facts['cuda_build']}?"
         return Check("GPU", NOTE, f"NVIDIA's, driver {driver}, but torch cannot use it", advice, values)
-    return Check("GPU", OK, "none; everything but the tier full is made for a CPU", facts=values)
+    return Check("GPU", OK, "none; all tiers except full are made for a CPU", facts=values)
 
 
 def _unknown(name: str) -> Check:
-    advice = "the line of torch says why; where there is none, this machine is too busy: ask again later"
-    return Check(name, NOTE, "not known, as torch does not answer", advice)
+    advice = "see the packages above; if torch is fine there, this machine is too busy: try again later"
+    return Check(name, NOTE, "unknown, as torch does not answer", advice)
 
 
 def nvidia_driver() -> str | None:
-    """The version of NVIDIA's driver, if there is one."""
+    """The version of NVIDIA's driver; None without one."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None

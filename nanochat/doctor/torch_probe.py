@@ -1,4 +1,4 @@
-"""Asks torch, in a process of its own: what is wrong with torch must not end the examination.
+"""Collects facts from torch in a process of its own, as importing a broken torch may end the process.
 
 Run as ``python -m nanochat.doctor.torch_probe``, it prints one line of JSON.
 """
@@ -12,9 +12,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-SIZE = 1024  # of the matrices that are multiplied
-SECONDS = 0.4  # of each kind of numbers
-FLAGS = {  # as Linux calls them
+SIZE = 1024  # rows and columns of the multiplied matrices
+SECONDS = 0.4  # for each dtype
+FLAGS = {  # names of Linux
     "AVX2": ("avx2",),
     "AVX-512": ("avx512f",),
     "bf16": ("avx512_bf16", "bf16"),
@@ -23,7 +23,7 @@ FLAGS = {  # as Linux calls them
 
 
 def gflops(dtype: Any) -> float:
-    """Thousands of millions of operations a second in a matrix product, the best of what fits into the time."""
+    """The GFLOP/s of a matrix product, the best one of those that fit into the time."""
     import torch
 
     a, b = torch.ones(SIZE, SIZE, dtype=dtype), torch.ones(SIZE, SIZE, dtype=dtype)
@@ -37,7 +37,7 @@ def gflops(dtype: Any) -> float:
 
 
 def processor_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """What Linux says that the processor can do; empty elsewhere."""
+    """The processor's features according to Linux; empty on other systems."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -46,7 +46,7 @@ def processor_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
 
 
 def features() -> list[str]:
-    """Of :data:`FLAGS`, those that are there: as torch says, and as Linux says."""
+    """The features of :data:`FLAGS` that torch or Linux reports."""
     import torch
 
     flags = processor_flags()
@@ -60,7 +60,7 @@ def features() -> list[str]:
 
 
 def facts() -> dict[str, Any]:
-    """Everything that torch knows of the machine."""
+    """The machine as torch reports it."""
     import torch
 
     found: dict[str, Any] = {

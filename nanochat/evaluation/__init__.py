@@ -1,1 +1,1 @@
-"""How good a model is at what it is asked to do."""
+"""Evaluation: CORE for base models, the chat tasks and ChatCORE, and the sandbox for HumanEval."""

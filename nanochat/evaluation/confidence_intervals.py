@@ -1,4 +1,4 @@
-"""How far a score may lie from what it would be on more questions of the same kind: 95% intervals."""
+"""95% confidence intervals of scores: how far a score may lie from its value on more questions of the same kind."""
 
 from __future__ import annotations
 
@@ -7,66 +7,67 @@ from typing import NamedTuple
 
 import numpy as np
 
-DRAWS = 10_000
-INSIDE = 0.95  # of the draws
-Z = 1.959964  # 95% of a normal distribution lie within so many standard deviations
+BOOTSTRAP_SAMPLES = 10_000
+CONFIDENCE = 0.95
+Z = 1.959964  # a normal distribution has 95% of its mass within this many standard deviations
 
 
 class Interval(NamedTuple):
-    """Made by a rule that holds the true figure in 95 of 100 cases."""
+    """A 95% confidence interval: the rule that makes it covers the true value in 95 of 100 cases."""
 
     low: float
     high: float
 
     def centred(self, baseline: float) -> Interval:
-        """Of the accuracy above chance: 0 at the baseline, 1 if everything is right."""
+        """The interval of the centred accuracy, which is 0 at the baseline and 1 if every answer is right."""
         return Interval((self.low - baseline) / (1 - baseline), (self.high - baseline) / (1 - baseline))
 
 
-def of_accuracy(right: float, items: int) -> Interval:
-    """Wilson's interval for a share (J. Am. Stat. Assoc. 22, 1927).
+def wilson_interval(right: float, items: int) -> Interval:
+    """Wilson's interval of a proportion (J. Am. Stat. Assoc. 22, 1927).
 
-    A bootstrap would draw the items again; where all or none of them are right, so are all of its draws, and its
-    interval has no width. This one is right there, too, and for few items.
+    A bootstrap resamples the items: if all or none are right, so is every resample, and its interval has no width.
+    Wilson's interval stays valid there and for few items.
     """
     share, square = right / items, Z * Z
     middle = (share + square / (2 * items)) / (1 + square / items)
     half = Z / (1 + square / items) * (share * (1 - share) / items + square / (4 * items * items)) ** 0.5
-    # at the ends the formula is exact, but for rounding
+    # the formula gives exactly 0 and 1 at the ends, up to rounding
     return Interval(0.0 if right == 0 else max(0.0, middle - half), 1.0 if right == items else min(1.0, middle + half))
 
 
-def of_samples(right: Sequence[int], samples: int) -> Interval:
-    """Of the share of right answers where each item was answered several times: bootstrap (Efron, 1979).
+def bootstrap_interval(right: Sequence[int], samples: int) -> Interval:
+    """Bootstrap interval (Efron, 1979) of the accuracy where each item was answered several times.
 
-    The items are drawn again with all of their answers, because those to the same item are alike. Where all items have
-    as many right answers, that says nothing, and each item counts as one answer.
+    Items are resampled together with all their answers, because answers to one item are correlated. If all items have
+    the same number of right answers, resampling has no variance; then each item counts as one answer.
 
     Args:
-        right: of each item, how many of its samples were right.
-        samples: of each item.
+        right: number of right samples of each item.
+        samples: number of samples per item.
     """
     items = len(right)
-    counts = np.bincount(right, minlength=samples + 1)  # items by how many of their samples are right
+    counts = np.bincount(right, minlength=samples + 1)  # number of items with 0, 1, ... right samples
     if counts.max() == items:
-        return of_accuracy(right[0] / samples * items, items)
-    drawn = np.random.default_rng(0).multinomial(items, counts / items, DRAWS)
+        return wilson_interval(right[0] / samples * items, items)
+    drawn = np.random.default_rng(0).multinomial(items, counts / items, BOOTSTRAP_SAMPLES)
     shares = drawn @ np.arange(samples + 1) / (items * samples)
-    low, high = np.quantile(shares, [(1 - INSIDE) / 2, (1 + INSIDE) / 2])
+    low, high = np.quantile(shares, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))
 
 
-def of_mean(figures: Sequence[tuple[float, Interval]]) -> Interval:
-    """Of the mean of independent figures, from the interval of each.
+def mean_interval(scores: Sequence[tuple[float, Interval]]) -> Interval:
+    """The interval of the mean of independent scores, from the interval of each.
 
-    The distances from the figures to the ends of their intervals add up as standard deviations do: Newcombe's square
-    and add (Statistics in Medicine 17, 1998), for means by Zou, Huang and Zhang (Comput. Stat. Data Anal. 53, 2009). So
-    a task with none right widens it upwards, as it should; of a single figure it is that figure's own.
+    The distances from the scores to the ends of their intervals add up in squares, as standard deviations do:
+    Newcombe's square-and-add (Statistics in Medicine 17, 1998), for means by Zou, Huang and Zhang (Comput. Stat. Data
+    Anal. 53, 2009). So a task with no right answer widens the interval upwards only. For a single score the result is
+    its own interval.
 
     Args:
-        figures: each with its interval.
+        scores: each with its interval.
     """
-    mean = sum(value for value, _ in figures) / len(figures)
-    down = sum((value - interval.low) ** 2 for value, interval in figures) ** 0.5 / len(figures)
-    up = sum((interval.high - value) ** 2 for value, interval in figures) ** 0.5 / len(figures)
+    mean = sum(value for value, _ in scores) / len(scores)
+    down = sum((value - interval.low) ** 2 for value, interval in scores) ** 0.5 / len(scores)
+    up = sum((interval.high - value) ** 2 for value, interval in scores) ** 0.5 / len(scores)
     return Interval(mean - down, mean + up)

@@ -1,4 +1,4 @@
-"""CORE: the mean, over 22 tasks, of how far a model is above chance (DCLM, arXiv 2406.11794)."""
+"""CORE: the mean centred accuracy over 22 tasks (DCLM, arXiv 2406.11794)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanochat.evaluation.bundle import CORE_TASKS, Bundle, CoreTask
-from nanochat.evaluation.confidence_intervals import Interval, of_accuracy, of_mean
-from nanochat.evaluation.distributed import gather, rank, world_size
+from nanochat.evaluation.confidence_intervals import Interval, mean_interval, wilson_interval
+from nanochat.evaluation.distributed import all_gather, rank, world_size
 from nanochat.evaluation.prompts import questions
 from nanochat.evaluation.scoring import Judge
 from nanochat.tokenizer import Tokenizer
 
-AT_ONCE = 500  # questions whose prompts are in memory at the same time
+CHUNK_SIZE = 500  # questions whose prompts are in memory at the same time
 
 
 @dataclass(frozen=True)
-class TaskScore:
-    """How a model did in one task.
+class CoreTaskScore:
+    """The score of a model in one CORE task.
 
     Attributes:
-        name: of the task.
-        right: how many answers were right.
-        items: of how many.
-        baseline: the accuracy of chance.
-        kind: multiple choice, schema or language modelling, as the bundle calls it.
+        name: name of the task.
+        right: number of right answers.
+        items: number of questions.
+        baseline: accuracy at chance.
+        kind: ``icl_task_type`` of the bundle: multiple_choice, schema or language_modeling.
         shots: solved examples before each question.
-        seconds: that it took.
+        seconds: duration of the evaluation.
     """
 
     name: str
@@ -45,16 +45,16 @@ class TaskScore:
 
     @property
     def centred(self) -> float:
-        """0 at chance, 1 if everything is right."""
+        """The centred accuracy: 0 at chance, 1 if every answer is right."""
         return (self.accuracy - self.baseline) / (1 - self.baseline)
 
     @property
     def interval(self) -> Interval:
-        """Of the accuracy."""
-        return of_accuracy(self.right, self.items)
+        """95% confidence interval of the accuracy."""
+        return wilson_interval(self.right, self.items)
 
-    def facts(self) -> dict[str, Any]:
-        """For a JSON file."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
         return {
             "right": self.right,
             "items": self.items,
@@ -68,30 +68,36 @@ class TaskScore:
         }
 
     @classmethod
-    def from_facts(cls, name: str, facts: dict[str, Any]) -> TaskScore:
-        """The inverse of :meth:`facts`."""
-        counts = (int(facts["right"]), int(facts["items"]))
+    def from_dict(cls, name: str, values: dict[str, Any]) -> CoreTaskScore:
+        """The inverse of :meth:`to_dict`."""
         return cls(
-            name, *counts, float(facts["baseline"]), str(facts["kind"]), int(facts["shots"]), float(facts["seconds"])
+            name,
+            right=int(values["right"]),
+            items=int(values["items"]),
+            baseline=float(values["baseline"]),
+            kind=str(values["kind"]),
+            shots=int(values["shots"]),
+            seconds=float(values["seconds"]),
         )
 
 
 @dataclass(frozen=True)
 class CoreScore:
-    """The tasks' scores together.
+    """The scores of several CORE tasks and their mean.
 
     Attributes:
         tasks: at least one.
-        max_per_task: the cap that they were scored under.
+        max_per_task: limit on the items of each task; None for no limit.
+        missing: the CORE tasks without a score.
     """
 
-    tasks: Sequence[TaskScore]
+    tasks: Sequence[CoreTaskScore]
     max_per_task: int | None = None
     missing: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        have = {task.name for task in self.tasks}
-        object.__setattr__(self, "missing", tuple(name for name in CORE_TASKS if name not in have))
+        present = {task.name for task in self.tasks}
+        object.__setattr__(self, "missing", tuple(name for name in CORE_TASKS if name not in present))
 
     @property
     def value(self) -> float:
@@ -100,11 +106,12 @@ class CoreScore:
 
     @property
     def interval(self) -> Interval:
-        return of_mean([(task.centred, task.interval.centred(task.baseline)) for task in self.tasks])
+        """95% confidence interval of :attr:`value`."""
+        return mean_interval([(task.centred, task.interval.centred(task.baseline)) for task in self.tasks])
 
     @property
     def label(self) -> str:
-        """What the figure may be called: CORE alone only if it is that."""
+        """The name of the score: "CORE" alone only for all 22 tasks in full."""
         label = "CORE"
         if self.missing:
             label += f" over {len(self.tasks)} of {len(CORE_TASKS)} tasks"
@@ -119,34 +126,33 @@ def score_task(
     task: CoreTask,
     max_per_task: int | None = None,
     on_done: Callable[[int], object] | None = None,
-) -> TaskScore:
-    """Scores one task. Several processes deal its items out among themselves.
+) -> CoreTaskScore:
+    """Scores one task. Several processes divide its items among themselves.
 
     Args:
-        judge: with the model.
-        tokenizer: the model's.
-        task: of a bundle.
-        max_per_task: how many of its lines, from the first of the shuffled ones; None for all.
-        on_done: is told, as it goes, how many more items are done, in all processes together.
+        judge: scores the questions with the model.
+        tokenizer: the model's tokenizer.
+        task: task of a bundle.
+        max_per_task: number of its (shuffled) lines to score; None for all.
+        on_done: called with the number of items newly finished, in all processes together.
     """
     started = time.perf_counter()
     items = number_of_items(task, max_per_task)
-    # the processes of a sharded model must all make the same calls
-    apart = world_size() if judge.is_whole else 1
-    mine = range(rank() if apart > 1 else 0, items, apart)
+    # the processes of a sharded model must all make the same calls, so each scores all items
+    processes = world_size() if judge.is_whole else 1
+    indices = range(rank() if processes > 1 else 0, items, processes)
     right = 0
-    for begin in range(0, len(mine), AT_ONCE):
-        some = mine[begin : begin + AT_ONCE]
-        asked = questions(task, tokenizer, judge.gpt.context, some)
-        right += sum(judge.answers(asked, on_done and (lambda done: on_done(done * apart))))
-    if apart > 1:
-        right = sum(gather(right))
+    for begin in range(0, len(indices), CHUNK_SIZE):
+        chunk = questions(task, tokenizer, judge.gpt.context, indices[begin : begin + CHUNK_SIZE])
+        right += sum(judge.answers(chunk, on_done and (lambda done: on_done(done * processes))))
+    if processes > 1:
+        right = sum(all_gather(right))
     seconds = time.perf_counter() - started
-    return TaskScore(task.name, right, items, task.baseline, task.kind, task.shots, seconds)
+    return CoreTaskScore(task.name, right, items, task.baseline, task.kind, task.shots, seconds)
 
 
 def number_of_items(task: CoreTask, max_per_task: int | None) -> int:
-    """How many of a task's lines are scored."""
+    """The number of a task's lines that are scored."""
     return len(task.lines) if max_per_task is None else min(max_per_task, len(task.lines))
 
 
@@ -157,5 +163,5 @@ def score_core(
     max_per_task: int | None = None,
     on_done: Callable[[int], object] | None = None,
 ) -> CoreScore:
-    """Scores all tasks of a bundle; the arguments are those of :func:`score_task`."""
+    """Scores all tasks of a bundle, with the arguments of :func:`score_task`."""
     return CoreScore([score_task(judge, tokenizer, task, max_per_task, on_done) for task in bundle.tasks], max_per_task)

@@ -1,4 +1,4 @@
-"""The processes that score together, where there are several."""
+"""Wrappers of torch.distributed that also work in a single process without a process group."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def gather(mine: Any) -> list[Any]:
-    """What every process has, in the order of their ranks. All must ask."""
-    everyone: list[Any] = [mine] * world_size()
-    if len(everyone) > 1:
-        dist.all_gather_object(everyone, mine)
-    return everyone
+def all_gather(value: Any) -> list[Any]:
+    """The value of every process, in rank order. A collective: all processes must call it."""
+    values: list[Any] = [value] * world_size()
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values

@@ -1,8 +1,7 @@
-"""The chat tasks as a group of `evaluate`: one after the other, those that are finished kept, and the table."""
+"""The "chat" group of `evaluate`: scores a model on the chat tasks and makes the table."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -10,19 +9,24 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from nanochat.data.conversations.exam_questions import SOURCES, exam_records, has_exam
 from nanochat.data.conversations.task_sources import open_tasks
-from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE, SHOWN_K, ChatResult, ChatScore
-from nanochat.evaluation.chat_evals import Exam, LetterExam, ProgramExam, gsm8k_exam, offline_exam, spelling_bee
-from nanochat.evaluation.distributed import gather, rank, world_size
-from nanochat.evaluation.evaluate_core import default_precision
-from nanochat.evaluation.formatting import percents, wrapped
-from nanochat.evaluation.groups import Asked, Report
+from nanochat.evaluation.chat_core import CHATCORE_TASKS, OFFLINE_TASKS, PASS_AT_K, ChatScore, ChatTaskScore
+from nanochat.evaluation.chat_evals import (
+    ChatEval,
+    MultipleChoiceEval,
+    ProgramEval,
+    gsm8k_eval,
+    offline_eval,
+    spelling_bee_eval,
+)
+from nanochat.evaluation.distributed import all_gather, rank, world_size
+from nanochat.evaluation.formatting import format_interval, wrap
+from nanochat.evaluation.groups import EvaluationRequest, Report
 from nanochat.evaluation.multiple_choice import MultipleChoice
-from nanochat.evaluation.results_file import Finished, content_of, path_beside
-from nanochat.evaluation.sandbox.run import require
+from nanochat.evaluation.sandbox.run import require_isolation
+from nanochat.evaluation.score_tasks import default_precision, open_results, score_tasks, summarize
 from nanochat.evaluation.task_accuracy import MAX_TOKENS
 from nanochat.inference.engine import Engine
 from nanochat.options import at_least
@@ -30,95 +34,99 @@ from nanochat.tasks.task import Task
 from nanochat.text_table import format_table
 
 HEADER = ("task", "score", "chance", "centred", "95% CI", "items")
-WORKED = 256  # tokens of an answer that is worked out, step by step
-PROGRAM = 512  # tokens of a program
-AT_ONCE = 512  # items that are marked between two looks at the clock
-OFF = "it runs programs that the model wrote, in isolation; --allow_code_execution says that it may"
+GSM8K_MAX_TOKENS = 256  # GSM8K answers are worked out step by step
+HUMANEVAL_MAX_TOKENS = 512
+CODE_EXECUTION_OFF = "it runs programs written by the model, in isolation; allow it with --allow_code_execution"
 
 
-def evaluate(asked: Asked) -> Report:
+def evaluate(request: EvaluationRequest) -> Report:
     """Scores a model on the chat tasks.
 
     The options are "data", a folder with the tasks' files; "allow_code_execution"; "samples", programs for each
-    question of HumanEval; "precision", "32" or "bf16"; "batch_tokens".
+    question of HumanEval; "precision", "32" or "bf16"; and "batch_tokens".
 
     Raises:
-        ValueError: if a task that is asked for by name is not to be had, nothing is, or programs are to be run where
-            they cannot be isolated.
+        ValueError: if a task that is requested by name is not available, no task is, or programs cannot be isolated.
     """
-    at_least(1, max_per_task=asked.max_per_task, batch_tokens=asked.options.get("batch_tokens"))
-    opener = Opener(asked)
-    names = [name for name in (*CHAT_CORE, *OFFLINE) if not asked.tasks or name in asked.tasks]
-    exams = opener.all_of(names)
-    if not exams:
-        raise ValueError("no task is left to score")
-    precision = asked.options.get("precision") or default_precision(asked.gpt.device)
-    conditions = {
-        "model": content_of(asked.checkpoint),
-        "max_per_task": asked.max_per_task,
-        "precision": precision,
-        "device": asked.gpt.device.type,
-    }
-    finished = Finished(path_beside(asked.checkpoint), "chat", conditions, {"checkpoint": asked.checkpoint.name})
+    at_least(1, max_per_task=request.max_per_task, batch_tokens=request.options.get("batch_tokens"))
+    names = [name for name in (*CHATCORE_TASKS, *OFFLINE_TASKS) if not request.tasks or name in request.tasks]
+    evals = ChatEvalLoader(request).load_all(names)
+    if not evals:
+        raise ValueError("no task is available to score")
+    precision = request.options.get("precision") or default_precision(request.gpt.device)
+    results = open_results(request, "chat", precision)
     started = time.monotonic()
-    results = _results(exams, asked, finished, precision)
-    score = ChatScore(results, asked.max_per_task)
-    facts = as_facts(score)
-    if rank() == 0 and not asked.tasks:
-        finished.close(facts)
+    scores = score_tasks(
+        evals,
+        {chat_eval.name: chat_eval.fingerprint() for chat_eval in evals},
+        results,
+        request.say,
+        lambda chat_eval, on_done: run_eval(chat_eval, request, precision, on_done),
+        ChatTaskScore.from_dict,
+        lambda chat_eval: len(chat_eval.items),
+    )
+    chat_score = ChatScore(scores, request.max_per_task)
+    summary = summarize(chat_score)
+    if rank() == 0 and not request.tasks:
+        results.add_summary(summary)
     seconds = time.monotonic() - started
-    return Report(as_table(score), {**facts, "seconds": seconds, "written": str(finished.path)})
+    return Report(score_table(chat_score), {**summary, "seconds": seconds, "written": str(results.path)})
 
 
-class Opener:
-    """Opens tasks; what several of them need is made once, and only if one does."""
+class ChatEvalLoader:
+    """Loads the evaluations of chat tasks. They share one engine, made when the first of them needs it."""
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked, self.most = asked, asked.max_per_task
-        folder = asked.options.get("data")
+    def __init__(self, request: EvaluationRequest) -> None:
+        self.request = request
+        folder = request.options.get("data")
         self.folder = Path(folder) if folder is not None else None
-        self.samples = int(asked.options.get("samples", 1))
+        self.samples = int(request.options.get("samples", 1))
         at_least(1, samples=self.samples)
-        self.allowed = bool(asked.options.get("allow_code_execution"))
+        self.allow_code_execution = bool(request.options.get("allow_code_execution"))
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self.asked.gpt, self.asked.tokenizer, build=self.asked.options.get("build", True))
+        return Engine(self.request.gpt, self.request.tokenizer, build=self.request.options.get("build", True))
 
     @cached_property
     def letters(self) -> MultipleChoice:
-        batch_tokens = self.asked.options.get("batch_tokens")
-        return MultipleChoice(self.asked.gpt, self.asked.tokenizer, batch_tokens)
+        return MultipleChoice(self.request.gpt, self.request.tokenizer, self.request.options.get("batch_tokens"))
 
-    def all_of(self, names: list[str]) -> list[Exam]:
-        """The tasks of these names. Of a whole group, those that are not to be had are left out, which is said."""
-        exams = []
+    def load_all(self, names: Sequence[str]) -> list[ChatEval]:
+        """The evaluations of these tasks.
+
+        If the whole group is requested, unavailable tasks are skipped with a message.
+
+        Raises:
+            ValueError: if a task is not available that was requested by name, or whose files in the folder are broken.
+        """
+        evals = []
         for name in names:
-            why = self._left_out(name)
-            if why is None:
+            reason = self._reason_to_skip(name)
+            if reason is None:
                 try:
-                    exams.append(self.open(name))
+                    evals.append(self.load(name))
                     continue
                 except ValueError as error:
-                    if self.asked.tasks or self.folder is not None or name not in SOURCES:
+                    if self.request.tasks or self.folder is not None or name not in SOURCES:
                         raise
-                    why = str(error)
-            if self.asked.tasks:
-                raise ValueError(f"{name}: {why}")
+                    reason = str(error)
+            if self.request.tasks:
+                raise ValueError(f"{name}: {reason}")
             if rank() == 0:
-                self.asked.say("\n".join(wrapped(f"{name} is left out: {why}")))
-        return exams
+                self.request.say("\n".join(wrap(f"{name} is skipped: {reason}")))
+        return evals
 
-    def _left_out(self, name: str) -> str | None:
-        """Why a task is not scored, before anything of it is opened; None if it is."""
-        if name == "humaneval" and not self.allowed:
-            return OFF
+    def _reason_to_skip(self, name: str) -> str | None:
+        """Why a task cannot be scored, as far as can be told without loading it; None if it can."""
+        if name == "humaneval" and not self.allow_code_execution:
+            return CODE_EXECUTION_OFF
         if name in SOURCES and self.folder is not None and not has_exam(name, self.folder):
             return f"there are no files of it in {self.folder / name}"
         return None
 
-    def rows(self, names: Sequence[str]) -> None:
-        """Makes sure that these tasks' records are here and can be read, without asking any.
+    def check_data(self, names: Sequence[str]) -> None:
+        """Downloads the tasks' questions if necessary and checks that they can be read.
 
         Raises:
             ValueError: if not.
@@ -127,102 +135,86 @@ class Opener:
             if name in SOURCES:
                 exam_records(name, self.folder)
 
-    def open(self, name: str) -> Exam:
-        """A task, ready to be asked."""
+    def load(self, name: str) -> ChatEval:
+        """The evaluation of a task.
+
+        Raises:
+            ValueError: if its questions cannot be read, or it needs isolated programs and they are not possible here.
+        """
+        max_items = self.request.max_per_task
         if name == "humaneval":
-            require()
+            require_isolation()
         if name in SOURCES:
-            rows = exam_records(name, self.folder)
-            if not len(rows):
+            records = exam_records(name, self.folder)
+            if not len(records):
                 raise ValueError(f"{name} has no questions")
             if name == "gsm8k":
-                return gsm8k_exam(rows, self.most, self.engine, WORKED)
+                return gsm8k_eval(records, max_items, self.engine, GSM8K_MAX_TOKENS)
             if name == "humaneval":
-                return ProgramExam(name, rows, self.most, self.engine, self.samples, PROGRAM)
-            return LetterExam(name, rows, self.most, self.letters, self.asked.tokenizer)
+                return ProgramEval(name, records, max_items, self.engine, self.samples, HUMANEVAL_MAX_TOKENS)
+            return MultipleChoiceEval(name, records, max_items, self.letters, self.request.tokenizer)
         if name == "spelling-bee":
-            return spelling_bee(_task("spelling"), self.most, self.engine, MAX_TOKENS)
-        return offline_exam(_task(name), self.most, self.engine, MAX_TOKENS)
+            return spelling_bee_eval(_open_task("spelling"), max_items, self.engine, MAX_TOKENS)
+        return offline_eval(_open_task(name), max_items, self.engine, MAX_TOKENS)
 
 
 @cache
-def _task(name: str) -> Task:
+def _open_task(name: str) -> Task:
     return open_tasks([name])[0]
 
 
-def _results(exams: list[Exam], asked: Asked, finished: Finished, precision: str) -> list[ChatResult]:
-    contents = {exam.name: exam.fingerprint() for exam in exams}
-    known = {name: facts for name, content in contents.items() if (facts := finished.known(name, content)) is not None}
-    known = gather(known)[0]  # the first process' word: the others may not see its files
-    if known:
-        asked.say(f"{len(known)} of {len(exams)} tasks are finished already: {finished.path}")
-    results = {name: ChatResult.from_facts(name, facts) for name, facts in known.items()}
-    left = [exam for exam in exams if exam.name not in known]
-    total = sum(len(exam.items) for exam in left)
-    with tqdm(
-        total=total, unit="item", dynamic_ncols=True, leave=False, file=sys.stderr, disable=rank() > 0 or not total
-    ) as bar:
-        for exam in left:
-            bar.set_description(exam.name)
-            results[exam.name] = result_of(exam, asked, precision, bar.update)
-            if rank() == 0:
-                finished.add(exam.name, contents[exam.name], results[exam.name].facts())
-    return [results[exam.name] for exam in exams]
+def run_eval(
+    chat_eval: ChatEval, request: EvaluationRequest, precision: str, on_done: Callable[[int], object]
+) -> ChatTaskScore:
+    """Scores one task. Several processes divide its items among themselves; all of them must call it.
+
+    Args:
+        chat_eval: evaluation of the task.
+        request: holds the model.
+        precision: "32" or "bf16".
+        on_done: called with the number of items newly finished, in all processes together.
+    """
+    started, processes = time.perf_counter(), world_size()
+    indices = range(rank(), len(chat_eval.items), processes)
+    # autocast is for the forward passes of multiple choice; the engine has a precision of its own
+    use_bf16 = precision == "bf16" and isinstance(chat_eval, MultipleChoiceEval)
+    device = request.gpt.device.type
+    with torch.autocast(device, torch.bfloat16) if use_bf16 else nullcontext():
+        counts = chat_eval.count_right(indices, lambda done: on_done(done * processes))
+    right = [0] * len(chat_eval.items)
+    for first, counts_of_rank in enumerate(all_gather(counts)):
+        right[first::processes] = counts_of_rank
+    too_long = chat_eval.count_too_long(request.tokenizer, request.gpt.context)
+    seconds = time.perf_counter() - started
+    return ChatTaskScore(
+        chat_eval.name, chat_eval.kind, chat_eval.chance, tuple(right), chat_eval.samples, too_long, seconds
+    )
 
 
-def result_of(exam: Exam, asked: Asked, precision: str, on_done: Callable[[int], object]) -> ChatResult:
-    """Scores one task. Several processes deal its items out among themselves."""
-    begin, apart = time.perf_counter(), world_size()
-    mine = range(rank(), len(exam.items), apart)
-    # the engine has a precision of its own
-    lower = precision == "bf16" and isinstance(exam, LetterExam)
-    device = asked.gpt.device.type
-    with torch.autocast(device, torch.bfloat16) if lower else nullcontext():
-        marks = exam.mark(mine, lambda done: on_done(done * apart))
-    right = [0] * len(exam.items)
-    for first, some in enumerate(gather(marks)):
-        right[first::apart] = some
-    too_long = exam.too_long(asked.tokenizer, asked.gpt.context)
-    seconds = time.perf_counter() - begin
-    return ChatResult(exam.name, exam.kind, exam.chance, tuple(right), exam.samples, too_long, seconds)
-
-
-def as_facts(score: ChatScore) -> dict[str, object]:
-    """The figure and the tasks, for a JSON file."""
-    return {
-        "name": score.label,
-        "value": score.value,
-        "interval": list(score.interval) if score.interval is not None else None,
-        "missing": score.missing,
-        "processes": world_size(),
-        "tasks": {result.name: result.facts() for result in score.results},
-    }
-
-
-def as_table(score: ChatScore) -> str:
-    """The tasks, a line each, and the figure."""
-    lines = [format_table([HEADER, *(_row(result) for result in score.results)], right=range(1, len(HEADER)))]
-    for result in score.results:
-        if result.samples > 1:
-            shown = ", ".join(f"pass@{k} {result.pass_at(k):.1%}" for k in SHOWN_K if k <= result.samples)
-            lines.append(f"{result.name}: {shown}, of {result.samples} samples each")
-        if result.too_long:
-            lines.append(f"{result.name}: {result.too_long:,} questions are longer than the model's context")
+def score_table(score: ChatScore) -> str:
+    """A table with a line for each task, followed by pass@k, notes and ChatCORE."""
+    lines = [format_table([HEADER, *map(_table_row, score.tasks)], right=range(1, len(HEADER)))]
+    for task in score.tasks:
+        if task.samples > 1:
+            shown = ", ".join(f"pass@{k} {task.pass_at(k):.1%}" for k in PASS_AT_K if k <= task.samples)
+            lines.append(f"{task.name}: {shown}, of {task.samples} samples each")
+        if task.too_long:
+            lines.append(f"{task.name}: {task.too_long:,} questions are longer than the model's context")
     if score.value is not None and score.interval is not None:
         low, high = score.interval
-        lines += ["", *wrapped(f"{score.label}: {score.value:.4f} (95% interval {low:.4f} to {high:.4f})")]
+        lines += ["", *wrap(f"{score.label}: {score.value:.4f} (95% interval {low:.4f} to {high:.4f})")]
         if score.missing:
-            verb = "is" if len(score.missing) == 1 else "are"
-            lines += wrapped(f"It is not ChatCORE: {', '.join(score.missing)} {verb} missing.")
+            mean = f"This is not ChatCORE, which is the mean of {len(CHATCORE_TASKS)} tasks"
+            lines += wrap(f"{mean}. Missing: {', '.join(score.missing)}")
     return "\n".join(lines)
 
 
-def _row(result: ChatResult) -> tuple[str, ...]:
+def _table_row(task: ChatTaskScore) -> tuple[str, ...]:
     return (
-        result.name,
-        f"{result.accuracy:.1%}",
-        f"{result.chance:.0%}",
-        f"{result.centred:+.3f}" if result.name in CHAT_CORE else "beside it",
-        percents(result.interval),
-        f"{result.items:,}",
+        task.name,
+        f"{task.accuracy:.1%}",
+        f"{task.chance:.0%}",
+        f"{task.centred:+.3f}" if task.name in CHATCORE_TASKS else "excluded",
+        format_interval(task.interval),
+        f"{task.items:,}",
     )

@@ -1,4 +1,4 @@
-"""What can be asked of `evaluate`: groups of tasks, and single ones of them."""
+"""Groups of tasks that `evaluate` can score: CORE and the chat tasks."""
 
 from __future__ import annotations
 
@@ -9,50 +9,43 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanochat.evaluation.bundle import CORE_TASKS
-from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE
+from nanochat.evaluation.chat_core import CHATCORE_TASKS, OFFLINE_TASKS
 from nanochat.model import GPT
 from nanochat.options import did_you_mean
 from nanochat.tokenizer import Tokenizer
 
 
 class Group(NamedTuple):
-    """Tasks that make a figure together.
+    """Tasks with a common score.
 
     Attributes:
-        what: in words.
-        tasks: their names, each of which may be asked for by itself.
-        chat: whether they are asked of a model that was fine-tuned to answer.
-        module: whose ``evaluate(asked)`` scores them; imported only when it is needed.
+        tasks: their names; each can be scored alone.
+        is_chat: whether the tasks are for a fine-tuned chat model.
+        module: module whose ``evaluate(request)`` scores them; imported only when needed.
     """
 
-    what: str
     tasks: tuple[str, ...]
-    chat: bool
+    is_chat: bool
     module: str
 
 
 GROUPS: dict[str, Group] = {
-    "core": Group("the 22 tasks of CORE", CORE_TASKS, False, "nanochat.evaluation.evaluate_core"),
-    "chat": Group(
-        "the six tasks of ChatCORE, and those of fine-tuning beside them",
-        (*CHAT_CORE, *OFFLINE),
-        True,
-        "nanochat.evaluation.evaluate_chat",
-    ),
+    "core": Group(CORE_TASKS, False, "nanochat.evaluation.evaluate_core"),
+    "chat": Group((*CHATCORE_TASKS, *OFFLINE_TASKS), True, "nanochat.evaluation.evaluate_chat"),
 }
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be scored, and how.
+class EvaluationRequest:
+    """Describes which tasks of a group to score, and with what model and settings.
 
     Attributes:
-        gpt: the model, where it is to run.
+        gpt: the model, on the device where it runs.
         tokenizer: its tokenizer.
-        checkpoint: the file that it comes from.
-        tasks: of the group; empty for all of them.
-        max_per_task: how many items of each at most; None for all.
-        options: what is for one group only, such as "bundle".
+        checkpoint: file that the model was loaded from.
+        tasks: names of tasks in the group; empty for all.
+        max_per_task: maximum number of items of each task; None for all.
+        options: options of a single group, such as "bundle".
         say: prints a line.
     """
 
@@ -66,46 +59,46 @@ class Asked:
 
 
 class Report(NamedTuple):
-    """What came of a group.
+    """The result of scoring a group.
 
     Attributes:
-        text: the table that a user sees.
-        facts: plain values, for a JSON file.
+        text: table for the user.
+        results: plain values for a JSON file.
     """
 
     text: str
-    facts: dict[str, Any]
+    results: dict[str, Any]
 
 
-def choose(words: str) -> dict[str, tuple[str, ...]]:
-    """The groups that are asked for, each with the tasks of it, or with none for all of them.
+def parse_tasks(names: str) -> dict[str, tuple[str, ...]]:
+    """Maps each requested group to its requested tasks; an empty tuple stands for the whole group.
 
     Args:
-        words: names of groups and of tasks, with commas between them.
+        names: names of groups and tasks, separated by commas.
 
     Raises:
-        ValueError: if there is no such name.
+        ValueError: if a name is unknown or none is given.
     """
-    chosen: dict[str, tuple[str, ...]] = {}
-    whole = set()
-    for word in filter(None, (word.strip() for word in words.split(","))):
-        if word in GROUPS:
-            chosen[word] = ()
-            whole.add(word)
+    selected: dict[str, tuple[str, ...]] = {}
+    whole_groups = set()
+    for name in filter(None, (name.strip() for name in names.split(","))):
+        if name in GROUPS:
+            selected[name] = ()
+            whole_groups.add(name)
             continue
-        group = next((name for name, group in GROUPS.items() if word in group.tasks), None)
+        group = next((key for key, group in GROUPS.items() if name in group.tasks), None)
         if group is None:
-            names = [*GROUPS, *(task for group in GROUPS.values() for task in group.tasks)]
-            hint = did_you_mean(word, names) or f" ({', '.join(GROUPS)}, or one of their tasks)"
-            raise ValueError(f"--tasks={words}: there is no {word}{hint}")
-        if group not in whole:
-            chosen[group] = (*chosen.get(group, ()), word)
-    if not chosen:
-        raise ValueError(f"--tasks names nothing to score: {', '.join(GROUPS)}, or one of their tasks")
-    return chosen
+            known = [*GROUPS, *(task for group in GROUPS.values() for task in group.tasks)]
+            hint = did_you_mean(name, known) or f" ({', '.join(GROUPS)}, or one of their tasks)"
+            raise ValueError(f"--tasks={names}: there is no {name}{hint}")
+        if group not in whole_groups:
+            selected[group] = (*selected.get(group, ()), name)
+    if not selected:
+        raise ValueError(f"--tasks is empty: give {', '.join(GROUPS)}, or names of their tasks")
+    return selected
 
 
-def evaluate(group: str, asked: Asked) -> Report:
-    """Scores a group's tasks."""
-    report: Report = importlib.import_module(GROUPS[group].module).evaluate(asked)
+def evaluate(group: str, request: EvaluationRequest) -> Report:
+    """Scores the tasks of a group."""
+    report: Report = importlib.import_module(GROUPS[group].module).evaluate(request)
     return report

@@ -1,4 +1,4 @@
-"""HumanEval: what program an answer is, whether it is right, and how often one of k tries would be."""
+"""HumanEval: builds a program from a model's answer, runs its tests in the sandbox, and estimates pass@k."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ from typing import Any
 
 from nanochat.evaluation.sandbox.run import Limits, Outcome, run_tests
 
-FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+CODE_BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:
-    """How likely at least one of ``k`` samples is right, if ``right`` of ``samples`` were: without bias.
+    """Unbiased estimate of pass@k, the probability that at least one of ``k`` samples is right.
 
-    ``1 - C(samples - right, k) / C(samples, k)`` (arXiv 2107.03374, section 2.1), in whole numbers, so exact.
+    ``1 - C(samples - right, k) / C(samples, k)`` (arXiv 2107.03374, section 2.1), in integers, so exact.
+
+    Args:
+        samples: number of samples.
+        right: number of right ones among them.
+        k: from 1 to ``samples``.
     """
     assert 0 <= right <= samples
     assert 1 <= k <= samples
     return 1 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
-def program_of(prompt: str, name: str, answer: str) -> str:
-    """The program that an answer makes of a question.
+def build_program(prompt: str, name: str, answer: str) -> str:
+    """Combines a question and an answer into a program.
 
-    An answer may be the whole function, in a fenced block or not, or go on where the question stopped, which is after
-    the first line and the docstring of the function.
+    An answer may be the whole function, with or without a code block, or only the body that follows the question, which
+    ends after the function's docstring.
 
     Args:
-        prompt: the question: imports, perhaps other functions, and the beginning of the function.
-        name: of the function.
-        answer: what the model wrote.
+        prompt: the question: imports, perhaps helper functions, and the function's signature and docstring.
+        name: name of the function.
+        answer: text that the model generated.
     """
-    blocks = FENCE.findall(answer)
+    blocks = CODE_BLOCK.findall(answer)
     code = next((block for block in blocks if _defines(block, name)), blocks[0] if blocks else answer)
     if _defines(code, name):
-        return f"{prompt}\n\n{code}"  # the question's function has no body but its docstring: the answer's replaces it
+        return f"{prompt}\n\n{code}"  # the prompt's function has only a docstring; the answer's definition replaces it
     return prompt.rstrip("\n") + "\n" + code
 
 
@@ -44,8 +49,8 @@ def _defines(code: str, name: str) -> bool:
     return re.search(rf"^(?:async )?def {re.escape(name)}\b", code, re.MULTILINE) is not None
 
 
-def try_program(record: Mapping[str, Any], answer: str, limits: Limits | None = None) -> Outcome:
-    """Runs the program that an answer makes, in the sandbox, with the question's own tests."""
+def run_answer(record: Mapping[str, Any], answer: str, limits: Limits | None = None) -> Outcome:
+    """Runs the program of an answer in the sandbox, with the question's tests."""
     prompt, name = str(record["prompt"]), str(record["entry_point"])
     tests = f"{record['test']}\n\ncheck({name})\n"
-    return run_tests(program_of(prompt, name, answer), name, tests, prompt, limits)
+    return run_tests(build_program(prompt, name, answer), name, tests, prompt, limits)

@@ -1,4 +1,4 @@
-"""What has been scored so far, in a JSON file beside the model: an evaluation goes on with what is missing in it."""
+"""Stores scores in a JSON file beside the model, so that an interrupted evaluation continues where it stopped."""
 
 from __future__ import annotations
 
@@ -12,37 +12,40 @@ from typing import Any
 from nanochat.cache import write_atomically
 from nanochat.runs import EVALUATION
 
-FORMAT = 1  # another number when scores come to mean something else: old ones are then not taken up
+FORMAT = 1  # increased when the meaning of scores changes, so that older ones are not reused
 
 
-def path_beside(checkpoint: Path) -> Path:
-    """``evaluation.json`` in the run's folder; of a checkpoint outside of runs, one with its name beside it."""
+def results_path(checkpoint: Path) -> Path:
+    """``evaluation.json`` in the run's folder; outside of a run ``<checkpoint>.evaluation.json`` in the same folder."""
     run = checkpoint.absolute().parent.parent
     if run.name.startswith("version_"):
         return run / EVALUATION
     return checkpoint.with_name(f"{checkpoint.stem}.{EVALUATION}")
 
 
-def content_of(checkpoint: Path) -> str:
-    """A short hash of a file."""
+def file_hash(path: Path) -> str:
+    """A short SHA-256 of a file's content: 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(checkpoint, "rb") as file:
+    with open(path, "rb") as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()[:16]
 
 
-class Finished:
-    """The scores of one model under certain conditions, as far as they are known.
+class ResultsFile:
+    """The stored scores of one model under given conditions.
 
-    The file holds a list of evaluations; each has the conditions, the tasks and, once it is whole, what came of it.
+    The file holds a list of evaluations. Each has its conditions, its tasks and, once it is complete, its summary.
 
     Args:
         path: the file.
-        group: of the tasks, such as "core".
-        conditions: all that the scores depend on besides the tasks themselves: only scores with the same are taken
-            up. Plain values.
-        about: what a reader wants to know of it besides, such as the name of the checkpoint.
+        group: group of the tasks, such as "core".
+        conditions: everything that the scores depend on besides the tasks; only scores with equal conditions are
+            reused. Plain values.
+        about: further entries for readers, such as the checkpoint's name.
+
+    Attributes:
+        tasks: the stored results by task name.
     """
 
     def __init__(self, path: Path, group: str, conditions: Mapping[str, Any], about: Mapping[str, Any]) -> None:
@@ -51,35 +54,36 @@ class Finished:
         self._about = dict(about)
         self.tasks: dict[str, dict[str, Any]] = {}
         for entry in _read(path):
-            if self._is_mine(entry) and isinstance(entry.get("tasks"), dict):
-                self.tasks = {name: facts for name, facts in entry["tasks"].items() if isinstance(facts, dict)}
+            if self._matches(entry) and isinstance(entry.get("tasks"), dict):
+                self.tasks = {name: result for name, result in entry["tasks"].items() if isinstance(result, dict)}
 
-    def _is_mine(self, entry: Mapping[str, Any]) -> bool:
+    def _matches(self, entry: Mapping[str, Any]) -> bool:
         return all(entry.get(name) == value for name, value in self._key.items())
 
-    def known(self, task: str, content: str) -> dict[str, Any] | None:
-        """The facts of a task that has been scored on the same content; else None."""
-        facts = self.tasks.get(task)
-        return facts if facts is not None and facts.get("content") == content else None
+    def get(self, task: str, fingerprint: str) -> dict[str, Any] | None:
+        """The stored result of a task, or None if there is none for this fingerprint of its content."""
+        result = self.tasks.get(task)
+        return result if result is not None and result.get("content") == fingerprint else None
 
-    def add(self, task: str, content: str, facts: Mapping[str, Any]) -> None:
-        """Keeps the facts of a task, at once."""
-        self.tasks[task] = {**facts, "content": content}
+    def add(self, task: str, fingerprint: str, result: Mapping[str, Any]) -> None:
+        """Stores the result of a task and writes the file."""
+        self.tasks[task] = {**result, "content": fingerprint}
         self._write({})
 
-    def close(self, result: Mapping[str, Any]) -> None:
-        """Keeps what came of all tasks together."""
-        self._write(result)
+    def add_summary(self, summary: Mapping[str, Any]) -> None:
+        """Stores the summary of all tasks and writes the file."""
+        self._write(summary)
 
-    def _write(self, result: Mapping[str, Any]) -> None:
-        # read anew: another process may have added its own since
-        others = [entry for entry in _read(self.path) if not self._is_mine(entry)]
-        mine = {**self._key, **self._about, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **result, "tasks": self.tasks}
-        write_atomically(self.path, json.dumps({"evaluations": [*others, mine]}, indent=2) + "\n")
+    def _write(self, summary: Mapping[str, Any]) -> None:
+        # read again: another process may have added entries
+        others = [entry for entry in _read(self.path) if not self._matches(entry)]
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        entry = {**self._key, **self._about, "time": now, **summary, "tasks": self.tasks}
+        write_atomically(self.path, json.dumps({"evaluations": [*others, entry]}, indent=2) + "\n")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The evaluations in a file; none where it is missing or damaged: they can be made again."""
+    """The evaluations in a file. A missing or damaged file counts as empty: its scores can be computed again."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["evaluations"]
         return [entry for entry in entries if isinstance(entry, dict)]

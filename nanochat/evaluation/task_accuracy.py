@@ -1,4 +1,4 @@
-"""Scores of tasks: the assistant is asked held-out questions, and each task checks the answers to its own."""
+"""Accuracy of a chat model on the held-out questions of fine-tuning tasks."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from nanochat.model import GPT
 from nanochat.tasks.task import Item, Task
 from nanochat.tokenizer import Tokenizer, render_prompt
 
-AT_ONCE = 32  # questions that are answered together
+BATCH_SIZE = 32  # questions that are answered together
 MAX_TOKENS = 160  # of an answer
 
 
-class Score(NamedTuple):
-    """How many answers were right, of how many."""
+class TaskAccuracy(NamedTuple):
+    """Number of right answers and number of questions."""
 
     right: int
-    asked: int
+    items: int
 
     @property
-    def share(self) -> float:
-        return self.right / self.asked
+    def accuracy(self) -> float:
+        return self.right / self.items
 
 
-def score_tasks(
+def measure_accuracy(
     gpt: GPT, tokenizer: Tokenizer, tasks: Sequence[Task], items: int, max_tokens: int = MAX_TOKENS
-) -> dict[str, Score]:
-    """The scores of tasks on their held-out items, with the likeliest token taken each time.
+) -> dict[str, TaskAccuracy]:
+    """Accuracy of greedy answers to the tasks' held-out questions, by task name.
 
     Args:
         gpt: the model.
         tokenizer: its tokenizer.
-        tasks: those whose answers cannot be checked are left out.
-        items: how many to ask of each task, or as many as it has.
-        max_tokens: the longest answer.
+        tasks: tasks to score; those whose answers cannot be checked are skipped.
+        items: maximum number of questions per task.
+        max_tokens: maximum length of an answer.
     """
     engine = Engine(gpt, tokenizer)
     scores = {}
     for task in tasks:
-        asked = [task.held_out(index) for index in range(min(items, task.held_out_count))] if task.scored else []
-        if asked:
-            answers = answer_all(engine, asked, max_tokens)
-            right = sum(task.check(item, answer) for item, answer in zip(asked, answers, strict=True))
-            scores[task.name] = Score(right, len(asked))
+        questions = [task.held_out(index) for index in range(min(items, task.held_out_count))] if task.scored else []
+        if questions:
+            answers = generate_answers(engine, questions, max_tokens)
+            right = sum(task.check(item, answer) for item, answer in zip(questions, answers, strict=True))
+            scores[task.name] = TaskAccuracy(right, len(questions))
     return scores
 
 
-def answer_all(engine: Engine, items: Sequence[Item], max_tokens: int = MAX_TOKENS) -> list[str]:
-    """The assistant's answers to the items' questions; an answer that leaves no room for itself is empty."""
+def generate_answers(engine: Engine, items: Sequence[Item], max_tokens: int = MAX_TOKENS) -> list[str]:
+    """Greedy answers to the items' questions. A question that fills the context gets an empty answer."""
     answers = [""] * len(items)
     prompts = {index: render_prompt(engine.tokenizer, item.question) for index, item in enumerate(items)}
-    # of similar lengths together, so that none waits long for another
+    # batches of similar lengths, so that short prompts do not wait for long ones
     waiting = sorted((i for i in prompts if len(prompts[i]) < engine.context), key=lambda i: len(prompts[i]))
-    for start in range(0, len(waiting), AT_ONCE):
-        chosen = waiting[start : start + AT_ONCE]
-        settings = Sampling(temperature=0.0, top_k=None)
-        started = [engine.start(prompts[i], settings, max_tokens, seed=0)[0] for i in chosen]
-        engine.run(started)
-        for index, generation in zip(chosen, started, strict=True):
+    for start in range(0, len(waiting), BATCH_SIZE):
+        batch = waiting[start : start + BATCH_SIZE]
+        sampling = Sampling(temperature=0.0, top_k=None)
+        generations = [engine.start(prompts[i], sampling, max_tokens, seed=0)[0] for i in batch]
+        engine.run(generations)
+        for index, generation in zip(batch, generations, strict=True):
             answers[index] = generation.text
     return answers

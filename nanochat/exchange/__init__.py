@@ -1,10 +1,9 @@
-"""A model to and from the format that the ``transformers`` library reads, without needing that library.
+"""Exports models to the format of the ``transformers`` library and imports them, without needing that library.
 
-The format's facts (names of tensors, of settings and of files) are those of ``transformers`` 5, model type "nanochat",
-and of the ``tokenizers`` library's JSON. What is written here is plain JSON and safetensors, and nothing that could be
-unpickled is ever opened.
+Names of tensors, settings and files are those of ``transformers`` 5, model type "nanochat", and of the ``tokenizers``
+library's JSON. Only JSON and safetensors are written and read; pickles are never opened.
 """
 
-from nanochat.exchange.folder import Imported, read_folder, write_folder
+from nanochat.exchange.folder import ImportedModel, read_folder, write_folder
 
-__all__ = ["Imported", "read_folder", "write_folder"]
+__all__ = ["ImportedModel", "read_folder", "write_folder"]

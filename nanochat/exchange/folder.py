@@ -1,4 +1,4 @@
-"""The folder that transformers' ``from_pretrained`` reads: written whole or not at all, and read back."""
+"""Writes and reads the folder of transformers' ``from_pretrained``. Writing is atomic: all files or none."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from nanochat.exchange import card, chat, config, tokenizer_json, weights
+from nanochat.exchange import chat_template, config, model_card, tokenizer_json, weights
 from nanochat.model import GPT
 from nanochat.tokenizer import Tokenizer
 
 
-class Imported(NamedTuple):
-    """What a folder holds.
+class ImportedModel(NamedTuple):
+    """A model read from a folder.
 
     Attributes:
-        gpt: a model of its sizes on the meta device: shapes without memory.
-        weights: the parameters by our names, float32.
-        tokenizer: the one that the model was trained with.
+        gpt: a model of the same shape on the meta device, without memory.
+        weights: the parameters by this project's names, float32.
+        tokenizer: the model's tokenizer.
     """
 
     gpt: GPT
@@ -36,22 +36,22 @@ def write_folder(
     gpt: GPT,
     parameters: Mapping[str, Tensor],
     tokenizer: Tokenizer,
-    facts: Mapping[str, str] | None = None,
+    details: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes all that transformers needs to load the model with no code of ours.
+    """Writes all files that transformers needs to load the model without custom code.
 
     Args:
-        target: the folder; made if it is not there.
+        target: the folder; created if it does not exist.
         gpt: the model, possibly on the meta device.
-        parameters: its parameters by our names.
-        tokenizer: the one that it was trained with.
-        facts: what else the model card is to say.
-        overwrite: whether files of the same names in the folder may be replaced.
+        parameters: its parameters by this project's names.
+        tokenizer: its tokenizer.
+        details: further rows of the model card's table.
+        overwrite: whether existing files of the same names may be replaced.
 
     Raises:
-        ValueError: if the folder is not empty, or is a file.
-        OSError: if it cannot be written; then it is as it was before.
+        ValueError: if the folder is not empty or is a file.
+        OSError: if it cannot be written; the folder is then unchanged.
     """
     target = target.absolute()
     if target.exists() and not target.is_dir():
@@ -59,19 +59,21 @@ def write_folder(
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise ValueError(f"the folder {target} is not empty: give another one, or --overwrite to replace its files")
     dtype = parameters["transformer.wte.weight"].dtype
-    with _whole_folder(target) as work:
+    with _atomic_folder(target) as work:
         weights.write_weights(work, gpt, parameters)
         _write_json(work / config.NAME, config.to_config(gpt, tokenizer, dtype))
         _write_json(work / config.GENERATION_NAME, config.to_generation_config(tokenizer))
         _write_json(work / tokenizer_json.NAME, tokenizer_json.to_json(tokenizer))
-        _write_json(work / chat.NAME, chat.to_tokenizer_config(tokenizer, gpt.context))
-        (work / card.NAME).write_text(card.to_card(target.name, gpt, tokenizer, facts or {}), encoding="utf-8")
-        shutil.copymode(work / card.NAME, work / weights.NAME)  # safetensors writes for the user's own eyes only
+        _write_json(work / chat_template.NAME, chat_template.to_tokenizer_config(tokenizer, gpt.context))
+        text = model_card.to_card(target.name, gpt, tokenizer, details or {})
+        (work / model_card.NAME).write_text(text, encoding="utf-8")
+        # safetensors makes files that only the owner can read
+        shutil.copymode(work / model_card.NAME, work / weights.NAME)
 
 
 @contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """A folder beside the target to write into, whose files come into the target only when all are there."""
+def _atomic_folder(target: Path) -> Iterator[Path]:
+    """Yields a temporary folder; its files are moved into the target if no exception was raised."""
     work = target.with_name(f".{target.name}.{os.getpid()}.part")
     work.mkdir(parents=True)
     try:
@@ -87,22 +89,22 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_folder(folder: Path) -> Imported:
-    """Reads a model of type "nanochat", ours or another's: JSON and safetensors, never a pickle.
+def read_folder(folder: Path) -> ImportedModel:
+    """Reads a model of type "nanochat" from JSON and safetensors files; pickles are never read.
 
     Raises:
-        ValueError: if a file is missing or damaged, or says what our model cannot represent, naming the file.
+        ValueError: if a file is missing, damaged, or describes a model that this project cannot represent.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
     gpt = _read(folder, config.NAME, config.from_config)
     imported = weights.read_weights(folder, gpt)
     tokenizer = _read(folder, tokenizer_json.NAME, lambda data: tokenizer_json.from_json(data, gpt.vocab_size))
-    return Imported(gpt, imported, tokenizer)
+    return ImportedModel(gpt, imported, tokenizer)
 
 
 def _read(folder: Path, name: str, parse: Any) -> Any:
-    """A JSON file of the folder, parsed; every error names the file."""
+    """Parses a JSON file of the folder; every error includes the file's name."""
     path = folder / name
     if not path.is_file():
         weights.refuse_pickles(folder, name)

@@ -1,4 +1,4 @@
-"""From the order of tokens to the pairs that are merged: tiktoken keeps the one, the tokenizers library the other."""
+"""Derives BPE merges from token ranks: tiktoken stores ranks, the tokenizers library stores merges."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ Pair = tuple[bytes, bytes]
 
 
 def last_merge(token: bytes, ranks: Mapping[bytes, int]) -> Pair | None:
-    """The two tokens that become ``token`` in the last merge of its own bytes; None if no merging ends in it.
+    """The two tokens that the last merge joins to ``token``; None if merging its bytes never gives it.
 
-    tiktoken merges any two neighbours whose joint bytes are a token, the lowest rank first and among equals the
-    leftmost. The merges inside a stretch of text that becomes one token are those of that stretch alone: a merge
-    across its border would have divided it. So each token comes about by one pair only, the one found here, and a
-    list of these pairs in the order of their tokens' ranks merges every text as tiktoken does, repetitive ones too.
+    tiktoken merges any two neighbours whose concatenation is a token: the lowest rank first, and the leftmost among
+    equals. The merges inside a part of a text that becomes one token do not depend on the rest of the text, because a
+    merge across its border would have divided it. So each token results from one pair only, the one returned here, and
+    the list of these pairs in the order of their tokens' ranks merges every text as tiktoken does.
 
     Args:
         token: at least two bytes.
-        ranks: each token's bytes with its place in the order of merging.
+        ranks: rank of each token in the order of merging.
     """
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
@@ -31,7 +31,7 @@ def last_merge(token: bytes, ranks: Mapping[bytes, int]) -> Pair | None:
 
 
 def last_merges(ranks: Mapping[bytes, int]) -> dict[bytes, Pair]:
-    """The pair of each token that merging can reach, in the order of merging."""
+    """The pair of each token that merging can produce, in the order of merging."""
     ordered = sorted(ranks, key=ranks.__getitem__)
     pairs = ((token, last_merge(token, ranks)) for token in ordered if len(token) > 1)
     return {token: pair for token, pair in pairs if pair is not None}

@@ -1,10 +1,10 @@
-"""Our tokenizer as the ``tokenizer.json`` of the tokenizers library, and back.
+"""Converts a tokenizer to and from the ``tokenizer.json`` of the tokenizers library.
 
-Both libraries do byte-level BPE, so the same ids can come out of every text. What has to agree: the pattern that
-splits a text, the pairs that are merged and their order (:mod:`nanochat.exchange.merges`), that a piece which is a
-token as a whole is not merged at all (``ignore_merges``), and that nothing is added at the beginning (no
-post-processor). One thing differs by default: there, a special token's name within a text becomes that token, whereas
-our :meth:`Tokenizer.encode` takes it as ordinary text; ``tokenizer(text, split_special_tokens=True)`` does the same.
+Both implement byte-level BPE, so they give the same ids for every text if these agree: the pattern that splits a text,
+the merges and their order (:mod:`nanochat.exchange.merges`), that a word which is a token as a whole is not merged at
+all (``ignore_merges``), and that no tokens are added (no post-processor). One default differs: the tokenizers library
+converts the name of a special token within a text to that token, whereas :meth:`Tokenizer.encode` treats it as ordinary
+text; ``tokenizer(text, split_special_tokens=True)`` does the latter.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from nanochat.exchange.byte_symbols import as_symbols, from_symbols
+from nanochat.exchange.byte_symbols import from_symbols, to_symbols
 from nanochat.exchange.merges import last_merges
 from nanochat.tokenizer import Tokenizer
 
 NAME = "tokenizer.json"
-# What the library's ByteLevel splits by where no pattern is given: GPT-2's.
+# The default pattern of the library's ByteLevel pre-tokenizer: GPT-2's.
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# Letters, digits, marks, all kinds of spaces, characters of 1 to 4 bytes: a pattern that skips any of it loses text.
+# Letters, digits, marks, all kinds of spaces, characters of 1 to 4 bytes: a pattern that skips any of these loses text.
 PROBE = "It's 2024,\u00a0I'LL say: na\u00efve \u4f60\u597d \U0001f600!\r\n\n\t  x_1 = (a+b)*3;\u0000\u2003\u0301~ \n "
 
 
 def to_json(tokenizer: Tokenizer) -> dict[str, Any]:
     """The content of ``tokenizer.json``.
 
-    The special tokens are in the vocabulary too, because the library numbers those that are not by itself, which goes
-    wrong where ids between are unused.
+    The vocabulary includes the special tokens, because the library would assign ids to missing ones, which is wrong if
+    there are unused ids.
     """
-    vocab = {as_symbols(token): i for token, i in tokenizer.ids.items()}
+    vocab = {to_symbols(token): i for token, i in tokenizer.ids.items()}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": tokenizer.pattern}, "behavior": "Isolated", "invert": False}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -52,20 +52,20 @@ def to_json(tokenizer: Tokenizer) -> dict[str, Any]:
             "byte_fallback": False,
             "ignore_merges": True,
             "vocab": dict(sorted({**vocab, **tokenizer.special_tokens}.items(), key=lambda token: token[1])),
-            "merges": [[as_symbols(left), as_symbols(right)] for left, right in last_merges(tokenizer.ids).values()],
+            "merges": [[to_symbols(left), to_symbols(right)] for left, right in last_merges(tokenizer.ids).values()],
         },
     }
 
 
 def from_json(data: dict[str, Any], vocab_size: int) -> Tokenizer:
-    """The tokenizer that gives the same ids as this ``tokenizer.json``.
+    """Makes a tokenizer that gives the same ids as a ``tokenizer.json``.
 
     Args:
-        data: its content.
-        vocab_size: number of ids of the model that it belongs to, some of which may stay unused.
+        data: content of the file.
+        vocab_size: vocabulary size of the model; some ids may be unused.
 
     Raises:
-        ValueError: if it is no byte-level BPE, or one that tiktoken would not reproduce, saying why.
+        ValueError: if it is not byte-level BPE, or tiktoken would not give the same ids.
     """
     try:
         return _from_json(data, vocab_size)
@@ -75,7 +75,7 @@ def from_json(data: dict[str, Any], vocab_size: int) -> Tokenizer:
 
 def _from_json(data: dict[str, Any], vocab_size: int) -> Tokenizer:
     model = data["model"]
-    if model.get("type", "BPE") != "BPE":  # old files do not say it
+    if model.get("type", "BPE") != "BPE":  # missing in old files
         raise ValueError(f"its model is {model['type']}, not byte-level BPE")
     if data.get("normalizer") is not None:
         raise ValueError("it changes text before splitting it (normalizer), which byte-level BPE must not")
@@ -104,7 +104,7 @@ def _special_tokens(added: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def _ordinary_tokens(vocab: dict[str, int], special: dict[str, int], vocab_size: int) -> tuple[list[bytes], list[int]]:
-    """Bytes and ids of the tokens that are not special, in the order of the ids."""
+    """Bytes and ids of the ordinary tokens, in the order of the ids."""
     pairs = sorted((i, name) for name, i in vocab.items() if name not in special)
     largest = max([i for i, _ in pairs[-1:]] + list(special.values()))
     if largest >= vocab_size:
@@ -119,7 +119,7 @@ def _ordinary_tokens(vocab: dict[str, int], special: dict[str, int], vocab_size:
 
 
 def _check_merges(model: dict[str, Any], ids: dict[bytes, int]) -> None:
-    """Refuses merges in another order than their tokens' ids, and tokens that are merged from other pairs."""
+    """Raises an error if the merges are not in the order of their tokens' ids or join other pairs than tiktoken."""
     listed = []
     for merge in model["merges"]:
         left, right = merge.split(" ") if isinstance(merge, str) else merge  # written "a b" until tokenizers 0.20
@@ -139,7 +139,7 @@ def _check_merges(model: dict[str, Any], ids: dict[bytes, int]) -> None:
 
 
 def _pattern(pre_tokenizer: dict[str, Any]) -> str:
-    """The regular expression that text is split by."""
+    """The regular expression that splits a text."""
     steps = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
     kinds = [step["type"] for step in steps]
     if kinds[-1:] != ["ByteLevel"]:

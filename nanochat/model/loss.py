@@ -1,4 +1,4 @@
-"""From the last hidden states to the loss, without ever holding more logits than needed."""
+"""The cross-entropy loss, computed in chunks so that all logits never exist at once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-IGNORE = -1  # a target of this value asks for nothing: padding, or what the user said in a chat
-SOFTCAP = 15.0  # nanochat's; keeps one over-confident logit from blowing up the loss
-CHUNK_ELEMENTS = 2**25  # at most this many logits at a time: 128 MiB in float32
-CPU_CHUNK_ELEMENTS = 2**19  # to train: 2 MiB, which stay in a CPU's caches from one operation to the next
-# But the gradient of the whole head is read and written for each chunk: with 65,536 words, 512 tokens took 2.1 s in
-# chunks of 8 tokens, 0.59 s of 64 and 0.51 s of 256 (two cores, bfloat16); with 8,192, 99 ms in chunks of 64, now 69.
+IGNORE = -1  # targets of this value have no loss: padding, or the user's part of a conversation
+SOFTCAP = 15.0  # nanochat's; bounds the loss of one over-confident logit
+CHUNK_ELEMENTS = 2**25  # logits in a chunk of scoring: 128 MiB in float32
+CPU_CHUNK_ELEMENTS = 2**19  # logits in a chunk of training on a CPU: 2 MiB, which stay in its caches
+# Each chunk reads and writes the gradient of the whole head, so chunks must not be too small: with a vocabulary of
+# 65,536, 512 tokens took 2.1 s in chunks of 8 tokens, 0.59 s in chunks of 64, 0.51 s in chunks of 256 (two cores,
+# bfloat16); with 8,192, 99 ms in chunks of 64 and 69 ms in chunks of 256.
 CPU_CHUNK_ROWS = 256
-# To train on a GPU: 512 MiB in bfloat16. The gradient of the whole head is read and written for each chunk: with 65,536
-# words and 65,536 tokens that are 1 GB each time, 16 times, and 128 times in chunks of 2**25.
+# Logits in a chunk of training on a GPU: 512 MiB in bfloat16. With a vocabulary of 65,536 and 65,536 tokens, the
+# gradient of the head (1 GB) is read and written 16 times; in chunks of 2**25 it would be 128 times.
 GPU_CHUNK_ELEMENTS = 2**28
 
 
@@ -34,7 +35,7 @@ def token_losses(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of each target, in nats, float32; 0 where the target is :data:`IGNORE`.
 
     With a vocabulary of 65,536 the logits of one batch would take more memory than the model. Where there are
-    too many, the rows go through in chunks whose logits are forgotten and computed again in the backward pass.
+    too many, they are computed in chunks that are freed, and recomputed in the backward pass.
 
     Args:
         hidden: (tokens, width), the normed output of the last block.
@@ -68,16 +69,16 @@ def weighted_loss(
 ) -> tuple[Tensor, Tensor]:
     """``sum(weights * token_losses(hidden, head, targets))``, for training.
 
-    As the weights are known beforehand, so are the gradients, up to the factor that comes at the backward pass: they
-    are taken while a chunk's logits are at hand, and no logits are kept, nor computed twice.
+    The weights are known in the forward pass, so the gradients are as well, up to the factor of the backward pass: they
+    are computed while a chunk's logits exist, and logits are neither stored nor computed twice.
 
     Args:
         hidden: (tokens, width), the normed output of the last block.
         head: (vocabulary, width), the matrix of the output head.
-        targets: (tokens,), int64; :data:`IGNORE` asks for nothing.
+        targets: (tokens,), int64; those that are :data:`IGNORE` have no loss.
         weights: (tokens,), float32; for a mean, 1 / count each.
-        compiled: on a GPU, whether to compile what happens between the products, which goes over the logits once then
-            instead of a dozen times. (On a CPU, where a chunk stays in the caches, it makes no difference.)
+        compiled: on a GPU, whether to compile the operations between the matrix products, which then read the logits
+            once instead of a dozen times. (On a CPU, where a chunk stays in the caches, it makes no difference.)
 
     Returns:
         The loss, a scalar with a gradient; and the loss of each token, (tokens,), float32, without one.
@@ -133,7 +134,7 @@ class _WeightedLoss(Function):
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """``total += left @ right``, in float32 from the product's own sums on, where the library can do so."""
+    """``total += left @ right``, accumulated in float32 where the library supports it."""
     if total.is_cuda and left.dtype in (torch.bfloat16, torch.float16):
         torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
     else:
@@ -146,19 +147,19 @@ def loss_and_gradient(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple
     Args:
         logits: (tokens, vocabulary), before the cap; may be overwritten.
         targets: (tokens, 1), int64.
-        weights: (tokens, 1), float32: how much each token's loss counts.
+        weights: (tokens, 1), float32: the weight of each token's loss.
 
     Returns:
         The loss of each token, (tokens,), float32; and the gradient of the logits, in their shape and dtype.
     """
-    capped = logits.float().mul_(1 / SOFTCAP).tanh_()  # but for the factor
-    grad = (capped * SOFTCAP).exp_()  # at most exp(15), so no maximum need be taken away first
+    capped = logits.float().mul_(1 / SOFTCAP).tanh_()  # without the factor SOFTCAP
+    grad = (capped * SOFTCAP).exp_()  # at most exp(15): no maximum has to be subtracted first
     target = SOFTCAP * capped.gather(1, targets)
     total = grad.sum(1, keepdim=True)
     losses = (total.log() - target).squeeze(1)
-    # the gradient of the capped logits is softmax - one-hot, and tanh has the slope 1 - tanh^2
+    # the gradient of the capped logits is softmax - one-hot, and the derivative of tanh is 1 - tanh^2
     grad.mul_(weights / total)
-    if torch.compiler.is_compiling():  # to compare each place with the target costs no pass of its own over the logits
+    if torch.compiler.is_compiling():  # fused into the pass over the logits; a scatter would be a pass of its own
         grad = grad - weights * (torch.arange(logits.size(1), device=logits.device) == targets)
     else:
         grad.scatter_add_(1, targets, -weights)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from nanochat.evaluation.chat_core import CHAT_CORE
+from nanochat.evaluation.chat_core import CHATCORE_TASKS
 from nanochat.reporting.lineage import Lineage
 from nanochat.reporting.schema import MissingItem, Score, Stage
 from nanochat.runs import CHECKPOINTS, CONFIG, RUNS, SUMMARY, read_run
@@ -104,7 +104,7 @@ def missing_scores(
                 yield {"what": f"full CORE of {label}", "why": why, "command": evaluate("core")}
             continue
         score = chat.get(label)
-        absent = [name for name in CHAT_CORE if score is None or name not in score["tasks"]]
+        absent = [name for name in CHATCORE_TASKS if score is None or name not in score["tasks"]]
         if absent:
             reason = reasons.get(("chat", label), "it was not scored")
             why = reason if score is None else f"not scored: {', '.join(absent)}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanochat.evaluation.bundle import CORE_TASKS
-from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE
+from nanochat.evaluation.chat_core import CHATCORE_TASKS, OFFLINE_TASKS
 from nanochat.reporting.published_scores import MODEL
 from nanochat.reporting.schema import ReportCard, Score
 from nanochat.reporting.tables import DASH, Table, by_label, cells, column_labels, format_interval
@@ -76,9 +76,9 @@ def chat(card: ReportCard) -> Table:
         return f"{value} ({interval}){'' if score['whole'] else '*'}"
 
     scored = {label: score if score["value"] is not None else None for label, score in card["chat"].items()}
-    others = [row for row in map(task_row, OFFLINE) if set(row[1:]) != {DASH}]
+    others = [row for row in map(task_row, OFFLINE_TASKS) if set(row[1:]) != {DASH}]
     rows = [
-        *map(task_row, CHAT_CORE),
+        *map(task_row, CHATCORE_TASKS),
         ["ChatCORE", *cells(columns, scored, mean_cell)],
         *others,
         ["items per task", *cells(columns, card["chat"], _items_cell)],

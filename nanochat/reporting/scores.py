@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanochat.evaluation.bundle import CORE_TASKS
-from nanochat.evaluation.chat_core import CHAT_CORE, OFFLINE, ChatResult, ChatScore
-from nanochat.evaluation.core import CoreScore, TaskScore
-from nanochat.evaluation.results_file import FORMAT, content_of
+from nanochat.evaluation.chat_core import CHATCORE_TASKS, OFFLINE_TASKS, ChatScore, ChatTaskScore
+from nanochat.evaluation.core import CoreScore, CoreTaskScore
+from nanochat.evaluation.results_file import FORMAT, file_hash
 from nanochat.reporting.schema import Score
 from nanochat.runs import Run
 
-TASK_ORDER = {"core": CORE_TASKS, "chat": (*CHAT_CORE, *OFFLINE)}
+TASK_ORDER = {"core": CORE_TASKS, "chat": (*CHATCORE_TASKS, *OFFLINE_TASKS)}
 
 
 def find_score(run: Run, group: str) -> tuple[Score | None, str | None]:
@@ -38,7 +38,7 @@ def find_score(run: Run, group: str) -> tuple[Score | None, str | None]:
         return max(scores, key=lambda found: _completeness(*found[:2]))[0], None
     for name in ("last", "best", "previous"):
         path = run.checkpoints.get(name)
-        content = content_of(path) if path is not None else None
+        content = file_hash(path) if path is not None else None
         matching = [found for found in scores if content is not None and found[2] == content]
         if matching:
             score = max(matching, key=lambda found: _completeness(*found[:2]))[0]
@@ -66,12 +66,12 @@ def _score(entry: Mapping[str, Any], group: str) -> Score | None:
     tasks = entry.get("tasks")
     max_per_task = _conditions(entry).get("max_per_task")
     max_per_task = max_per_task if isinstance(max_per_task, int) else None
-    from_facts = TaskScore.from_facts if group == "core" else ChatResult.from_facts
+    from_dict = CoreTaskScore.from_dict if group == "core" else ChatTaskScore.from_dict
     results: list[Any] = []
     for name in TASK_ORDER[group]:
         facts = tasks.get(name) if isinstance(tasks, dict) else None
         try:
-            task: Any = from_facts(name, facts) if isinstance(facts, dict) else None
+            task: Any = from_dict(name, facts) if isinstance(facts, dict) else None
             if task is not None and task.items > 0 and 0 <= task.accuracy <= 1:
                 results.append(task)
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
@@ -95,10 +95,10 @@ def _score(entry: Mapping[str, Any], group: str) -> Score | None:
     }
 
 
-def _task_values(task: TaskScore | ChatResult) -> dict[str, Any]:
+def _task_values(task: CoreTaskScore | ChatTaskScore) -> dict[str, Any]:
     return {
         "accuracy": task.accuracy,
-        "chance": task.baseline if isinstance(task, TaskScore) else task.chance,
+        "chance": task.baseline if isinstance(task, CoreTaskScore) else task.chance,
         "centred": task.centred,
         "interval": list(task.interval),
         "items": task.items,

@@ -7,7 +7,7 @@ from pathlib import Path
 from nanochat.reporting.schema import Compression
 from nanochat.tokenizer import Tokenizer
 from nanochat.tokenizer.compression import TEXTS, bytes_per_token, measure_references
-from nanochat.training.checkpoint_files import data_state, load_checkpoint
+from nanochat.training.checkpoint.loading import data_state, load_checkpoint
 
 THIS_MODEL = "this model"
 

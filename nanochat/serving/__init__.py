@@ -1,1 +1,1 @@
-"""Talking to a trained model: in the terminal, in the browser, from other programs."""
+"""Chat with a trained model in the terminal, in the browser, and over an OpenAI-compatible HTTP API."""

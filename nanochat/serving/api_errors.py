@@ -1,4 +1,4 @@
-"""What a client is told when something is wrong: JSON in the form of OpenAI's API, one sentence, no insides."""
+"""Error responses in the JSON format of OpenAI's API. No message reveals internals of the server."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-LONGEST = 300  # characters of a message: it may quote what was sent
-ON_OUR_SIDE = "something went wrong in the server; its terminal says what"
-STATUSES = {404: "there is nothing at this address", 405: "this address does not answer that method"}
+MAX_MESSAGE = 300  # characters; a message may quote the request
+INTERNAL_ERROR = "internal server error: see the terminal that the server runs in"
+STATUS_MESSAGES = {404: "there is nothing at this address", 405: "this address does not support the method"}
 
 
 class ApiError(Exception):
-    """A request that is refused.
+    """A request is refused.
 
     Args:
-        status: of HTTP.
-        message: one sentence for a person.
+        status: the HTTP status.
+        message: one sentence for people.
         code: for programs, such as "model_not_found".
-        param: which field of the request it is about.
-        headers: to send along.
+        param: the field of the request that is wrong.
+        headers: additional headers of the response.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """As OpenAI's clients read it."""
-        message = self.message if len(self.message) <= LONGEST else self.message[:LONGEST] + " ..."
-        # what was sent may hold half of a surrogate pair, which no answer can
+        """The JSON body, as OpenAI's clients parse it."""
+        message = self.message if len(self.message) <= MAX_MESSAGE else self.message[:MAX_MESSAGE] + " ..."
+        # a quoted request may contain a lone surrogate, which UTF-8 cannot encode
         message = message.encode("utf-8", "replace").decode("utf-8")
         return {"error": {"message": message, "type": self._type, "param": self.param, "code": self.code}}
 
@@ -54,18 +54,18 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, headers=dict(self.headers or {}))
 
 
-def install(app: FastAPI) -> None:
-    """Makes every error that leaves the app one of these."""
+def add_error_handlers(app: FastAPI) -> None:
+    """Makes every error of the app a response of this format."""
 
     @app.exception_handler(ApiError)
-    async def _refused(request: Request, error: ApiError) -> JSONResponse:
+    async def _api_error(request: Request, error: ApiError) -> JSONResponse:
         return error.response()
 
     @app.exception_handler(HTTPException)
-    async def _not_found(request: Request, error: HTTPException) -> JSONResponse:
-        message = STATUSES.get(error.status_code, str(error.detail))
+    async def _http_exception(request: Request, error: HTTPException) -> JSONResponse:
+        message = STATUS_MESSAGES.get(error.status_code, str(error.detail))
         return ApiError(error.status_code, message, headers=error.headers).response()
 
     @app.exception_handler(Exception)
-    async def _failed(request: Request, error: Exception) -> JSONResponse:
-        return ApiError(500, ON_OUR_SIDE).response()  # uvicorn prints the traceback where the server runs
+    async def _internal_error(request: Request, error: Exception) -> JSONResponse:
+        return ApiError(500, INTERNAL_ERROR).response()  # uvicorn prints the traceback in the server's terminal

@@ -1,4 +1,4 @@
-"""The HTTP API: OpenAI's addresses, and the page."""
+"""The HTTP API, compatible with OpenAI's, and the web page."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from nanochat.inference.sampling import Sampling
-from nanochat.serving import static_files
-from nanochat.serving.api_errors import ApiError, install
+from nanochat.serving.api_errors import ApiError, add_error_handlers
 from nanochat.serving.guard import Guard
 from nanochat.serving.model import Model
-from nanochat.serving.requests import MOST_TEXTS, ChatRequest, CompletionRequest, TextRequest, read_request
+from nanochat.serving.requests import MAX_TEXTS, ChatRequest, CompletionRequest, TextRequest, read_request
 from nanochat.serving.responses import DONE, ChatResponse, CompletionResponse, event
-from nanochat.serving.trim import trim
+from nanochat.serving.static_files import add_static_routes
+from nanochat.serving.trim import trim_messages
 from nanochat.serving.worker import Job, QueueFull, Worker, WorkerError
 from nanochat.tokenizer import render_prompt
 
-MOST_BYTES = 2**20  # of a request's body: a book has about as many
-CLOSED = 499  # what nginx calls a client that went away; nobody hears it
+MAX_BODY = 2**20  # bytes of a request's body; about the size of a book
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that has disconnected; it is never sent
 
 
 def new_app(
@@ -35,23 +35,23 @@ def new_app(
     allow_origins: Sequence[str] = (),
     per_minute: int = 0,
 ) -> FastAPI:
-    """The app that uvicorn serves.
+    """The ASGI app.
 
     Args:
         model: the model that answers.
-        worker: runs its engine.
-        api_key: what requests must bring, if it is not None.
-        allow_hosts: names that the server may be addressed by, besides this machine's.
-        allow_origins: origins of other pages that may use it, as browsers send them.
-        per_minute: requests to write something, from each address; 0 for any number.
+        worker: runs the model's engine.
+        api_key: the key that requests must send; None requires none.
+        allow_hosts: host names at which the server may be addressed, besides this machine's own.
+        allow_origins: origins of other web pages that may use the API, in the form of an Origin header.
+        per_minute: the limit of completion requests per minute and client address; 0 for no limit.
     """
-    # FastAPI's own pages load scripts from elsewhere
+    # FastAPI's documentation pages load scripts from a CDN
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    install(app)
+    add_error_handlers(app)
     app.add_middleware(
         Guard, api_key=api_key, allow_hosts=allow_hosts, allow_origins=allow_origins, per_minute=per_minute
     )
-    if allow_origins:  # around the guard: such a page is to read its refusals, and when to come back
+    if allow_origins:  # outside the guard: an allowed page must be able to read its errors and Retry-After
         app.add_middleware(
             CORSMiddleware,
             allow_origins=allow_origins,
@@ -59,53 +59,53 @@ def new_app(
             allow_headers=["*"],
             expose_headers=["Retry-After"],
         )
-    usual = Sampling(temperature=model.temperature())
-    about = {
+    defaults = Sampling(temperature=model.temperature())
+    description = {
         "id": model.name,
         "object": "model",
         "created": _modified(model),
         "owned_by": "nanochat",
-        "chat": model.is_chat,  # whether it answers; otherwise it only goes on with a text
+        "chat": model.is_chat,  # False for a base model, which only continues text
         "context": model.context,
         "parameters": model.gpt.num_parameters,
-        "sampling": asdict(usual),  # what is done unless a request says otherwise
+        "sampling": asdict(defaults),  # the defaults of a request
     }
 
     @app.get("/health")
     async def health() -> JSONResponse:
-        working, waiting = worker.load
-        body = {"status": "ok" if worker.alive else "stopping", "working": working, "waiting": waiting}
+        running, queued = worker.load
+        body = {"status": "ok" if worker.alive else "stopping", "working": running, "waiting": queued}
         return JSONResponse(body, 200 if worker.alive else 503)
 
     @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [about]}
+    async def list_models() -> dict[str, Any]:
+        return {"object": "list", "data": [description]}
 
     @app.get("/v1/models/{name:path}")
-    async def one_model(name: str) -> dict[str, Any]:
+    async def retrieve_model(name: str) -> dict[str, Any]:
         _check_name(name, model)
-        return about
+        return description
 
     @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> Response:
-        wish = await read_request(request, ChatRequest, MOST_BYTES)
-        _check_name(wish.model, model)
+    async def chat_completions(request: Request) -> Response:
+        body = await read_request(request, ChatRequest, MAX_BODY)
+        _check_name(body.model, model)
         if not model.is_chat:
-            message = f"{model.name} only goes on with a text: use /v1/completions, or fine-tune it (configs/chat.yaml)"
+            message = f"{model.name} is a base model: use /v1/completions, or fine-tune it with configs/chat.yaml"
             raise ApiError(400, message, "not_a_chat_model")
-        prompt, dropped = await asyncio.to_thread(_conversation, model, wish)
-        job = Job([prompt], wish.sampling(usual), wish.most_tokens, wish.seed, wish.stops, wish.count)
-        return await _answer(request, worker, wish, job, ChatResponse(model.name, dropped))
+        prompt, dropped = await asyncio.to_thread(_chat_prompt, model, body)
+        job = Job([prompt], body.sampling(defaults), body.token_limit, body.seed, body.stops, body.count)
+        return await _respond(request, worker, body, job, ChatResponse(model.name, dropped))
 
     @app.post("/v1/completions")
-    async def complete(request: Request) -> Response:
-        wish = await read_request(request, TextRequest, MOST_BYTES)
-        _check_name(wish.model, model)
-        prompts = await asyncio.to_thread(_prompts, model, wish)
-        job = Job(prompts, wish.sampling(usual), wish.max_tokens, wish.seed, wish.stops, wish.count)
-        return await _answer(request, worker, wish, job, CompletionResponse(model.name))
+    async def completions(request: Request) -> Response:
+        body = await read_request(request, TextRequest, MAX_BODY)
+        _check_name(body.model, model)
+        prompts = await asyncio.to_thread(_text_prompts, model, body)
+        job = Job(prompts, body.sampling(defaults), body.max_tokens, body.seed, body.stops, body.count)
+        return await _respond(request, worker, body, job, CompletionResponse(model.name))
 
-    static_files.install(app)
+    add_static_routes(app)
     return app
 
 
@@ -118,24 +118,26 @@ def _check_name(name: str | None, model: Model) -> None:
         raise ApiError(404, f"there is no model {name!r} here, only {model.name!r}", "model_not_found", "model")
 
 
-def _conversation(model: Model, wish: ChatRequest) -> tuple[list[int], int]:
-    """The token ids of a conversation, and how many of its messages were left out."""
+def _chat_prompt(model: Model, body: ChatRequest) -> tuple[list[int], int]:
+    """The token ids of a conversation, and the number of its messages that were dropped."""
     try:
-        kept, dropped = trim(model.tokenizer, wish.conversation, model.context, model.room(wish.most_tokens))
+        reserved = model.answer_tokens(body.token_limit)
+        kept, dropped = trim_messages(model.tokenizer, body.conversation, model.context, reserved)
         return render_prompt(model.tokenizer, kept), dropped
     except ValueError as error:
         code = "context_length_exceeded" if "too long" in str(error) else None
         raise ApiError(400, str(error), code, "messages") from None
 
 
-def _prompts(model: Model, wish: TextRequest) -> list[list[int]]:
-    if not 1 <= len(wish.prompts) * wish.count <= MOST_TEXTS:
-        raise ApiError(400, f"one request may ask for 1 to {MOST_TEXTS} texts", param="prompt")
+def _text_prompts(model: Model, body: TextRequest) -> list[list[int]]:
+    """The token ids of each prompt."""
+    if not 1 <= len(body.prompts) * body.count <= MAX_TEXTS:
+        raise ApiError(400, f"one request may ask for 1 to {MAX_TEXTS} texts", param="prompt")
     found: list[list[int]] = []
-    for prompt in wish.prompts:
+    for prompt in body.prompts:
         ids = [model.tokenizer.bos, *model.tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt
         if not ids or min(ids) < 0 or max(ids) >= model.tokenizer.vocab_size:
-            raise ApiError(400, f"the prompt must be ids from 0 to {model.tokenizer.vocab_size - 1}", param="prompt")
+            raise ApiError(400, f"the prompt's ids must be from 0 to {model.tokenizer.vocab_size - 1}", param="prompt")
         if len(ids) >= model.context:
             message = f"the prompt is too long: {len(ids)} tokens leave no room in the context of {model.context}"
             raise ApiError(400, message, "context_length_exceeded", "prompt")
@@ -143,39 +145,40 @@ def _prompts(model: Model, wish: TextRequest) -> list[list[int]]:
     return found
 
 
-async def _answer(
-    request: Request, worker: Worker, wish: CompletionRequest, job: Job, answer: CompletionResponse
+async def _respond(
+    request: Request, worker: Worker, body: CompletionRequest, job: Job, response: CompletionResponse
 ) -> Response:
-    if job.size > worker.at_once:
-        raise ApiError(400, f"this server writes {worker.at_once} texts at once: ask for fewer", param="n")
+    if job.size > worker.max_concurrency:
+        message = f"this server writes at most {worker.max_concurrency} texts at once: ask for fewer"
+        raise ApiError(400, message, param="n")
     try:
         worker.submit(job)
     except QueueFull:
-        message = "as many texts as this server takes are waiting already: try again in a moment"
+        message = "the server's queue is full: try again in a moment"
         raise ApiError(429, message, "queue_full", headers={"Retry-After": "1"}) from None
     except WorkerError as error:
         raise ApiError(503, str(error)) from None
-    if wish.stream:
-        return _Events(job, worker, answer, wish.includes_usage)
-    return await _whole(request, job, worker, answer)
+    if body.stream:
+        return _EventStream(job, worker, response, body.includes_usage)
+    return await _whole(request, job, worker, response)
 
 
-async def _whole(request: Request, job: Job, worker: Worker, answer: CompletionResponse) -> Response:
-    """The answer once it is finished, unless the client goes away before."""
+async def _whole(request: Request, job: Job, worker: Worker, response: CompletionResponse) -> Response:
+    """The response once the job is finished. If the client disconnects first, the job is cancelled."""
 
-    async def finish() -> None:
-        async for _ in job.news():
+    async def finished() -> None:
+        async for _ in job.updates():
             pass
 
-    async def leave() -> None:
+    async def disconnected() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    tasks = [asyncio.ensure_future(finish()), asyncio.ensure_future(leave())]
+    tasks = [asyncio.ensure_future(finished()), asyncio.ensure_future(disconnected())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not tasks[0].done():
-            return Response(status_code=CLOSED)
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
         tasks[0].result()
     except WorkerError as error:
         raise ApiError(503, str(error)) from None
@@ -183,17 +186,17 @@ async def _whole(request: Request, job: Job, worker: Worker, answer: CompletionR
         worker.cancel(job)
         for task in tasks:
             task.cancel()
-    return JSONResponse(answer.whole(job))
+    return JSONResponse(response.whole(job))
 
 
-class _Events(StreamingResponse):
-    """The answer as it is written, in server-sent events. Whoever goes away ends it."""
+class _EventStream(StreamingResponse):
+    """The response as server-sent events. If the client disconnects, the job is cancelled."""
 
-    def __init__(self, job: Job, worker: Worker, answer: CompletionResponse, includes_usage: bool) -> None:
+    def __init__(self, job: Job, worker: Worker, response: CompletionResponse, includes_usage: bool) -> None:
         self._job, self._worker = job, worker
-        # (a proxy that collects what it passes on would hold up the text)
+        # X-Accel-Buffering: a proxy that buffers the response would delay the text
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(_events(job, answer, includes_usage), media_type="text/event-stream", headers=headers)
+        super().__init__(_events(job, response, includes_usage), media_type="text/event-stream", headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -202,15 +205,15 @@ class _Events(StreamingResponse):
             self._worker.cancel(self._job)
 
 
-async def _events(job: Job, answer: CompletionResponse, includes_usage: bool) -> AsyncIterator[bytes]:
+async def _events(job: Job, response: CompletionResponse, includes_usage: bool) -> AsyncIterator[bytes]:
     no_usage = {"usage": None} if includes_usage else {}
     try:
-        if begin := answer.begin(job.size):
-            yield b"".join(event({**chunk, **no_usage}) for chunk in begin)
-        async for news in job.news():  # all that has come while the last of it was sent, in one go
-            yield b"".join(event({**chunk, **no_usage}) for chunk in answer.chunks(news))
+        if first := response.first_chunks(job.size):
+            yield b"".join(event({**chunk, **no_usage}) for chunk in first)
+        async for updates in job.updates():  # everything that arrived during the last send, in one write
+            yield b"".join(event({**chunk, **no_usage}) for chunk in response.chunks(updates))
         if includes_usage:
-            yield event(answer.last(job))
+            yield event(response.usage_chunk(job))
         yield DONE
     except WorkerError as error:
         yield event(ApiError(503, str(error)).body)

@@ -1,4 +1,4 @@
-"""The chat in the terminal: a question, an answer that comes while one reads it, and the next question."""
+"""The chat in the terminal: reads questions and commands, and shows answers while they are generated."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Protocol
 
 from nanochat.serving.commands import is_command, run_command
 from nanochat.serving.find_model import base_model_notice
-from nanochat.serving.keyboard import echo, interruptible
+from nanochat.serving.keyboard import interruptible, terminal_echo
 from nanochat.serving.screen import PlainScreen, RichScreen
 from nanochat.serving.session import Session
 
 Screen = PlainScreen | RichScreen
-DROPPED = "The oldest {} messages no longer fit into the model's {:,} tokens: it has answered without them."
+DROPPED = "The oldest {} messages no longer fit into the model's context of {:,} tokens and were left out."
 
 
 class LineReader(Protocol):
-    """Where lines come from, as from a Keyboard."""
+    """A source of input lines, such as a Keyboard."""
 
     def read(self) -> str: ...
 
 
-@echo(False)
+@terminal_echo(False)
 def chat_loop(session: Session, keyboard: LineReader, screen: Screen, program: str) -> None:
-    """Answers until the user leaves: by /quit, Ctrl-D, or Ctrl-C twice in an empty line.
+    """Answers questions until the user quits with /quit, Ctrl-D, or Ctrl-C twice in an empty line.
 
-    What is typed while an answer is prepared or comes is not shown in the middle of it, but kept for the next line:
-    whoever reads a line shows it.
+    The terminal's echo is off, so that keys pressed during an answer do not appear in the middle of it. They are kept
+    for the next line, and ``keyboard`` shows them when it reads that line.
 
     Args:
         session: the conversation.
-        keyboard: where the user types.
-        screen: where it is shown.
-        program: how the user calls this program.
+        keyboard: the source of input lines.
+        screen: the output.
+        program: the command line's name.
     """
     _greet(session, screen, program)
     interrupted = False
@@ -45,17 +45,17 @@ def chat_loop(session: Session, keyboard: LineReader, screen: Screen, program: s
                 return
         except EOFError:
             return
-        except KeyboardInterrupt:  # also one that comes between an answer's end and the next line
+        except KeyboardInterrupt:  # also between the end of an answer and the next line
             if interrupted:
                 return
             interrupted = True
-            screen.note("Ctrl-C once more leaves, as Ctrl-D does.")
+            screen.note("Press Ctrl-C again or Ctrl-D to quit.")
         except ValueError as error:
             screen.error(str(error))
 
 
 def _respond(session: Session, line: str, screen: Screen) -> bool:
-    """Does a command or answers a question; returns whether the chat goes on."""
+    """Runs a command or answers a question; returns whether the chat continues."""
     if is_command(line):
         reply = run_command(session, line)
         if reply.text:
@@ -68,34 +68,35 @@ def _respond(session: Session, line: str, screen: Screen) -> bool:
 
 
 def answer(session: Session, question: str, screen: Screen) -> None:
-    """Asks, and shows the answer while it comes; Ctrl-C ends it where it is.
+    """Asks a question and shows the answer while it is generated. Ctrl-C stops the answer.
 
     Raises:
         ValueError: if the question leaves no room for an answer.
     """
     is_chat = session.model.is_chat
-    with interruptible() as stopped, closing(session.ask(question, stopped)) as pieces, suppress(KeyboardInterrupt):
+    with interruptible() as stopped, closing(session.ask(question, stopped)) as chunks, suppress(KeyboardInterrupt):
         if session.dropped:
             screen.note(DROPPED.format(session.dropped, session.model.context))
-        screen.show(pieces, markdown=is_chat, before="" if is_chat else question)
-    turn = session.turns[-1]
-    if turn.finished == "cancelled":
-        screen.note("Stopped." if turn.tokens else "Stopped, before it had said anything.")
-    elif turn.finished == "length":
+        screen.show(chunks, markdown=is_chat, before="" if is_chat else question)
+    stats = session.stats[-1]
+    if stats.finished == "cancelled":
+        screen.note("Stopped." if stats.tokens else "Stopped before the first token.")
+    elif stats.finished == "length":
         screen.note("Cut off: " + ("--max_tokens is reached." if session.max_tokens else "the context is full."))
-    elif not turn.tokens:
-        screen.note("It has nothing to say.")
+    elif not stats.tokens:
+        screen.note("The answer is empty.")
 
 
 def answer_once(session: Session, question: str, screen: Screen, program: str) -> None:
-    """Answers one question; Ctrl-C ends the program, as is usual for those that only print.
+    """Answers one question. Ctrl-C ends the program, as usual for programs that only print.
 
     Raises:
         ValueError: if the question leaves no room for an answer.
     """
-    if not session.model.is_chat:
+    is_chat = session.model.is_chat
+    if not is_chat:
         print(base_model_notice(session.model.name, session.model.path, program), file=sys.stderr)
-    screen.show(session.ask(question), markdown=session.model.is_chat, before="" if session.model.is_chat else question)
+    screen.show(session.ask(question), markdown=is_chat, before="" if is_chat else question)
 
 
 def _greet(session: Session, screen: Screen, program: str) -> None:
@@ -103,4 +104,4 @@ def _greet(session: Session, screen: Screen, program: str) -> None:
     lines = [f"{model.name}: {model.gpt.num_parameters:,} parameters, context {model.context:,} tokens"]
     if not model.is_chat:
         lines.append(base_model_notice(model.name, model.path, program))
-    screen.note("\n".join([*lines, "/help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves."]))
+    screen.note("\n".join([*lines, "/help lists the commands, Ctrl-C stops an answer, Ctrl-D quits."]))

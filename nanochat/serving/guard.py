@@ -1,4 +1,4 @@
-"""Who may ask: everything that is decided before a request's body is read."""
+"""Access control: checks a request's host, origin, key and rate before its body is read."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nanochat.serving.api_errors import ApiError
 
-MOST_ADDRESSES = 10_000  # whose rate is remembered
-# Nothing from elsewhere, nothing inline, in nobody's frame. Answers of a model are only ever text in the page; if
-# that failed one day, what they smuggle in would still not run.
+MAX_ADDRESSES = 10_000  # client addresses whose rate is tracked
+# No external resources, no inline scripts or styles, no framing. The page inserts a model's output as text only; if
+# that ever failed, the policy would still prevent it from executing.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src "
     "'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
@@ -32,43 +32,44 @@ HEADERS = {
 
 
 class RateLimiter:
-    """So many requests a minute from each address, a quarter of them at once ("token bucket").
+    """A token bucket per client address, which holds a quarter of the requests per minute.
 
     Args:
-        per_minute: requests; 0 for any number.
+        per_minute: the number of requests per minute; 0 for no limit.
     """
 
     def __init__(self, per_minute: int) -> None:
-        self.per_second, self.most = per_minute / 60, max(1.0, per_minute / 4)
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # requests that an address has left, and when
+        self.per_second, self.capacity = per_minute / 60, max(1.0, per_minute / 4)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # address: (level, time of last update)
 
     def wait(self, address: str, now: float | None = None) -> float:
-        """Counts a request. Returns 0 if it may go on, else after how many seconds another one may."""
+        """Counts a request. Returns 0 if it is allowed, else the seconds until the next one will be."""
         if not self.per_second:
             return 0
         now = time.monotonic() if now is None else now
-        left, before = self._left.pop(address, (self.most, now))
-        left = min(self.most, left + (now - before) * self.per_second)
-        self._left[address] = (left - 1 if left >= 1 else left, now)
-        if len(self._left) > MOST_ADDRESSES:
-            self._left.popitem(last=False)
-        return 0 if left >= 1 else (1 - left) / self.per_second
+        level, updated = self._buckets.pop(address, (self.capacity, now))
+        level = min(self.capacity, level + (now - updated) * self.per_second)
+        self._buckets[address] = (level - 1 if level >= 1 else level, now)
+        if len(self._buckets) > MAX_ADDRESSES:
+            self._buckets.popitem(last=False)
+        return 0 if level >= 1 else (1 - level) / self.per_second
 
 
 class Guard:
-    """Lets through requests that come from this page or a program, with the key if there is one, and not too often.
+    """ASGI middleware that refuses requests from other web pages, without the API key, or above the rate limit.
 
-    A web page on any other site can make a visitor's browser send requests to this machine. So a request with an
-    ``Origin`` must come from the page that this server has sent, or one that was allowed; and since such a site can
-    point its own name at this machine ("DNS rebinding"), a request must be addressed to a number, to localhost or to
-    a name that this machine has.
+    A web page of any site can make a visitor's browser send requests to this machine. Therefore a request with an
+    ``Origin`` header must come from the page that this server has sent, or from an allowed origin. Such a site can
+    also resolve its own domain to this machine (DNS rebinding). Therefore the ``Host`` header must be an IP address,
+    localhost, a name of this machine, or an allowed host.
 
     Args:
-        app: what is guarded.
-        api_key: what requests to /v1 must bring; none if None.
-        allow_hosts: names that this server may be addressed by, besides.
-        allow_origins: origins of other pages that may use the API, as browsers send them: http://localhost:3000.
-        per_minute: requests to write something, from each address; 0 for any number.
+        app: the app behind the guard.
+        api_key: the key that requests to /v1 must send; None requires none.
+        allow_hosts: further names at which this server may be addressed.
+        allow_origins: origins of other pages that may use the API, in the form of an Origin header:
+            http://localhost:3000.
+        per_minute: the limit of completion requests per minute and client address; 0 for no limit.
     """
 
     def __init__(
@@ -84,14 +85,14 @@ class Guard:
         name = socket.gethostname().lower()
         self._hosts = {"localhost", name, f"{name.split('.')[0]}.local", *map(str.lower, allow_hosts)}
         self._origins = set(allow_origins)
-        self._rate = RateLimiter(per_minute)
+        self._limiter = RateLimiter(per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
@@ -102,35 +103,35 @@ class Guard:
         try:
             self._check(scope)
         except ApiError as error:
-            await error.response()(scope, receive, send_guarded)
+            await error.response()(scope, receive, send_with_headers)
         else:
-            await self.app(scope, receive, send_guarded)
+            await self.app(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._knows(host):
-            raise ApiError(403, "this server does not go by that name: start it with --allow_hosts", "host_not_allowed")
+        if not self._is_allowed_host(host):
+            message = "this host name is not allowed: start the server with --allow_hosts"
+            raise ApiError(403, message, "host_not_allowed")
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and not _same(origin, host):
-            raise ApiError(
-                403, "pages from elsewhere may not use this server: start it with --allow_origins", "origin_not_allowed"
-            )
+        if origin is not None and origin not in self._origins and not _is_same_origin(origin, host):
+            message = "requests from other web pages are not allowed: start the server with --allow_origins"
+            raise ApiError(403, message, "origin_not_allowed")
         if not scope["path"].startswith("/v1/"):
             return
         if self._key is not None:
-            kind, _, given = headers.get("authorization", "").partition(" ")
-            # compare_digest takes as long whatever the two have in common
-            if not hmac.compare_digest(given.strip().encode("latin-1"), self._key) or kind.lower() != "bearer":
-                message = "this server asks for a key: Authorization: Bearer <key>"
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            # the time of compare_digest does not depend on the position of the first difference
+            if not hmac.compare_digest(given.strip().encode("latin-1"), self._key) or scheme.lower() != "bearer":
+                message = "this server requires a key: Authorization: Bearer <key>"
                 raise ApiError(401, message, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         if scope["method"] == "POST":
-            seconds = self._rate.wait(scope["client"][0] if scope.get("client") else "")
+            seconds = self._limiter.wait(scope["client"][0] if scope.get("client") else "")
             if seconds:
-                message = "too many requests from this address: wait a little"
+                message = "too many requests from this address: try again later"
                 raise ApiError(429, message, "rate_limit_exceeded", headers={"Retry-After": str(math.ceil(seconds))})
 
-    def _knows(self, host: str) -> bool:
+    def _is_allowed_host(self, host: str) -> bool:
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
@@ -142,8 +143,8 @@ class Guard:
         return True
 
 
-def _same(origin: str, host: str) -> bool:
-    """Whether a page was sent by the server that it now asks. (A proxy in between may speak https for us.)"""
+def _is_same_origin(origin: str, host: str) -> bool:
+    """Whether the page came from the server that it requests. The scheme may differ: a proxy may terminate TLS."""
     try:
         parts = urlsplit(origin)
         return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower() != ""

@@ -1,4 +1,4 @@
-"""Where questions are typed: a line with a history, that takes pasted lines and completes commands."""
+"""Reads the user's input in the terminal: line editing, history, multi-line paste and command completion."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ STYLE = Style.from_dict({"prompt": "ansicyan bold"})
 
 
 class Keyboard:
-    """Reads what the user types.
+    """Reads lines with prompt_toolkit.
 
     Args:
-        options: of prompt_toolkit's session; tests give its input and output.
+        options: arguments of PromptSession; tests pass its input and output.
     """
 
     def __init__(self, **options: Any) -> None:
-        sign = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} " if _shows_unicode() else "> "
+        symbol = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} " if _shows_unicode() else "> "
         self.session: PromptSession[str] = PromptSession(
-            [("class:prompt", sign)],
+            [("class:prompt", symbol)],
             style=STYLE,
             history=_history(),
             completer=CommandCompleter(),
-            # not for questions: room for the menu would be kept below each
+            # not for questions: prompt_toolkit would reserve space for the menu below each
             complete_while_typing=Condition(lambda: is_command(get_app().current_buffer.text)),
             key_bindings=_bindings(),
             prompt_continuation="  ",
@@ -55,7 +55,7 @@ class Keyboard:
         )
 
     def read(self) -> str:
-        """A question or a command, of one or several lines.
+        """Reads a question or a command, of one or several lines.
 
         Raises:
             EOFError: after Ctrl-D.
@@ -65,23 +65,23 @@ class Keyboard:
 
 
 class PlainKeyboard:
-    """The same for terminals on which the cursor cannot be moved."""
+    """Reads lines with input(), for terminals that cannot move the cursor."""
 
     def read(self) -> str:
-        """As :meth:`Keyboard.read`, of one line."""
-        with echo(True):
+        """Reads one line; raises as :meth:`Keyboard.read`."""
+        with terminal_echo(True):
             return input("> ")
 
 
 def new_keyboard() -> Keyboard | PlainKeyboard:
-    """What fits the terminal. Where answers go into a file, it is the one that errors are shown on."""
+    """The keyboard that fits the terminal. If stdout is redirected to a file, the prompt is shown on stderr."""
     if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         return PlainKeyboard()
     return Keyboard(output=create_output(always_prefer_tty=True))
 
 
 class CommandCompleter(Completer):
-    """Completes commands and, after /save and /load, the names of files."""
+    """Completes commands, and file names after /save and /load."""
 
     def __init__(self) -> None:
         self._files = PathCompleter(expanduser=True)
@@ -94,7 +94,7 @@ class CommandCompleter(Completer):
         if not space:
             for name in COMMANDS:
                 if name.startswith(command):
-                    yield Completion(name, start_position=-len(command), display_meta=COMMANDS[name].description)
+                    yield Completion(name, start_position=-len(command), display_meta=COMMANDS[name].help)
         elif command in ("save", "load"):
             yield from self._files.get_completions(Document(argument), complete_event)
 
@@ -107,10 +107,10 @@ def _bindings() -> KeyBindings:
         event.current_buffer.insert_text("\n")
 
     @bindings.add("<sigint>")
-    @bindings.add("c-c", filter=~is_searching)  # there it ends the search
+    @bindings.add("c-c", filter=~is_searching)  # in a history search, Ctrl-C ends the search
     def _(event: KeyPressEvent) -> None:
-        """Empties the line; what is empty is left. As a signal it may come when the line has been taken already."""
-        if event.app.future is None or event.app.is_done:
+        """Clears the line, or raises KeyboardInterrupt if it is empty."""
+        if event.app.future is None or event.app.is_done:  # SIGINT after the line has been accepted
             return
         if event.current_buffer.text:
             event.current_buffer.reset()
@@ -119,18 +119,19 @@ def _bindings() -> KeyBindings:
 
     @bindings.add(Keys.Vt100MouseEvent)
     def _(event: KeyPressEvent) -> None:
-        """No mouse is asked for: this is text with the colours of a terminal, which fails as a place of a click."""
+        """Ignores the key. Mouse support is off: this is pasted text with escape sequences of colours, and
+        prompt_toolkit's own handler would fail to parse it as a position."""
 
     return bindings
 
 
 def _history() -> History:
-    """What was typed before, in the cache, for this user's eyes only."""
+    """The input history, in a file of the cache that only this user can read."""
     path = Path(cache_root(), "chat_history")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        with open(path, "ab"):  # a cache that is read by others may not be written
+        with open(path, "ab"):  # a shared cache may be read-only
             pass
     except OSError:
         return InMemoryHistory()
@@ -143,35 +144,42 @@ def _shows_unicode() -> bool:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """While an answer comes, Ctrl-C asks it to end; yields whether it has been asked. A second Ctrl-C insists."""
-    asked = threading.Event()
+    """Makes the first Ctrl-C set a flag, and a second one raise KeyboardInterrupt.
+
+    Yields:
+        A function that returns the flag.
+    """
+    interrupted = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
-        if asked.is_set():
+        if interrupted.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        interrupted.set()
 
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
-        yield asked.is_set
+    if threading.current_thread() is not threading.main_thread():  # signals only arrive there
+        yield interrupted.is_set
         return
     before = signal.signal(signal.SIGINT, on_signal)
     try:
-        yield asked.is_set
+        yield interrupted.is_set
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
-def echo(shown: bool) -> Iterator[None]:
-    """Whether the terminal itself shows what is typed; afterwards it does what it did before."""
+def terminal_echo(enabled: bool) -> Iterator[None]:
+    """Switches the terminal's echo of typed keys on or off, and restores it at the end."""
     if termios is None or not sys.stdin.isatty():
         yield
         return
     before = termios.tcgetattr(sys.stdin)
-    within = list(before)
-    flag = termios.ECHO  # of the local flags
-    within[3] = within[3] | flag if shown else within[3] & ~flag
-    termios.tcsetattr(sys.stdin, termios.TCSANOW, within)
+    attributes = list(before)
+    local_flags = 3  # the index of c_lflag
+    if enabled:
+        attributes[local_flags] |= termios.ECHO
+    else:
+        attributes[local_flags] &= ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, attributes)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""How many texts there is memory for at a time."""
+"""The number of texts that the server decodes at the same time."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import psutil
 
 from nanochat.model import GPT
 
-MOST = 32  # more of them would each become slow on a CPU
-SHARE = 0.5  # of the free memory
+LIMIT = 32  # above this, each text becomes slow on a CPU
+MEMORY_SHARE = 0.5  # of the available memory, for the KV caches
 
 
 def max_concurrency(gpt: GPT) -> int:
-    """Texts whose keys and values, each as long as the context, fit into half of the memory that is free."""
+    """The number of float32 KV caches of full context length that fit into half of the available memory, 1 to 32."""
     config = gpt.config
-    each = 4 * config.n_layer * config.n_kv_head * 2 * config.sequence_len * config.head_dim
-    return max(1, min(MOST, int(SHARE * psutil.virtual_memory().available / each)))
+    cache_bytes = 4 * config.n_layer * config.n_kv_head * 2 * gpt.context * config.head_dim
+    return max(1, min(LIMIT, int(MEMORY_SHARE * psutil.virtual_memory().available / cache_bytes)))

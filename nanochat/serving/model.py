@@ -1,4 +1,4 @@
-"""A trained model to talk to, from Python: ``nanochat.load("tiny").chat("What does len do?")``."""
+"""Use a trained model from Python: ``nanochat.load("tiny").chat("What does len do?")``."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from nanochat.inference.sampling import Sampling
 from nanochat.model import GPT
 from nanochat.model.rotary import rotation_table
 from nanochat.serving.find_model import find_model, is_chat
-from nanochat.serving.trim import trim
+from nanochat.serving.trim import trim_messages
 from nanochat.tokenizer import Message, Tokenizer, render_prompt
+from nanochat.training.checkpoint.saved_model import read_model
 from nanochat.training.hardware import usable_device
-from nanochat.training.model_files import read_model
 
-TEMPERATURE = {True: 0.3, False: 0.8}  # of a chat model, which is to be right, and of a base model
-ROOM = 128  # tokens that are kept free for an answer, if the context allows it, before old turns are dropped
+CHAT_TEMPERATURE, BASE_TEMPERATURE = 0.3, 0.8  # a chat model's answers should be correct, a base model's texts varied
+ANSWER_TOKENS = 128  # kept free for an answer, up to half of the context, before old turns are dropped
 
 
 class Model:
-    """A model with its tokenizer, ready to write.
+    """A trained model with its tokenizer.
 
     Attributes:
-        gpt: the model.
-        tokenizer: what turns text into its tokens.
-        path: the checkpoint that it comes from.
-        name: of its run, such as "tiny-chat", or the file's.
-        is_chat: whether it was fine-tuned to answer. One that was not goes on with any text, but answers no question.
+        gpt: the network.
+        tokenizer: its tokenizer.
+        path: the checkpoint that it was loaded from.
+        name: the name of its run, such as "tiny-chat", or of its file.
+        is_chat: whether it was fine-tuned on conversations. A base model continues text, but does not answer questions.
     """
 
     def __init__(self, gpt: GPT, tokenizer: Tokenizer, path: Path, is_chat: bool) -> None:
         self.gpt, self.tokenizer, self.path, self.is_chat = gpt, tokenizer, path, is_chat
         self._engine: Engine | None = None
-        self._lock = threading.Lock()  # two threads that ask first must not make an engine each
+        self._lock = threading.Lock()  # concurrent first uses create one engine, not two
         run = path.absolute().parent.parent
         self.name = run.parent.name if run.name.startswith("version_") else path.stem
 
@@ -47,50 +47,50 @@ class Model:
 
     @property
     def context(self) -> int:
-        """Tokens that it can take in and write, all together."""
+        """The context length: the maximum number of tokens of prompt and answer together."""
         return self.gpt.context
 
     @property
     def engine(self) -> Engine:
-        """What writes its texts; made, and compiled on this machine's first time, when it is first needed."""
+        """The inference engine. The first use creates it; the first use on a machine also compiles its decoder."""
         with self._lock:
             self._engine = self._engine or Engine(self.gpt, self.tokenizer)
         return self._engine
 
     def generate(self, prompt: str, **options: Any) -> str:
-        """What the model adds to a text.
+        """The model's continuation of a text, without the text itself.
 
         Args:
-            prompt: the beginning of a text.
-            options: as those of :meth:`start`.
+            prompt: the beginning of the text.
+            options: those of :meth:`start`.
         """
-        return self._whole(self.start(prompt, **options))
+        return self._run(self.start(prompt, **options))
 
     def chat(self, messages: str | Sequence[Message], **options: Any) -> str:
-        """The answer to a question, or to a conversation so far. The calculator's part in it is left out.
+        """The model's answer to a question or a conversation, without the calls of the calculator.
 
         Args:
-            messages: a question; or ``[{"role": "user", "content": ...}, ...]``, in which a "system" message may come
-                first, and the last is the user's.
-            options: as those of :meth:`start`.
+            messages: a question; or ``[{"role": "user", "content": ...}, ...]``, which may begin with a "system"
+                message and ends with a "user" message.
+            options: those of :meth:`start`.
 
         Raises:
-            ValueError: also if the model was not fine-tuned.
+            ValueError: if this is a base model, or as :meth:`start`.
         """
-        return self._whole(self.start(self._conversation(messages), **options))
+        return self._run(self.start(self._conversation(messages), **options))
 
     def stream(self, messages: str | Sequence[Message], **options: Any) -> Iterator[str]:
-        """As :meth:`chat`, or of a base model as :meth:`generate`, in pieces as they come.
+        """As :meth:`chat`, or as :meth:`generate` for a base model, but yields the text while it is generated.
 
-        Whoever stops listening stops the model.
+        Closing the iterator cancels the generation.
         """
-        asked = messages if isinstance(messages, str) and not self.is_chat else self._conversation(messages)
-        generation = self.start(asked, **options)
+        prompt = messages if isinstance(messages, str) and not self.is_chat else self._conversation(messages)
+        generation = self.start(prompt, **options)
         return (text for kind, text in self.engine.stream(generation) if kind == TEXT)
 
     def start(
         self,
-        asked: str | Sequence[Message],
+        prompt: str | Sequence[Message],
         *,
         max_tokens: int | None = None,
         temperature: float | None = None,
@@ -101,51 +101,52 @@ class Model:
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Generation:
-        """Puts a text in work, which ``model.engine`` then writes.
+        """Starts a generation, which ``model.engine`` then runs.
 
         Args:
-            asked: a text to go on with, or messages to answer. Of a conversation that is too long for the model the
-                oldest turns are left out, which a warning says.
-            max_tokens: how many tokens to write at most; None for as many as there is room for.
-            temperature: 0 takes the likeliest token each time; 1 draws as the model says; above, more evenly. None
-                takes 0.3 for a chat model, and 0.8 for a base model.
-            top_k: draw from the likeliest k tokens only; None draws from all.
-            top_p: draw from the likeliest tokens that together have this probability.
-            min_p: leave out tokens less likely than this share of the likeliest one.
-            repetition_penalty: above 1 makes tokens less likely that are in the text already.
+            prompt: a text to continue, or messages to answer. If a conversation is longer than the context, its oldest
+                turns are dropped with a warning.
+            max_tokens: the limit of new tokens; None for as many as the context has room for.
+            temperature: divides the logits. 0 always takes the most likely token, 1 samples from the model's
+                distribution, above 1 flattens it. None takes 0.3 for a chat model, and 0.8 for a base model.
+            top_k: sample from the k most likely tokens only; None for no limit.
+            top_p: sample from the smallest set of most likely tokens with this total probability.
+            min_p: exclude tokens less likely than this fraction of the most likely token's probability.
+            repetition_penalty: above 1 reduces the probability of tokens that are in the text already.
             seed: the same seed gives the same text; None takes a new one each time.
-            stop: texts before which to end.
+            stop: stop sequences. The text ends before the first of them.
 
         Raises:
-            ValueError: if a number is out of range, or what is asked leaves no room in the context.
+            ValueError: if an option is out of range, or the prompt leaves no room in the context.
         """
         settings = Sampling(self.temperature(temperature), top_k, top_p, min_p, repetition_penalty)
-        if isinstance(asked, str):
-            ids = [self.tokenizer.bos, *self.tokenizer.encode(asked)]
+        if isinstance(prompt, str):
+            ids = [self.tokenizer.bos, *self.tokenizer.encode(prompt)]
         else:
-            kept, dropped = trim(self.tokenizer, asked, self.context, self.room(max_tokens))
+            kept, dropped = trim_messages(self.tokenizer, prompt, self.context, self.answer_tokens(max_tokens))
             if dropped:
                 warnings.warn(f"the oldest {dropped} messages are left out: the model's context is full", stacklevel=3)
             ids = render_prompt(self.tokenizer, kept)
         return self.engine.start(ids, settings, max_tokens, seed, stop)[0]
 
-    def temperature(self, wanted: float | None = None) -> float:
-        """The wanted temperature, or the one that suits the model."""
-        return TEMPERATURE[self.is_chat] if wanted is None else wanted
+    def temperature(self, requested: float | None = None) -> float:
+        """The requested temperature, or the default for this kind of model."""
+        default = CHAT_TEMPERATURE if self.is_chat else BASE_TEMPERATURE
+        return default if requested is None else requested
 
-    def room(self, max_tokens: int | None = None) -> int:
-        """Tokens to keep free for an answer before turns of a conversation are dropped for it."""
-        return min(max_tokens or ROOM, self.context // 2)
+    def answer_tokens(self, max_tokens: int | None = None) -> int:
+        """The number of tokens to keep free for an answer, for which turns of a conversation are dropped."""
+        return min(max_tokens or ANSWER_TOKENS, self.context // 2)
 
     def _conversation(self, messages: str | Sequence[Message]) -> Sequence[Message]:
         if not self.is_chat:
             raise ValueError(
-                f"{self.path} is a base model, which goes on with a text but answers no question: use generate(), or "
-                "make an assistant of it with `fit` and --config configs/chat.yaml"
+                f"{self.path} is a base model: it continues text, but does not answer questions. Use generate(), or "
+                "fine-tune it: `fit` with --config configs/chat.yaml"
             )
         return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
 
-    def _whole(self, generation: Generation) -> str:
+    def _run(self, generation: Generation) -> str:
         try:
             self.engine.run([generation])
         finally:
@@ -154,28 +155,32 @@ class Model:
 
 
 def load(
-    what: str | Path | None = None, root: str | Path = ".", device: str = "cpu", program: str = "python cli.py"
+    name_or_path: str | Path | None = None,
+    root: str | Path = ".",
+    device: str = "cpu",
+    program: str = "python cli.py",
 ) -> Model:
     """Loads a trained model.
 
     Args:
-        what: a checkpoint file; the folder of a run (``lightning_logs/tiny/version_0``); the name of runs, of which the
-            newest fine-tuned one is taken, or the newest ("tiny" finds tiny-chat as well); or None for the newest chat
-            model of all, or the newest model if none was fine-tuned.
-        root: the folder that lightning_logs is in.
-        device: where it runs: "cpu", "cuda" or "mps". A small model is quickest on the CPU.
-        program: how the user calls the command line, for what an error proposes.
+        name_or_path: a checkpoint file; a run's folder (``lightning_logs/tiny/version_0``); the name of a run, of which
+            the newest fine-tuned one is taken, else the newest ("tiny" also finds tiny-chat); None for the newest chat
+            model, or the newest base model if there is no chat model.
+        root: the folder that contains lightning_logs.
+        device: "cpu", "cuda" or "mps". A small model is fastest on the CPU.
+        program: the command line's name, for the commands in error messages.
 
     Raises:
-        ValueError: if there is no such model or device, or the file is damaged, in one line that says what to do.
+        ValueError: if there is no such model or device, or the file is damaged. The message is one line, with the
+            command that helps.
     """
-    place = usable_device(device)
-    path = find_model(what, root, program)
+    torch_device = usable_device(device)
+    path = find_model(name_or_path, root, program)
     saved = read_model(path)
     gpt = saved.gpt
-    # copied, as the file may be written anew while the model lives; and assigned, as nothing is there to copy them to
-    learned = {name for name, _ in gpt.named_parameters()}
-    weights = {name: w.float().clone() if name in learned else w.clone() for name, w in saved.weights.items()}
+    # Copied, as the file may be overwritten while the model is in use; assigned, as the model has no storage yet.
+    parameters = {name for name, _ in gpt.named_parameters()}
+    weights = {name: w.float().clone() if name in parameters else w.clone() for name, w in saved.weights.items()}
     gpt.load_state_dict(weights, assign=True)
-    gpt.cos, gpt.sin = rotation_table(gpt.context, gpt.config.head_dim)  # no part of a checkpoint
-    return Model(gpt.to(place).eval().requires_grad_(False), saved.tokenizer, path, is_chat(path))
+    gpt.cos, gpt.sin = rotation_table(gpt.context, gpt.config.head_dim)  # not stored in a checkpoint
+    return Model(gpt.to(torch_device).eval().requires_grad_(False), saved.tokenizer, path, is_chat(path))

@@ -1,4 +1,4 @@
-"""Answers in the form of OpenAI's API, whole or as a stream of chunks."""
+"""Response bodies in the format of OpenAI's API: one JSON object, or a stream of chunks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ DONE = b"data: [DONE]\n\n"
 
 
 def event(body: Mapping[str, Any]) -> bytes:
-    """A server-sent event. In ASCII: no client can cut a character, or take U+2028 in a text for the end of a line."""
+    """A server-sent event with a JSON body.
+
+    The JSON is ASCII: no client can split a multi-byte character, or take a U+2028 in the text for a line break.
+    """
     return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
 
 
 class CompletionResponse:
-    """The answer to one request.
+    """The response to a request for text completions.
 
     Args:
         model: the model's name.
-        dropped: how many messages of the conversation were left out.
+        dropped: the number of messages of the conversation that were left out.
     """
 
     prefix, whole_object, chunk_object = "cmpl", "text_completion", "text_completion"
@@ -34,7 +37,7 @@ class CompletionResponse:
         self._dropped = {"dropped_messages": dropped} if dropped else {}
 
     def whole(self, job: Job) -> dict[str, Any]:
-        """The whole answer, once it is finished."""
+        """The complete response. Every text of the job must be finished."""
         choices = [
             {"index": index, **self._choice(generation), "logprobs": None, "finish_reason": generation.finished}
             for index, generation in enumerate(job.generations)
@@ -42,28 +45,28 @@ class CompletionResponse:
         head = {**self._head, "object": self.whole_object, **self._dropped}
         return {**head, "choices": choices, "usage": usage(job)}
 
-    def begin(self, count: int) -> list[dict[str, Any]]:
-        """The chunks that come before any text."""
+    def first_chunks(self, count: int) -> list[dict[str, Any]]:
+        """The chunks that precede the text, for ``count`` choices."""
         return []
 
-    def chunks(self, news: Sequence[Update]) -> list[dict[str, Any]]:
-        """The chunks for what is new."""
+    def chunks(self, updates: Sequence[Update]) -> list[dict[str, Any]]:
+        """The chunks for new text, and for texts that have finished."""
         found: list[dict[str, Any]] = []
-        for number, parts, finished in news:
-            found += [self._chunk(number, self._delta(kind, text)) for kind, text in parts if self._shows(kind)]
+        for index, parts, finished in updates:
+            found += [self._chunk(index, self._delta(kind, text)) for kind, text in parts if self._includes(kind)]
             if finished is not None:
-                found.append(self._chunk(number, self._delta(TEXT, ""), finished))
+                found.append(self._chunk(index, self._delta(TEXT, ""), finished))
         return found
 
-    def last(self, job: Job) -> dict[str, Any]:
-        """What a stream ends with if usage was asked for."""
+    def usage_chunk(self, job: Job) -> dict[str, Any]:
+        """The last chunk of a stream whose request set ``include_usage``."""
         return {**self._head, "object": self.chunk_object, "choices": [], "usage": usage(job)}
 
     def _chunk(self, index: int, choice: Mapping[str, Any], finished: str | None = None) -> dict[str, Any]:
         choices = [{"index": index, **choice, "logprobs": None, "finish_reason": finished}]
         return {**self._head, "object": self.chunk_object, **self._dropped, "choices": choices}
 
-    def _shows(self, kind: str) -> bool:
+    def _includes(self, kind: str) -> bool:
         return kind == TEXT
 
     def _choice(self, generation: Generation) -> dict[str, Any]:
@@ -74,19 +77,19 @@ class CompletionResponse:
 
 
 class ChatResponse(CompletionResponse):
-    """The answer to a conversation.
+    """The response to a chat request.
 
-    Its content is what the assistant says. If it used the calculator, the message has "parts" as well: what it says,
-    its calls ("python") and their results ("python_output") in their order, which may be sent back as the message's
-    content. In a stream a delta has a part instead of content.
+    ``content`` is the assistant's text. If the assistant used the calculator, the message also has ``parts``: its text,
+    its calls ("python") and their results ("python_output"), in order. A client may send ``parts`` back as the
+    message's content. In a stream, calls and results arrive as a delta with ``part`` instead of ``content``.
     """
 
     prefix, whole_object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def begin(self, count: int) -> list[dict[str, Any]]:
+    def first_chunks(self, count: int) -> list[dict[str, Any]]:
         return [self._chunk(index, {"delta": {"role": "assistant", "content": ""}}) for index in range(count)]
 
-    def _shows(self, kind: str) -> bool:
+    def _includes(self, kind: str) -> bool:
         return True
 
     def _choice(self, generation: Generation) -> dict[str, Any]:
@@ -102,7 +105,11 @@ class ChatResponse(CompletionResponse):
 
 
 def usage(job: Job) -> dict[str, int]:
-    """How many tokens were read and written."""
-    read = sum(map(len, job.prompts))
-    written = sum(len(generation.tokens) for generation in job.generations)
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    """The number of prompt and completion tokens of a job."""
+    prompt_tokens = sum(map(len, job.prompts))
+    completion_tokens = sum(len(generation.tokens) for generation in job.generations)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }

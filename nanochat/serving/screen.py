@@ -1,4 +1,4 @@
-"""What the chat shows: Markdown that grows as it comes, or plain text where there is no terminal to show more."""
+"""The output of the chat: Markdown that is rendered while it arrives, or plain text outside a terminal."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from rich.text import Text
 from rich.theme import Theme
 
 from nanochat.inference.generation import OUTPUT, PYTHON, TEXT
-from nanochat.serving.markdown import Block, clean, split_complete_blocks
+from nanochat.serving.markdown import MarkdownBlock, clean, split_complete_blocks
 from nanochat.serving.session import Chunk
 
-# The terminal's own colours, which its user has chosen to be legible, and no backgrounds.
+# Only the terminal's own palette, which its user has chosen to be legible, and no backgrounds.
 THEME = Theme({"markdown.code": "cyan", "markdown.code_block": "none", "note": "bright_black", "error": "red"})
-REFRESHES = 15  # a second, at most: drawing takes time from writing
+MAX_REFRESHES = 15  # per second: drawing takes time away from decoding
 
 
 class PlainScreen:
-    """Text as it is, for pipes, files and terminals that can do nothing but print.
+    """Plain text, for pipes, files and dumb terminals.
 
     Args:
-        out: where answers go.
-        notes: where everything else goes.
+        out: the stream for answers; None for stdout.
+        notes: the stream for everything else; None for stderr.
     """
 
     def __init__(self, out: TextIO | None = None, notes: TextIO | None = None) -> None:
         self.out, self.notes = out or sys.stdout, notes or sys.stderr
 
     def note(self, text: str) -> None:
-        """Says something about the chat."""
+        """Prints a message about the chat."""
         print(clean(text), file=self.notes)
 
     def error(self, text: str) -> None:
-        """Says what is wrong."""
+        """Prints an error."""
         print(f"error: {clean(text)}", file=self.notes)
 
-    def show(self, pieces: Iterable[Chunk], markdown: bool = True, before: str = "") -> None:
-        """Shows an answer while it comes, without the calculator's part in it.
+    def show(self, chunks: Iterable[Chunk], markdown: bool = True, before: str = "") -> None:
+        """Prints an answer while it arrives, without the calls of the calculator.
 
         Args:
-            pieces: of the answer, as they come.
-            markdown: whether it is Markdown, which is shown as it is here.
-            before: a text that it goes on with.
+            chunks: the answer.
+            markdown: ignored; Markdown is printed as its source.
+            before: a text that the answer continues.
         """
         end = ""
-        for kind, text in chain([(TEXT, before)], pieces):
+        for kind, text in chain([(TEXT, before)], chunks):
             if kind == TEXT and text:
                 self.out.write(clean(text))
                 self.out.flush()
@@ -60,32 +60,38 @@ class PlainScreen:
 
 
 class RichScreen:
-    """A terminal with colours, or shades where NO_COLOR is set."""
+    """A terminal with colours, or with shades where NO_COLOR is set."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(theme=THEME, highlight=False)
 
     def note(self, text: str) -> None:
-        """Says something about the chat."""
+        """Prints a message about the chat."""
         for line in f"{clean(text)}\n".split("\n"):
-            # a command is copied from the screen: where it is too long for a line, the terminal goes on in the next
+            # indented lines are commands to copy: the terminal wraps them, so that a copy has no line break
             self.console.print(Text(line, style="note"), soft_wrap=line.startswith("  "))
 
     def error(self, text: str) -> None:
-        """Says what is wrong."""
+        """Prints an error."""
         self.console.print(Text(clean(text) + "\n", style="error"))
 
-    def show(self, pieces: Iterable[Chunk], markdown: bool = True, before: str = "") -> None:
-        """Shows an answer while it comes: what is whole is printed for good, and only the rest drawn again and again.
+    def show(self, chunks: Iterable[Chunk], markdown: bool = True, before: str = "") -> None:
+        """Prints an answer while it arrives. A call of the calculator is a line of its own.
 
-        So an answer may be longer than the screen. A call of the calculator is a line of its own.
+        Complete blocks are printed once, and only the incomplete rest is redrawn, so an answer may be longer than the
+        screen.
+
+        Args:
+            chunks: the answer.
+            markdown: whether the answer is Markdown.
+            before: a text that the answer continues, if it is not Markdown.
         """
         if not markdown:
-            return self._show_text(pieces, before)
+            return self._show_text(chunks, before)
         rest = call = ""
         drawn = 0.0
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
-            for kind, text in pieces:
+            for kind, text in chunks:
                 if kind == TEXT:
                     if call:
                         call = self._print_call(call)
@@ -99,9 +105,9 @@ class RichScreen:
                         call += text
                     elif kind == OUTPUT:
                         call = self._print_call(call, text)
-                if time.monotonic() - drawn > 1 / REFRESHES:
-                    whole = Block(rest, self.console.height - 1) if rest.strip() else Text(clean(call), style="note")
-                    live.update(whole, refresh=True)
+                if time.monotonic() - drawn > 1 / MAX_REFRESHES:
+                    tail = MarkdownBlock(rest, self.console.height - 1)
+                    live.update(tail if rest.strip() else Text(clean(call), style="note"), refresh=True)
                     drawn = time.monotonic()
             live.update(Text(), refresh=True)
         if call:
@@ -111,17 +117,17 @@ class RichScreen:
 
     def _print_block(self, block: str) -> None:
         if block.strip():
-            self.console.print(Block(block))
+            self.console.print(MarkdownBlock(block))
             self.console.print()
 
     def _print_call(self, call: str, result: str = "no result") -> str:
-        """A line such as "12*34 = 408"; returns what is then left of the call: nothing."""
+        """Prints a line such as "12*34 = 408". Returns "", the new value of the pending call."""
         self.console.print(Text(clean(f"{call} = {result}"), style="note"))
         return ""
 
-    def _show_text(self, pieces: Iterable[Chunk], before: str) -> None:
+    def _show_text(self, chunks: Iterable[Chunk], before: str) -> None:
         self.console.print(Text(clean(before), style="note"), end="")
-        for kind, text in pieces:
+        for kind, text in chunks:
             if kind == TEXT:
                 self.console.file.write(clean(text))
                 self.console.file.flush()
@@ -129,10 +135,10 @@ class RichScreen:
 
 
 def new_screen(plain: bool = False) -> PlainScreen | RichScreen:
-    """What fits where the answers go.
+    """The screen that fits stdout.
 
     Args:
-        plain: whether to show plain text even in a terminal.
+        plain: whether to use plain text even in a terminal.
     """
     console = Console(theme=THEME, highlight=False)
     return PlainScreen() if plain or not console.is_terminal or console.is_dumb_terminal else RichScreen(console)

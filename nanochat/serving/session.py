@@ -1,4 +1,4 @@
-"""One conversation with a model: what was said, what is asked next, and what can be taken back."""
+"""One conversation with a model: its messages, new questions, undo, and files to save and load it."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from nanochat.cache import write_atomically
 from nanochat.inference.generation import TEXT, Generation
 from nanochat.inference.sampling import Sampling
 from nanochat.serving.model import Model
-from nanochat.serving.trim import trim
+from nanochat.serving.trim import trim_messages
 from nanochat.tokenizer import render_prompt
 from nanochat.tokenizer.conversation import check_messages
 
-Chunk = tuple[str, str]  # kind and text, as of Generation.take
-ChatMessage = dict[str, Any]  # a message
+Chunk = tuple[str, str]  # kind and text, as returned by Generation.take
+ChatMessage = dict[str, Any]  # {"role": ..., "content": ...}
 
 
 class AnswerStats(NamedTuple):
-    """What an answer took.
+    """Tokens and times of one answer.
 
     Attributes:
-        prompt_tokens: that the model had to read.
-        tokens: that it wrote.
-        waited: seconds until it wrote the first.
-        seconds: in all.
-        finished: why it ended, as of :class:`Generation`.
+        prompt_tokens: the number of tokens of the prompt.
+        tokens: the number of tokens of the answer.
+        first_token_seconds: the time to the first token.
+        seconds: the total time.
+        finished: the finish reason (:class:`Generation`).
     """
 
     prompt_tokens: int
     tokens: int
-    waited: float
+    first_token_seconds: float
     seconds: float
     finished: str
 
     @property
     def speed(self) -> float:
-        """Tokens a second, once it has begun to write."""
-        return max(self.tokens - 1, 0) / max(self.seconds - self.waited, 1e-9)
+        """Tokens per second after the first token."""
+        return max(self.tokens - 1, 0) / max(self.seconds - self.first_token_seconds, 1e-9)
 
 
 @dataclass
 class Session:
-    """A conversation that goes on. A base model knows none: it goes on with each text as if there were no other.
+    """A conversation. A base model has none: it continues each text independently of the others.
 
     Attributes:
-        model: who answers.
-        settings: how tokens are chosen.
-        max_tokens: of an answer; None for as many as there is room for.
-        seed: of the first answer; each later one takes the next. None takes a new one each time.
-        system: what the model is told before the first question, if anything.
-        messages: what was said, without the system message. They end with an answer, or with a question that was not
-            answered yet because it came out of a file.
-        dropped: how many of the oldest messages the last answer was given without, for want of room.
-        turns: what the answers so far took, those included that were taken back.
+        model: the model that answers.
+        settings: sampling settings.
+        max_tokens: the limit of tokens per answer; None for as many as the context has room for.
+        seed: the seed of the first answer; each later answer takes the next number. None takes a new one each time.
+        system: the system message; "" for none.
+        messages: the conversation without the system message. It ends with an answer, or with an unanswered question
+            if it was loaded from a file.
+        dropped: the number of the oldest messages that did not fit into the context for the last answer.
+        stats: one entry per answer, including answers that were undone.
     """
 
     model: Model
@@ -67,87 +67,97 @@ class Session:
     system: str = ""
     messages: list[ChatMessage] = field(default_factory=list)
     dropped: int = 0
-    turns: list[AnswerStats] = field(default_factory=list)
+    stats: list[AnswerStats] = field(default_factory=list)
 
     def ask(self, question: str, stopped: Callable[[], bool] = lambda: False) -> Generator[Chunk, None, None]:
-        """Asks, and returns the answer in pieces as they come; question and answer are then part of the conversation.
+        """Asks a question, and returns a generator of the answer's chunks.
+
+        The question and the answer are added to the conversation when the generator ends or is closed.
 
         Args:
-            question: what to ask; for a base model the beginning of a text.
-            stopped: whether to end here, asked after each token. What has been said by then is kept.
+            question: the question; for a base model the beginning of a text.
+            stopped: called after each token; True ends the answer. The text so far is kept.
 
         Raises:
-            ValueError: at once, if the question leaves no room for an answer.
+            ValueError: immediately, if the question leaves no room for an answer.
         """
-        asked: ChatMessage = {"role": "user", "content": question}
-        ids = self._prompt([*self.messages, asked])
-        seed = None if self.seed is None else self.seed + len(self.turns)
+        message: ChatMessage = {"role": "user", "content": question}
+        ids = self._prompt([*self.messages, message])
+        seed = None if self.seed is None else self.seed + len(self.stats)
         (generation,) = self.model.engine.start(ids, self.settings, self.max_tokens, seed)
-        return self._answer(generation, asked, stopped)
+        return self._answer(generation, message, stopped)
 
     def _prompt(self, messages: list[ChatMessage]) -> list[int]:
         tokenizer = self.model.tokenizer
         if not self.model.is_chat:
             self.dropped = 0
             return [tokenizer.bos, *tokenizer.encode(messages[-1]["content"])]
-        system: list[ChatMessage] = [{"role": "system", "content": self.system}] if self.system else []
-        room = self.model.room(self.max_tokens)
-        kept, self.dropped = trim(tokenizer, [*system, *messages], self.model.context, room)
+        reserved = self.model.answer_tokens(self.max_tokens)
+        kept, self.dropped = trim_messages(tokenizer, [*self._system(), *messages], self.model.context, reserved)
         return render_prompt(tokenizer, kept)
 
+    def _system(self) -> list[ChatMessage]:
+        return [{"role": "system", "content": self.system}] if self.system else []
+
     def _answer(
-        self, generation: Generation, asked: ChatMessage, stopped: Callable[[], bool]
+        self, generation: Generation, question: ChatMessage, stopped: Callable[[], bool]
     ) -> Generator[Chunk, None, None]:
-        engine, began, waited = self.model.engine, time.perf_counter(), 0.0
+        engine, start, first_token_seconds = self.model.engine, time.perf_counter(), 0.0
         try:
             while generation.finished is None and not stopped():
                 engine.step()
-                if not waited and generation.tokens:
-                    waited = time.perf_counter() - began
+                if not first_token_seconds and generation.tokens:
+                    first_token_seconds = time.perf_counter() - start
                 yield from generation.take()
             engine.cancel(generation)
             yield from generation.take()
         finally:
-            engine.cancel(generation)  # also where whoever listened has gone
+            engine.cancel(generation)  # also if the generator was closed
             if generation.parts or generation.finished != "cancelled":
-                self.messages += [asked, {"role": "assistant", "content": _content(generation)}]
-            seconds = time.perf_counter() - began
-            counts = generation.prompt_tokens, len(generation.tokens)
-            self.turns.append(AnswerStats(*counts, waited or seconds, seconds, generation.finished or "cancelled"))
+                self.messages += [question, {"role": "assistant", "content": _content(generation)}]
+            seconds = time.perf_counter() - start
+            self.stats.append(
+                AnswerStats(
+                    prompt_tokens=generation.prompt_tokens,
+                    tokens=len(generation.tokens),
+                    first_token_seconds=first_token_seconds or seconds,
+                    seconds=seconds,
+                    finished=generation.finished or "cancelled",
+                )
+            )
 
-    def take_back(self) -> str | None:
-        """Takes back the last question and its answer; returns the question, or None if there is none."""
-        place = next((n for n in range(len(self.messages) - 1, -1, -1) if self.messages[n]["role"] == "user"), None)
-        if place is None:
+    def undo(self) -> str | None:
+        """Removes the last question and its answer; returns the question, or None if there is none."""
+        index = next((n for n in range(len(self.messages) - 1, -1, -1) if self.messages[n]["role"] == "user"), None)
+        if index is None:
             return None
-        question = message_text(self.messages[place])
-        del self.messages[place:]
+        question = message_text(self.messages[index])
+        del self.messages[index:]
         return question
 
     def clear(self) -> None:
-        """Begins a new conversation; the system message stays."""
+        """Starts a new conversation; the system message is kept."""
         self.messages.clear()
 
     def save(self, path: Path) -> None:
         """Writes the conversation as JSON: ``{"messages": [...]}``.
 
         Raises:
-            ValueError: if there is another kind of file of that name.
+            ValueError: if the file exists and is not a conversation.
         """
         if path.exists():
             try:
                 read_conversation(path)
             except ValueError as error:
-                raise ValueError(f"{path} exists and is no conversation: give another name") from error
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        text = json.dumps({"messages": [*system, *self.messages]}, indent=2, ensure_ascii=False)
+                raise ValueError(f"{path} exists and is not a conversation: give another name") from error
+        text = json.dumps({"messages": [*self._system(), *self.messages]}, indent=2, ensure_ascii=False)
         write_atomically(path, text + "\n")
 
     def load(self, path: Path) -> None:
-        """Goes on with a conversation out of a file.
+        """Continues a conversation from a file.
 
         Raises:
-            ValueError: if the file holds none; the conversation then stays as it was.
+            ValueError: if the file is not a conversation; the current one is then unchanged.
         """
         messages = read_conversation(path)
         self.system = message_text(messages.pop(0)) if messages[0]["role"] == "system" else ""
@@ -155,12 +165,12 @@ class Session:
 
 
 def _content(generation: Generation) -> Any:
-    """Of an answer: a plain text, or parts where the calculator had its part in it."""
+    """The content of an answer's message: plain text, or parts if the calculator was used."""
     return generation.text if all(part["type"] == TEXT for part in generation.parts) else generation.parts
 
 
 def message_text(message: ChatMessage) -> str:
-    """The text of a message, without what the calculator was asked."""
+    """The text of a message, without the calls of the calculator."""
     content = message["content"]
     return content if isinstance(content, str) else "".join(part["text"] for part in content if part["type"] == TEXT)
 
@@ -169,18 +179,18 @@ def read_conversation(path: Path) -> list[ChatMessage]:
     """The messages in a file.
 
     Raises:
-        ValueError: if it holds no conversation, in one line that names it.
+        ValueError: if the file is not a conversation, in one line with its name.
     """
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # reading might never end
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading it might block forever
             raise ValueError("it is a device or a pipe")
         content = json.loads(path.read_text(encoding="utf-8"))
         messages = content.get("messages") if isinstance(content, dict) else None
         if messages is None:
-            raise ValueError('it has no {"messages": [...]}')
+            raise ValueError('there is no {"messages": [...]} in it')
         check_messages(messages)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no conversation: {error}") from error
+        raise ValueError(f"{path} is not a conversation: {error}") from error
     return list(messages)

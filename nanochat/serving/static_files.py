@@ -1,4 +1,4 @@
-"""The page for the browser: a few files of this package, read once."""
+"""Serves the files of the web page: HTML, CSS, JavaScript and the icon, read once at start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from fastapi import FastAPI, Response
 
-KINDS = {
+MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -14,17 +14,20 @@ KINDS = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Serves each file at its name, and the page at /. There are no other paths, so none that lead elsewhere."""
+def add_static_routes(app: FastAPI) -> None:
+    """Adds a route for each file of the page, and ``/`` for index.html.
+
+    No path of a request is ever resolved in the file system, so path traversal is impossible.
+    """
     found = {file.name: file.read_bytes() for file in files(__package__).joinpath("page").iterdir() if file.is_file()}
     for name, content in found.items():
-        kind = KINDS.get(name[name.rfind(".") :])
-        if kind is not None:
-            _add(app, f"/{name}", content, kind)
-    _add(app, "/", found["index.html"], KINDS[".html"])
+        media_type = MEDIA_TYPES.get(name[name.rfind(".") :])
+        if media_type is not None:
+            _add_route(app, f"/{name}", content, media_type)
+    _add_route(app, "/", found["index.html"], MEDIA_TYPES[".html"])
 
 
-def _add(app: FastAPI, path: str, content: bytes, kind: str) -> None:
-    # a newer version of this package is seen at the next reload
-    response = Response(content, headers={"Content-Type": kind, "Cache-Control": "no-cache"})
+def _add_route(app: FastAPI, path: str, content: bytes, media_type: str) -> None:
+    # "no-cache": after an upgrade of this package, a reload shows the new page
+    response = Response(content, headers={"Content-Type": media_type, "Cache-Control": "no-cache"})
     app.add_api_route(path, lambda: response, methods=["GET", "HEAD"])

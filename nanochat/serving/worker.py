@@ -1,4 +1,4 @@
-"""The engine at work for many at once: one thread steps it, and each request hears of its own texts."""
+"""Runs the engine in a thread: requests are batched, and each receives the updates of its own texts."""
 
 from __future__ import annotations
 
@@ -18,37 +18,44 @@ log = logging.getLogger(__name__)
 
 
 class QueueFull(Exception):
-    """As many texts are in work or waiting as there may be."""
+    """The maximum number of texts is running or queued."""
 
 
 class WorkerError(Exception):
-    """A text cannot be written to its end, which is not the client's fault; the message says why."""
+    """A text cannot be finished, through no fault of the client. The message says why."""
 
 
 class Update(NamedTuple):
-    """What has come of one text: which of the job's it is, new parts of it, and why it ended, if it has."""
+    """Progress of one text.
 
-    number: int
+    Attributes:
+        text_index: the index of the text within its job.
+        parts: new text, as (kind, text) pairs (:meth:`Generation.take`).
+        finished: the finish reason, or None while the text is unfinished.
+    """
+
+    text_index: int
     parts: list[tuple[str, str]]
     finished: str | None
 
 
 class Job:
-    """The texts that one request asks for, all of which begin together.
+    """The texts of one request. All of them start together.
 
-    Its own thread is the event loop's that it was made in; the worker's thread sends there what is new. That waits
-    here until the client takes it, so that one who reads slowly holds up nobody. It is never more than whole texts.
+    A job belongs to the event loop in which it was created. The worker's thread sends updates to that loop, and they
+    are kept here until the client takes them: a slow client delays no other, and the buffer never holds more than the
+    complete texts.
 
     Args:
-        prompts: token ids of each prompt.
-        settings: how tokens are chosen.
-        max_tokens: how many to add to each at most; None for as many as there is room for.
+        prompts: the token ids of each prompt.
+        settings: sampling settings.
+        max_tokens: the limit of new tokens per text; None for as many as the context has room for.
         seed: the same seed gives the same texts.
-        stop: texts before which to end.
-        count: how many texts for each prompt.
+        stop: stop sequences. They are not part of the text.
+        count: the number of texts per prompt.
 
     Attributes:
-        generations: the texts, those of the first prompt first; none as long as the job is waiting.
+        generations: the texts, in the order of their prompts; empty while the job is queued.
     """
 
     def __init__(
@@ -64,7 +71,7 @@ class Job:
         self.seed, self.stop, self.count = seed, stop, count
         self.generations: list[Generation] = []
         self.loop = asyncio.get_running_loop()
-        self._news: list[Update] = []
+        self._updates: list[Update] = []
         self._failure: str | None = None
         self._arrived = asyncio.Event()
 
@@ -73,111 +80,112 @@ class Job:
         """The number of texts."""
         return len(self.prompts) * self.count
 
-    def hear(self, news: Sequence[Update], failure: str | None = None) -> None:
-        """Takes in what is new; in the event loop's thread."""
-        self._news += news
+    def receive(self, updates: Sequence[Update], failure: str | None = None) -> None:
+        """Adds updates, or a failure that ends the job. Call it in the event loop's thread only."""
+        self._updates += updates
         self._failure = failure or self._failure
         self._arrived.set()
 
-    async def news(self) -> AsyncIterator[list[Update]]:
-        """All that has come since the last time, until every text is finished.
+    async def updates(self) -> AsyncIterator[list[Update]]:
+        """Yields the updates since the previous iteration, until every text is finished.
 
         Raises:
-            WorkerError: if the texts will not be.
+            WorkerError: if the texts cannot be finished.
         """
         unfinished = self.size
         while unfinished:
             await self._arrived.wait()
             self._arrived.clear()
-            news, self._news = self._news, []
-            if news:
-                unfinished -= sum(one.finished is not None for one in news)
-                yield news
+            updates, self._updates = self._updates, []
+            if updates:
+                unfinished -= sum(update.finished is not None for update in updates)
+                yield updates
             if self._failure is not None:
                 raise WorkerError(self._failure)
 
 
 class Worker:
-    """Runs the engine in a thread of its own: jobs begin as soon as there is a place, and are decoded together.
+    """Steps the engine in a thread of its own. Jobs join the running batch as soon as there is a free slot.
 
     Args:
-        engine: nobody else may use it.
-        at_once: texts that are in work at a time.
-        waiting: texts that may wait for a place.
+        engine: used by this thread only.
+        max_concurrency: the number of texts that are decoded at the same time.
+        max_queue: the number of texts that may wait for a slot.
     """
 
-    def __init__(self, engine: Engine, at_once: int = 32, waiting: int = 64) -> None:
-        self.engine, self.at_once, self.most_waiting = engine, at_once, waiting
-        self._waiting: deque[Job] = deque()
-        self._running: dict[int, tuple[Job, int, Generation]] = {}  # unfinished texts, by the generation's id()
+    def __init__(self, engine: Engine, max_concurrency: int = 32, max_queue: int = 64) -> None:
+        self.engine, self.max_concurrency, self.max_queue = engine, max_concurrency, max_queue
+        self._queue: deque[Job] = deque()
+        self._running: dict[int, tuple[Job, int, Generation]] = {}  # unfinished texts, by id() of the generation
         self._cancelled: list[Job] = []
-        self._stopping: str | None = None
+        self._stop_reason: str | None = None
         self._changed = threading.Condition()  # guards all of the above
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether it takes jobs."""
-        return self._thread.is_alive() and self._stopping is None
+        """Whether the worker accepts jobs."""
+        return self._thread.is_alive() and self._stop_reason is None
 
     @property
     def load(self) -> tuple[int, int]:
-        """Texts in work, and texts that wait."""
+        """The number of running and of queued texts."""
         with self._changed:
-            return len(self._running), sum(job.size for job in self._waiting)
+            return len(self._running), self._queued()
 
     def submit(self, job: Job) -> None:
-        """Puts a job in the queue.
+        """Adds a job to the queue.
 
         Raises:
             QueueFull: if the queue is full.
-            WorkerError: if the server is stopping.
+            WorkerError: if the worker has stopped.
         """
         with self._changed:
-            if self._stopping is not None or not self._thread.is_alive():
-                raise WorkerError(self._stopping or "the engine has stopped")
-            if (
-                len(self._running) + sum(one.size for one in self._waiting) + job.size
-                > self.at_once + self.most_waiting
-            ):
+            if not self.alive:
+                raise WorkerError(self._stop_reason or "the engine has stopped")
+            if len(self._running) + self._queued() + job.size > self.max_concurrency + self.max_queue:
                 raise QueueFull
-            self._waiting.append(job)
+            self._queue.append(job)
             self._changed.notify()
 
     def cancel(self, job: Job) -> None:
-        """Ends a job wherever it is; its places are free before the next step. Nothing happens if it has ended."""
+        """Ends a running or queued job; its slots are free before the next step. A finished job is left as it is."""
         with self._changed:
-            if job in self._waiting:
-                self._waiting.remove(job)
+            if job in self._queue:
+                self._queue.remove(job)
             elif any(generation.finished is None for generation in job.generations) or not job.generations:
                 self._cancelled.append(job)
             self._changed.notify()
 
-    def stop(self, why: str = "the server is stopping") -> None:
-        """Ends all jobs and the thread, within a step."""
+    def stop(self, reason: str = "the server is stopping") -> None:
+        """Ends all jobs and the thread, after the current step at the latest."""
         with self._changed:
-            self._stopping = why
+            self._stop_reason = reason
             self._changed.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
 
-    def _work(self) -> None:
+    def _queued(self) -> int:
+        """The number of queued texts. The caller holds the lock."""
+        return sum(job.size for job in self._queue)
+
+    def _run(self) -> None:
         while True:
             with self._changed:
-                while not (self._stopping or self._running or self._waiting or self._cancelled):
+                while not (self._stop_reason or self._running or self._queue or self._cancelled):
                     self._changed.wait()
-                if self._stopping is not None:
-                    jobs = [*self._waiting, *dict.fromkeys(job for job, _, _ in self._running.values())]
-                    self._waiting.clear()
+                if self._stop_reason is not None:
+                    jobs = [*self._queue, *dict.fromkeys(job for job, _, _ in self._running.values())]
+                    self._queue.clear()
                     self._running.clear()
                     break
                 self._end_cancelled()
                 admitted = self._admit()
             for job in admitted:
-                self._begin(job)
+                self._start(job)
             self._step()
-        _send({job: [] for job in jobs}, self._stopping)
+        _send({job: [] for job in jobs}, self._stop_reason)
 
     def _end_cancelled(self) -> None:
         for job in self._cancelled:
@@ -187,16 +195,16 @@ class Worker:
         self._cancelled.clear()
 
     def _admit(self) -> list[Job]:
-        """Takes jobs out of the queue, in their order, as long as there are places."""
+        """Removes jobs from the queue, first in, first out, while there are free slots for all of their texts."""
         admitted: list[Job] = []
-        free = self.at_once - len(self._running)
-        while self._waiting and self._waiting[0].size <= free:
-            job = self._waiting.popleft()
+        free = self.max_concurrency - len(self._running)
+        while self._queue and self._queue[0].size <= free:
+            job = self._queue.popleft()
             free -= job.size
             admitted.append(job)
         return admitted
 
-    def _begin(self, job: Job) -> None:
+    def _start(self, job: Job) -> None:
         try:
             generations = [
                 generation
@@ -205,9 +213,9 @@ class Worker:
                     prompt, job.settings, job.max_tokens, job.seed, job.stop, count=job.count
                 )
             ]
-        except Exception as error:  # whoever makes a job checks it before: what fails here is memory, or a mistake
-            log.exception("a text could not be begun")
-            _send({job: []}, "the memory does not suffice" if isinstance(error, MemoryError) else "the engine failed")
+        except Exception as error:  # jobs are validated by their creator: this is a lack of memory, or a bug
+            log.exception("a text could not be started")
+            _send({job: []}, "the server is out of memory" if isinstance(error, MemoryError) else "the engine failed")
             return
         with self._changed:
             job.generations = generations
@@ -216,7 +224,7 @@ class Worker:
     def _step(self) -> None:
         try:
             changed = self.engine.step()
-        except Exception:  # no text can be trusted any more, but the next ones can
+        except Exception:  # the running texts are invalid now, but later ones are not affected
             log.exception("the engine failed")
             self.engine.active.clear()
             with self._changed:
@@ -224,7 +232,7 @@ class Worker:
                 self._running.clear()
             _send({job: [] for job in jobs}, "the engine failed")
             return
-        news: dict[Job, list[Update]] = {}
+        updates: dict[Job, list[Update]] = {}
         with self._changed:
             for generation in changed:
                 if id(generation) not in self._running:
@@ -232,22 +240,22 @@ class Worker:
                 job, index, _ = self._running[id(generation)]
                 parts = generation.take()
                 if parts or generation.finished is not None:
-                    news.setdefault(job, []).append(Update(index, parts, generation.finished))
+                    updates.setdefault(job, []).append(Update(index, parts, generation.finished))
                 if generation.finished is not None:
                     del self._running[id(generation)]
-        _send(news)
+        _send(updates)
 
 
-def _send(news: Mapping[Job, list[Update]], failure: str | None = None) -> None:
-    """Wakes each event loop once, however many of its jobs there are news for."""
+def _send(updates: Mapping[Job, list[Update]], failure: str | None = None) -> None:
+    """Passes updates to their jobs, with one wake-up per event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-    for job in news:
+    for job in updates:
         by_loop.setdefault(job.loop, []).append(job)
     for loop, jobs in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the event loop has ended, and whoever asked with it
-            loop.call_soon_threadsafe(_deliver, {job: news[job] for job in jobs}, failure)
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, and its clients are gone
+            loop.call_soon_threadsafe(_deliver, {job: updates[job] for job in jobs}, failure)
 
 
-def _deliver(news: Mapping[Job, list[Update]], failure: str | None) -> None:
-    for job, some in news.items():
-        job.hear(some, failure)
+def _deliver(updates: Mapping[Job, list[Update]], failure: str | None) -> None:
+    for job, new in updates.items():
+        job.receive(new, failure)

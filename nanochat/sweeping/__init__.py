@@ -1,1 +1,1 @@
-"""Sweeps: the same training over and over, each time with other settings, and what came of it."""
+"""Sweeps: train one configuration with varied options and seeds, and compare the results."""

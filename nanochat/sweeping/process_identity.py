@@ -1,4 +1,4 @@
-"""Which process works on a trial, and whether it still lives."""
+"""Identifies the processes that work on trials across restarts, and checks whether they are alive."""
 
 from __future__ import annotations
 
@@ -9,33 +9,36 @@ from typing import Any
 
 import psutil
 
-SAME_SECONDS = 2.0  # a process's birth is known to that: the clock that it is told by may have been set meanwhile
-SILENT_SECONDS = 300.0  # a process of another machine that has said nothing for so long is taken for dead
-SIGN_SECONDS = 30.0  # between two signs of life
+BIRTH_TOLERANCE = 2.0  # seconds; the creation time of a process changes when the system clock is adjusted
+HEARTBEAT_INTERVAL = 30.0  # seconds
+HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat, until a process on another machine counts as dead
 
 
-def owner(pid: int | None = None) -> dict[str, Any]:
-    """A process, this one by default, as it is found again: a number alone is given to others when it has ended."""
+def identify(pid: int | None = None) -> dict[str, Any]:
+    """The identity of a process, by default of this one, to be stored with a trial.
+
+    It contains the creation time, because the system reuses process ids, and the current time as a heartbeat.
+    """
     process = psutil.Process(pid)
     return {"host": platform.node(), "pid": process.pid, "born": process.create_time(), "seen": time.time()}
 
 
-def process_of(owned_by: Mapping[str, Any] | None) -> psutil.Process | None:
-    """The process, if it lives on this machine."""
-    if not owned_by or owned_by.get("host") != platform.node():
+def find_process(identity: Mapping[str, Any] | None) -> psutil.Process | None:
+    """The process with this identity, if it is alive and on this machine."""
+    if not identity or identity.get("host") != platform.node():
         return None
     try:
-        process = psutil.Process(int(owned_by["pid"]))
-        same = abs(process.create_time() - float(owned_by["born"])) < SAME_SECONDS
+        process = psutil.Process(int(identity["pid"]))
+        same = abs(process.create_time() - float(identity["born"])) < BIRTH_TOLERANCE
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, KeyError, ValueError, TypeError):
         return None
 
 
-def lives(owned_by: Mapping[str, Any] | None) -> bool:
-    """Whether the process lives. Of one on another machine it is known only when it last gave a sign of life."""
-    if not owned_by:
+def is_alive(identity: Mapping[str, Any] | None) -> bool:
+    """Whether the process is alive; on another machine, whether its last heartbeat is recent."""
+    if not identity:
         return False
-    if owned_by.get("host") != platform.node():
-        return time.time() - float(owned_by.get("seen", 0.0)) < SILENT_SECONDS
-    return process_of(owned_by) is not None
+    if identity.get("host") != platform.node():
+        return time.time() - float(identity.get("seen", 0.0)) < HEARTBEAT_TIMEOUT
+    return find_process(identity) is not None

@@ -1,4 +1,4 @@
-"""What a sweep knows: its trials in Optuna's SQLite file, and who may take which of them on."""
+"""Stores the trials of a sweep in Optuna's SQLite database, and assigns them to processes."""
 
 from __future__ import annotations
 
@@ -8,90 +8,105 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nanochat.sweeping.process_identity import SIGN_SECONDS, lives, owner, process_of
+from nanochat.sweeping.process_identity import HEARTBEAT_INTERVAL, find_process, identify, is_alive
 from nanochat.sweeping.space import Axis, Setting
-from nanochat.sweeping.trials import DONE, FAILED, INTERRUPTED, PRUNED, RUNNING, Trial, key_of, wanted
+from nanochat.sweeping.trials import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    PRUNED,
+    RUNNING,
+    Trial,
+    pending_trials,
+    setting_key,
+)
 
 if TYPE_CHECKING:
     import psutil
     from optuna import Study
     from optuna.trial import FrozenTrial
-    from optuna.trial import Trial as Handle
+    from optuna.trial import Trial as OptunaTrial
 
 DATABASE, LOCK, STUDY = "sweep.db", "sweep.lock", "sweep"
-Pruning = Literal["median", "halving"]
-BUSY_SECONDS = 60  # that SQLite waits for another process to be done with the file
-DRAWS = 50  # so often a setting is drawn, until one comes that has not been tried
-FIRST_TRIALS = 3  # are never pruned: there is nothing yet to compare with
-FIRST_VALIDATIONS = 1  # of a trial, at which it is never pruned: little has been learned
+Pruner = Literal["median", "halving"]
+SQLITE_TIMEOUT = 60  # seconds to wait for another process's lock on the database
+MAX_DRAWS = 50  # draws of the sampler until it counts as exhausted, if all settings drawn have been tried
+STARTUP_TRIALS = 3  # the first trials are never pruned: there is nothing to compare them with
+WARMUP_VALIDATIONS = 1  # a trial is never pruned at its first validation, which predicts little
 
 
 @dataclass
-class Work:
-    """A trial that this process has taken on.
+class ClaimedTrial:
+    """A trial that this process works on.
 
     Attributes:
-        trial: which one.
-        begun: whether there may be something to go on from.
-        process: that trains it already, since the sweep that started it was killed; None if there is none.
+        trial: the trial.
+        optuna_trial: the same trial in Optuna's storage.
+        resumed: whether it was started before, so that there may be a checkpoint.
+        process: its training process, if that is still running after its sweep was killed; otherwise None.
     """
 
     trial: Trial
-    handle: Handle
-    begun: bool = False
+    optuna_trial: OptunaTrial
+    resumed: bool = False
     process: psutil.Process | None = None
-    _signed: float = field(default_factory=time.monotonic)
+    _last_heartbeat: float = field(default_factory=time.monotonic)
     _reported: int = 0
 
-    def started(self, pid: int) -> None:
-        """Notes the process that trains, so that it is found again if this one is killed."""
-        self.handle.set_user_attr("process", owner(pid))
+    def record_process(self, pid: int) -> None:
+        """Stores the identity of the training process, to find it again if this process is killed."""
+        self.optuna_trial.set_user_attr("process", identify(pid))
 
-    def sign(self) -> None:
-        """Gives a sign of life now and then, for processes on other machines."""
-        if time.monotonic() - self._signed > SIGN_SECONDS:
-            self._signed = time.monotonic()
-            self.handle.set_user_attr("owner", owner())
+    def heartbeat(self) -> None:
+        """Stores a heartbeat every ``HEARTBEAT_INTERVAL`` seconds, for processes on other machines."""
+        if time.monotonic() - self._last_heartbeat > HEARTBEAT_INTERVAL:
+            self._last_heartbeat = time.monotonic()
+            self.optuna_trial.set_user_attr("owner", identify())
 
     def report(self, values: Sequence[float]) -> None:
-        """Tells Optuna all val/bpb so far. They are counted: trials of unlike steps are compared by their shares."""
-        known = _frozen(self.handle).intermediate_values
-        for place, value in enumerate(values, 1):
-            if place > self._reported and place not in known:
-                self.handle.report(value, place)
+        """Reports all val/bpb so far to Optuna.
+
+        The pruner compares them by the number of the validation instead of the step: trials with different numbers of
+        steps have the same number of validations.
+        """
+        known = _frozen(self.optuna_trial).intermediate_values
+        for number, value in enumerate(values, 1):
+            if number > self._reported and number not in known:
+                self.optuna_trial.report(value, number)
         self._reported = max(self._reported, len(values))
 
-    def is_hopeless(self) -> bool:
-        """Whether the pruner says so."""
-        return self.handle.should_prune()
+    def should_prune(self) -> bool:
+        """Whether the pruner considers the trial hopeless."""
+        return self.optuna_trial.should_prune()
 
-    def leave(self) -> None:
-        """Gives the trial back, unfinished: whoever comes next goes on with it."""
-        self.handle.set_user_attr("owner", None)
+    def release(self) -> None:
+        """Gives up the unfinished trial, so that another process can resume it."""
+        self.optuna_trial.set_user_attr("owner", None)
 
     def finish(
         self, status: str, value: float | None = None, seconds: float | None = None, reason: str | None = None
     ) -> Trial:
-        """Says what came of it: done (with a value), failed (with a reason) or pruned."""
+        """Records the result: ``DONE`` (with a value), ``FAILED`` (with a reason) or ``PRUNED``."""
         from optuna.trial import TrialState
 
         states = {DONE: TrialState.COMPLETE, FAILED: TrialState.FAIL, PRUNED: TrialState.PRUNED}
-        self.handle.set_user_attr("seconds", seconds)
-        self.handle.set_user_attr("reason", reason)
-        self.handle.study.tell(self.handle.number, value if status == DONE else None, state=states[status])
-        return read(_frozen(self.handle))
+        optuna_trial = self.optuna_trial
+        optuna_trial.set_user_attr("seconds", seconds)
+        optuna_trial.set_user_attr("reason", reason)
+        optuna_trial.study.tell(optuna_trial.number, value if status == DONE else None, state=states[status])
+        return _to_trial(_frozen(optuna_trial))
 
 
 class Storage:
-    """The trials of one sweep. Several processes may use it at once, each through an object of its own.
+    """The trials of one sweep. Several processes may use it at once, each with its own instance.
 
     Args:
-        folder: of the sweep, which is made if it is not there.
-        axes: what is varied.
-        seeds: that each setting is repeated with.
-        search: how many settings are drawn; None for a grid.
-        pruning: which of Optuna's pruners says what is hopeless; None for none.
-        retry: whether what has failed is done once more.
+        folder: folder of the sweep; created if it does not exist.
+        axes: the varied options.
+        seeds: the seeds of each setting.
+        search: number of settings to draw; None for a grid.
+        pruner: the Optuna pruner; None for none.
+        retry: whether to retry the trials that have failed.
     """
 
     def __init__(
@@ -100,140 +115,144 @@ class Storage:
         axes: Sequence[Axis],
         seeds: Sequence[int],
         search: int | None = None,
-        pruning: Pruning | None = None,
+        pruner: Pruner | None = None,
         retry: bool = False,
     ) -> None:
         from filelock import FileLock
 
         self.folder, self.axes, self.seeds, self.search = folder, list(axes), list(seeds), search
         folder.mkdir(parents=True, exist_ok=True)
-        # Only one process at a time looks for something to do and takes it on. A killed one's lock is free at once.
+        # One process at a time claims a trial. The operating system releases the lock of a killed process.
         self.lock = FileLock(folder / LOCK)
         with self.lock:
-            self.study = _open(folder / DATABASE, pruning)
-            self.again = {trial.number for trial in self.trials() if retry and trial.status == FAILED}
+            self.study = _open(folder / DATABASE, pruner)
+            self.retry = {trial.number for trial in self.trials() if retry and trial.status == FAILED}
 
-    def define(self, definition: Mapping[str, Any]) -> None:
-        """Says what all trials have in common, or checks that it is what those before had.
+    def check_definition(self, definition: Mapping[str, Any]) -> None:
+        """Stores the definition of a new sweep, or checks that it equals that of the existing one.
 
         Args:
-            definition: "kind", "options" (that are varied) and "settings" (of all trials, by their names).
+            definition: "kind" ("grid" or "search"), "options" (the varied ones) and "settings" (of all trials, by
+                option name).
 
         Raises:
-            ValueError: if it is not.
+            ValueError: if the folder has another sweep, with the difference.
         """
         with self.lock:
-            kept = self.study.user_attrs.get("definition")
-            if kept is None:
+            stored = self.study.user_attrs.get("definition")
+            if stored is None:
                 self.study.set_user_attr("definition", dict(definition))
                 return
-        another = f"{self.folder} holds another sweep: give this one a --name of its own"
-        if kept["kind"] != definition["kind"]:
-            raise ValueError(f"{another} (that is a {kept['kind']}, and this one a {definition['kind']})")
-        if sorted(kept["options"]) != sorted(definition["options"]):
-            raise ValueError(f"{another} (that varies {', '.join(kept['options'])})")
-        before, now = kept["settings"], definition["settings"]
+        another = f"{self.folder} has another sweep: give this one another --name"
+        if stored["kind"] != definition["kind"]:
+            raise ValueError(f"{another} (that is a {stored['kind']}, this is a {definition['kind']})")
+        if sorted(stored["options"]) != sorted(definition["options"]):
+            raise ValueError(f"{another} (that varies {', '.join(stored['options'])})")
+        before, now = stored["settings"], definition["settings"]
         different = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if different:
-            said = [f"{name}={before.get(name)} instead of {now.get(name)}" for name in different[:3]]
+            shown = [f"{name}={before.get(name)} instead of {now.get(name)}" for name in different[:3]]
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-            raise ValueError(f"{another} (its trials have {', '.join(said)}{more})")
+            raise ValueError(f"{another} (its trials have {', '.join(shown)}{more})")
 
     def trials(self) -> list[Trial]:
-        """All that have been begun, in their order."""
-        return [read(trial) for trial in self._frozen_trials()]
+        """All trials that were started, in the order of their numbers."""
+        return [_to_trial(trial) for trial in self._frozen_trials()]
 
     def _frozen_trials(self) -> list[FrozenTrial]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if "setting" in trial.user_attrs]
 
-    def left(self) -> int:
-        """How many trials are still to be begun."""
-        pairs, draws = wanted(self.axes, self.seeds, self.search, self.trials(), self.again)
+    def remaining(self) -> int:
+        """Number of trials still to be started."""
+        pairs, draws = pending_trials(self.axes, self.seeds, self.search, self.trials(), self.retry)
         return len(pairs) + draws * len(self.seeds)
 
-    def claim(self) -> Work | None:
-        """Takes a trial on: one that was interrupted, or the next. None if there is nothing left to take.
+    def claim(self) -> ClaimedTrial | None:
+        """Claims an interrupted trial, or else the next new one; None if there is none.
 
-        Of several processes that ask at once, each gets another one.
+        Concurrent processes get different trials.
         """
         with self.lock:
             trials = self.trials()
             for trial in trials:
                 if trial.status == INTERRUPTED:
-                    return self._take_over(trial)
-            pairs, draws = wanted(self.axes, self.seeds, self.search, trials, self.again)
+                    return self._resume(trial)
+            pairs, draws = pending_trials(self.axes, self.seeds, self.search, trials, self.retry)
             if pairs:
-                return self._begin(*pairs[0])
+                return self._start(*pairs[0])
             return self._draw() if draws else None
 
-    def _take_over(self, trial: Trial) -> Work:
-        from optuna.trial import Trial as Handle
+    def _resume(self, trial: Trial) -> ClaimedTrial:
+        from optuna.trial import Trial as OptunaTrial
 
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
-        handle = Handle(self.study, frozen._trial_id)
-        handle.set_user_attr("owner", owner())
-        return Work(trial, handle, begun=True, process=process_of(frozen.user_attrs.get("process")))
+        optuna_trial = OptunaTrial(self.study, frozen._trial_id)
+        optuna_trial.set_user_attr("owner", identify())
+        return ClaimedTrial(trial, optuna_trial, resumed=True, process=find_process(frozen.user_attrs.get("process")))
 
-    def _begin(self, setting: Setting, seed: int) -> Work:
-        before = next((t for t in self._frozen_trials() if key_of(read(t).setting) == key_of(setting)), None)
-        if self.search is not None and before is not None:
-            self.study.enqueue_trial(before.params)
-            return self._note(self.study.ask(self._distributions()), setting, seed)
-        return self._note(self.study.ask(), setting, seed)
+    def _start(self, setting: Setting, seed: int) -> ClaimedTrial:
+        key = setting_key(setting)
+        same = next((t for t in self._frozen_trials() if setting_key(_to_trial(t).setting) == key), None)
+        if self.search is not None and same is not None:
+            self.study.enqueue_trial(same.params)
+            return self._claim_new(self.study.ask(self._distributions()), setting, seed)
+        return self._claim_new(self.study.ask(), setting, seed)
 
-    def _draw(self) -> Work | None:
-        """A new setting by Optuna's sampler (TPE); None if nothing new comes, as where all have been tried."""
+    def _draw(self) -> ClaimedTrial | None:
+        """Starts a trial with a new setting from Optuna's TPE sampler; None if it draws only settings already tried."""
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
-        known = {key_of(trial.setting) for trial in self.trials()}
-        for _ in range(DRAWS):
-            # a sampler for each draw: processes that draw at once must not draw the same
+        known = {setting_key(trial.setting) for trial in self.trials()}
+        for _ in range(MAX_DRAWS):
+            # a sampler with another seed for each draw, so that concurrent processes do not draw the same
             count = len(self.study.get_trials(deepcopy=False))
             self.study.sampler = TPESampler(seed=self.seeds[0] + count, constant_liar=True)
-            handle = self.study.ask(self._distributions())
-            setting = {axis.option: axis.write(handle.params[axis.option]) for axis in self.axes}
-            if key_of(setting) not in known:
-                return self._note(handle, setting, self.seeds[0])
-            self.study.tell(handle.number, state=TrialState.FAIL)  # without a setting: nobody sees it
+            optuna_trial = self.study.ask(self._distributions())
+            setting = {axis.option: axis.format(optuna_trial.params[axis.option]) for axis in self.axes}
+            if setting_key(setting) not in known:
+                return self._claim_new(optuna_trial, setting, self.seeds[0])
+            self.study.tell(optuna_trial.number, state=TrialState.FAIL)  # without "setting", trials() ignores it
         return None
 
     def _distributions(self) -> dict[str, Any]:
         return {axis.option: axis.distribution() for axis in self.axes}
 
-    def _note(self, handle: Handle, setting: Setting, seed: int) -> Work:
-        handle.set_user_attr("owner", owner())
-        handle.set_user_attr("seed", seed)
-        handle.set_user_attr("setting", setting)  # the last: a trial without it was never begun
-        return Work(read(_frozen(handle)), handle)
+    def _claim_new(self, optuna_trial: OptunaTrial, setting: Setting, seed: int) -> ClaimedTrial:
+        optuna_trial.set_user_attr("owner", identify())
+        optuna_trial.set_user_attr("seed", seed)
+        optuna_trial.set_user_attr("setting", setting)  # set last: without it, the trial counts as not started
+        return ClaimedTrial(_to_trial(_frozen(optuna_trial)), optuna_trial)
 
-    def is_first_to_sum_up(self) -> bool:
-        """Whether nobody has yet analysed what there is now; after this, somebody has."""
+    def claim_analysis(self) -> bool:
+        """Whether the finished trials have not been analysed yet; marks them as analysed."""
         with self.lock:
-            ended = [trial.number for trial in self.trials() if trial.status not in (RUNNING, INTERRUPTED)]
-            first = self.study.user_attrs.get("analysed") != ended
-            self.study.set_user_attr("analysed", ended)
-            return first
+            finished = [trial.number for trial in self.trials() if trial.status not in (RUNNING, INTERRUPTED)]
+            is_new = self.study.user_attrs.get("analysed") != finished
+            self.study.set_user_attr("analysed", finished)
+            return is_new
 
 
-def read(frozen: FrozenTrial) -> Trial:
-    """A trial as Optuna keeps it."""
+def _to_trial(frozen: FrozenTrial) -> Trial:
+    """Converts a trial of Optuna."""
     attributes = frozen.user_attrs
     values = frozen.intermediate_values
     if frozen.state.is_finished():
         status = {"COMPLETE": DONE, "PRUNED": PRUNED}.get(frozen.state.name, FAILED)
     else:
-        status = RUNNING if lives(attributes.get("owner")) else INTERRUPTED
+        status = RUNNING if is_alive(attributes.get("owner")) else INTERRUPTED
     value = frozen.value if status == DONE else values[max(values)] if values else None
     setting, seed = dict(attributes["setting"]), int(attributes["seed"])
     return Trial(frozen.number, setting, seed, status, value, attributes.get("seconds"), attributes.get("reason"))
 
 
-def _frozen(handle: Handle) -> FrozenTrial:
-    return handle.study.get_trials(deepcopy=False)[handle.number]
+def _frozen(optuna_trial: OptunaTrial) -> FrozenTrial:
+    """The current state of a trial in the database."""
+    return optuna_trial.study.get_trials(deepcopy=False)[optuna_trial.number]
 
 
-def _open(path: Path, pruning: Pruning | None) -> Study:
+def _open(path: Path, pruner: Pruner | None) -> Study:
+    """Opens the study, or creates it."""
     import optuna
     from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
     from optuna.storages import RDBStorage
@@ -241,12 +260,12 @@ def _open(path: Path, pruning: Pruning | None) -> Study:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     address = URL.create("sqlite", database=str(path.absolute())).render_as_string()
-    storage = RDBStorage(address, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
-    pruner: BasePruner = NopPruner()
-    if pruning == "median":
-        pruner = MedianPruner(n_startup_trials=FIRST_TRIALS, n_warmup_steps=FIRST_VALIDATIONS + 1)
-    elif pruning == "halving":
-        pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    storage = RDBStorage(address, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}})
+    optuna_pruner: BasePruner = NopPruner()
+    if pruner == "median":
+        optuna_pruner = MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARMUP_VALIDATIONS + 1)
+    elif pruner == "halving":
+        optuna_pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     return optuna.create_study(
-        storage=storage, study_name=STUDY, direction="minimize", pruner=pruner, load_if_exists=True
+        storage=storage, study_name=STUDY, direction="minimize", pruner=optuna_pruner, load_if_exists=True
     )

@@ -1,4 +1,4 @@
-"""One trial: a training process of its own, watched until it ends, and what it left behind."""
+"""The training process of one trial: starts it, waits until it ends, and records the result."""
 
 from __future__ import annotations
 
@@ -19,131 +19,135 @@ from nanochat.runs import Run, read_run
 from nanochat.sweeping.trials import DONE, FAILED, PRUNED, Trial
 
 if TYPE_CHECKING:
-    from nanochat.sweeping.storage import Work
+    from nanochat.sweeping.storage import ClaimedTrial
 
-LOOK_SECONDS = 0.5  # between two looks at a process
-STOPPED = (130, 143)  # exit statuses of training that Ctrl-C or SIGTERM ended
-OUTPUT = "output"  # the folder of what the trials' processes print, beside the trials
+POLL_SECONDS = 0.5
+STOPPED = (130, 143)  # exit statuses of a training run that was ended by Ctrl-C or SIGTERM
+OUTPUT = "output"  # folder of the trials' output, next to the trials
 SCORE = "val/bpb"
 ERROR = re.compile(r"nanochat: error: (.*)")
 Progress = Callable[[list[float], float], None]
 
 
-class Watched:
-    """The process of a trial: one that is started here, or one that is found running.
+class TrialProcess:
+    """The training process of a trial: started here, or found running.
 
     Args:
-        work: the trial, which this process has taken on.
-        folder: of the sweep.
+        claimed: the trial, claimed by this process.
+        folder: folder of the sweep.
     """
 
-    def __init__(self, work: Work, folder: Path) -> None:
-        self.work, self.folder = work, folder
-        self.run = folder / f"version_{work.trial.number}"
-        self.output = folder / OUTPUT / f"{work.trial.number}.txt"
+    def __init__(self, claimed: ClaimedTrial, folder: Path) -> None:
+        self.claimed, self.folder = claimed, folder
+        self.run = folder / f"version_{claimed.trial.number}"
+        self.output = folder / OUTPUT / f"{claimed.trial.number}.txt"
         self._process: psutil.Process | None = None
         self._started = time.monotonic()
 
     def start(self, command: Sequence[str]) -> None:
-        """Starts training, or goes on with it; or finds it running, or ended while no sweep was there to see it."""
-        if self.work.process is not None or (self.work.begun and self._summary().get("complete") is True):
-            self._process = self.work.process
+        """Starts or resumes training, unless its process is still running or finished after its sweep was killed."""
+        if self.claimed.process is not None or (self.claimed.resumed and self._summary().get("complete") is True):
+            self._process = self.claimed.process
             return
         self.output.parent.mkdir(exist_ok=True)
         environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-        with open(self.output, "ab") as file:  # of a trial that goes on, what it printed before stays
+        with open(self.output, "ab") as file:  # appends to the output before an interruption
             self._process = psutil.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment
             )
-        self.work.started(self._process.pid)
+        self.claimed.record_process(self._process.pid)
 
     def wait(self, prune: bool, progress: Progress) -> Trial | None:
-        """Waits for the end, and notes what came of it; None of a process whose sweep was killed, and then itself.
+        """Waits until the process ends, and records the result.
 
         Args:
-            prune: whether the process is ended where the sweep's pruner finds it hopeless.
-            progress: is told all scores so far and the seconds, twice a second.
+            prune: whether to stop the process when the pruner decides so.
+            progress: called twice a second with all scores so far and the elapsed seconds.
+
+        Returns:
+            The finished trial; None if a process that was found running has ended without finishing its run, so that
+            the trial is released and can be resumed.
         """
-        hopeless = False
+        pruned = False
         while True:
-            status = self._status()
+            status = self._exit_status()
             scores = self.scores()
-            self.work.sign()
-            self.work.report(scores)
+            self.claimed.heartbeat()
+            self.claimed.report(scores)
             if status is not None:
                 break
             progress(scores, time.monotonic() - self._started)
-            if prune and not hopeless and scores and (math.isnan(scores[-1]) or self.work.is_hopeless()):
-                hopeless = True
+            if prune and not pruned and scores and (math.isnan(scores[-1]) or self.claimed.should_prune()):
+                pruned = True
                 self.stop()
-        return self._note(status, hopeless)
+        return self._record(status, pruned)
 
-    def _status(self) -> int | None:
-        """The exit status, None while it runs; 0 of a process that somebody else has started, or that has ended."""
+    def _exit_status(self) -> int | None:
+        """The exit status; None while it runs; 0 if unknown, since the process is not a child or has already ended."""
         try:
-            return int(self._process.wait(LOOK_SECONDS) or 0) if self._process is not None else 0
+            return int(self._process.wait(POLL_SECONDS) or 0) if self._process is not None else 0
         except psutil.TimeoutExpired:
             return None
 
     def scores(self) -> list[float]:
-        """Every val/bpb so far, by the run's own file."""
-        return Run(self.run, self.folder.name, self.work.trial.number, "").curve(SCORE)[1]
+        """All val/bpb so far, from the metrics of the run."""
+        return Run(self.run, self.folder.name, self.claimed.trial.number, "").curve(SCORE)[1]
 
     def stop(self) -> None:
-        """Asks the process to stop after its step, with all saved."""
+        """Asks the process to stop after its step and to save a checkpoint (SIGTERM)."""
         with suppress(psutil.NoSuchProcess):
             if self._process is not None:
                 self._process.terminate()
 
-    def leave(self) -> None:
-        """Stops the process calmly and leaves the trial for later. Ctrl-C once more does not wait for it."""
+    def interrupt(self) -> None:
+        """Stops the process, waits for it, and releases the trial. A second Ctrl-C does not wait."""
         try:
             if self._process is not None:
-                if sys.platform != "win32":  # there it would be no question, and Ctrl-C has reached the process as well
+                if sys.platform != "win32":  # terminate() kills on Windows, where the process has received Ctrl-C too
                     self.stop()
                 self._process.wait()
         finally:
-            with suppress(Exception):  # of a storage that was interrupted: that this process has ended says the same
-                self.work.leave()
+            with suppress(Exception):  # an interrupted storage; when this process ends, the trial counts as released
+                self.claimed.release()
 
-    def _note(self, status: int, hopeless: bool) -> Trial | None:
+    def _record(self, status: int, pruned: bool) -> Trial | None:
         summary = self._summary()
         value, seconds = summary.get("val_bpb"), summary.get("seconds")
         took = float(seconds) if isinstance(seconds, (int, float)) else time.monotonic() - self._started
         if summary.get("complete") is True and isinstance(value, (int, float)) and math.isfinite(value):
-            return self.work.finish(DONE, float(value), took)
-        if hopeless:
-            return self.work.finish(PRUNED, None, took)
+            return self.claimed.finish(DONE, float(value), took)
+        if pruned:
+            return self.claimed.finish(PRUNED, None, took)
         if summary.get("complete") is True:
-            why = "it was never scored (--trainer.limit_val_batches?)" if value is None else f"its {SCORE} is {value}"
-            return self.work.finish(FAILED, None, took, why)
-        if self.work.process is not None:  # nobody knows how it ended: whoever takes it on now goes on with it
-            self.work.leave()
+            reason = "it has no score (--trainer.limit_val_batches?)" if value is None else f"its {SCORE} is {value}"
+            return self.claimed.finish(FAILED, None, took, reason)
+        if self.claimed.process is not None:  # its exit status is unknown, so it is resumed instead of marked as failed
+            self.claimed.release()
             return None
-        return self.work.finish(FAILED, None, took, self._why(status))
+        return self.claimed.finish(FAILED, None, took, self._failure(status))
 
     def _summary(self) -> dict[str, Any]:
-        """What the run says of itself at its end; empty before."""
+        """The summary of the run; empty before its end."""
         try:
             return read_run(self.run).summary
         except ValueError:
             return {}
 
-    def _why(self, status: int) -> str:
-        """The line in which it said what is wrong; or its last one, and how it ended."""
+    def _failure(self, status: int) -> str:
+        """The reason of a failure: its error message, or its last line of output with the exit status."""
         lines = _last_lines(self.output)
-        said = next((match[1] for line in reversed(lines) if (match := ERROR.search(line))), None)
-        if said is not None:
-            return said
+        error = next((match[1] for line in reversed(lines) if (match := ERROR.search(line))), None)
+        if error is not None:
+            return error
         if status in STOPPED:
-            return "somebody else stopped it (--retry_failed tries it once more)"
+            return "it was stopped from outside (--retry_failed retries it)"
         if status < 0:
-            return f"it was ended by signal {-status}{' (is memory full?)' if status == -9 else ''}"
-        return (lines[-1] if lines else "it ended without a word") + (f" (exit status {status})" if status else "")
+            return f"it was ended by signal {-status}{' (is the memory full?)' if status == -9 else ''}"
+        return (lines[-1] if lines else "it ended without output") + (f" (exit status {status})" if status else "")
 
 
 def _last_lines(path: Path, size: int = 20_000) -> list[str]:
-    """The lines at the end of a file that are not empty."""
+    """The non-empty lines in the last ``size`` bytes of a file."""
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""The trials of a sweep: what is known of each, and which are still wanted."""
+"""The trials of a sweep, and which trials are still to be started."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ DONE, FAILED, PRUNED, RUNNING, INTERRUPTED = "done", "failed", "pruned", "runnin
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep, ``version_<number>`` of its folder.
+    """One run of a sweep, ``version_<number>`` in its folder.
 
     Attributes:
-        number: of the trial.
-        setting: what it was given beside the options of all.
-        seed: that it ran with.
-        status: done, failed, pruned, running, or interrupted: begun, and nobody works on it.
-        value: its val/bpb at the end; of another one than a done one, the last there was; None if there is none.
-        seconds: that it took; None before its end.
+        number: number of the trial.
+        setting: values of the varied options.
+        seed: seed of the run.
+        status: ``DONE``, ``FAILED``, ``PRUNED``, ``RUNNING``, or ``INTERRUPTED`` (started, but no process works on it).
+        value: final val/bpb if it is done, otherwise the last validation so far; None before the first.
+        seconds: training time; None before its end.
         reason: why it failed.
     """
 
@@ -36,63 +36,64 @@ class Trial:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells it from others."""
-        return key_of(self.setting), self.seed
+        """Identifies the setting and the seed."""
+        return setting_key(self.setting), self.seed
 
 
-class Wanted(NamedTuple):
-    """What is still to be begun.
+class Pending(NamedTuple):
+    """Trials that are still to be started.
 
     Attributes:
-        known: settings with a seed, in the order in which they are to be tried.
-        draws: how many settings are to be drawn beside them.
+        known: known settings with a seed, in the order in which they are tried.
+        draws: number of settings still to be drawn by the sampler.
     """
 
     known: list[tuple[Setting, int]]
     draws: int
 
 
-def key_of(setting: Setting) -> str:
+def setting_key(setting: Setting) -> str:
+    """A string that identifies a setting, independent of the order of its options."""
     return json.dumps(setting, sort_keys=True)
 
 
-def wanted(
+def pending_trials(
     axes: Sequence[Axis],
     seeds: Sequence[int],
     search: int | None,
     trials: Sequence[Trial],
-    again: Collection[int] = (),
-) -> Wanted:
-    """What a sweep has still to begin.
+    retry: Collection[int] = (),
+) -> Pending:
+    """The trials that a sweep has still to start.
 
-    A grid tries all settings with the first seed, then all with the second: if it is stopped on the way, what is there
-    can be compared. A search repeats a setting before it draws the next. A setting that failed or was pruned is not
-    tried with other seeds.
+    A grid tries all settings with the first seed, then all with the second, so that the results of an incomplete sweep
+    are comparable. A search repeats a setting with all seeds before it draws the next. A setting that failed or was
+    pruned is not tried with other seeds.
 
     Args:
-        axes: what is varied.
-        seeds: that each setting is repeated with.
-        search: how many settings are drawn; None for a grid.
-        trials: that have been begun.
-        again: the numbers of those that failed and are to be done once more.
+        axes: the varied options.
+        seeds: the seeds of each setting.
+        search: number of settings to draw; None for a grid.
+        trials: the trials that have been started.
+        retry: numbers of the failed trials to retry.
     """
-    settled = [trial for trial in trials if trial.number not in again]
-    begun = {trial.key for trial in settled}
-    given_up = {key_of(trial.setting) for trial in settled if trial.status in (FAILED, PRUNED)}
+    settled = [trial for trial in trials if trial.number not in retry]
+    started = {trial.key for trial in settled}
+    given_up = {setting_key(trial.setting) for trial in settled if trial.status in (FAILED, PRUNED)}
 
     def missing(setting: Setting, seed: int) -> bool:
-        key = key_of(setting)
-        return key not in given_up and (key, seed) not in begun
+        key = setting_key(setting)
+        return key not in given_up and (key, seed) not in started
 
     if search is None:
         settings = list(grid(axes))
-        return Wanted([(setting, seed) for seed in seeds for setting in settings if missing(setting, seed)], 0)
-    settings = list({key_of(trial.setting): trial.setting for trial in trials}.values())
+        return Pending([(setting, seed) for seed in seeds for setting in settings if missing(setting, seed)], 0)
+    settings = list({setting_key(trial.setting): trial.setting for trial in trials}.values())
     pairs = [(setting, seed) for setting in settings for seed in seeds if missing(setting, seed)]
-    return Wanted(pairs, max(0, search - len(settings)))
+    return Pending(pairs, max(0, search - len(settings)))
 
 
-def superseded(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials without those that failed and were then done once more."""
+def latest_attempts(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials without the failed ones that have been retried."""
     newest = {trial.key: trial.number for trial in trials}
     return [trial for trial in trials if newest[trial.key] == trial.number]

@@ -1,8 +1,8 @@
 """Renders a conversation as token ids, with a loss mask that selects what the assistant writes.
 
-The ids equal those of the chat template that ``export`` writes for other programs (``nanochat/exchange/chat.py``):
-``<|bos|>``, then alternately ``<|user_start|>`` ... ``<|user_end|>`` and ``<|assistant_start|>`` ...
-``<|assistant_end|>``. A system message becomes the beginning of the first user message.
+The ids equal those of the chat template that ``export`` writes (``nanochat/exchange/chat_template.py``): ``<|bos|>``,
+then alternately ``<|user_start|>`` ... ``<|user_end|>`` and ``<|assistant_start|>`` ... ``<|assistant_end|>``. A system
+message becomes the beginning of the first user message.
 """
 
 from __future__ import annotations

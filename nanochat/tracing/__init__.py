@@ -1,1 +1,1 @@
-"""A forward pass of a real model, and a step of its training, told step by step, with numbers and code."""
+"""``trace``: one forward pass and one training step of a real model, section by section, with numbers and code."""

@@ -1,9 +1,10 @@
-"""The steps inside one block: queries, keys and values, rotation, attention, MLP."""
+"""The sections on one block: queries, keys and values, rotation, attention, MLP, residual stream."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,183 +12,193 @@ from torch import Tensor
 
 from nanochat.model import GPT, fused, layers, rotary
 from nanochat.model.layers import MLP, Attention, Block
-from nanochat.tracing.recorder import BlockRecord, Recording
-from nanochat.tracing.source import source_of
-from nanochat.tracing.story import Looks, Step, Table, number, numbers, percent
+from nanochat.tracing.activation_recorder import Activations, BlockActivations
+from nanochat.tracing.document import AttentionMaps, Section, Table, format_number, format_percent, vector
+from nanochat.tracing.source import Source, source_of
 
-LOOKED_AT = 3  # tokens that are named for each head
+KEYS_SHOWN = 3  # tokens with the highest attention weights, listed for each head
+NEURONS_SHOWN = 3
 
 
-def block_steps(model: GPT, recording: Recording, layer: int, tokens: list[str]) -> list[Step]:
-    """What one block does, in order.
+def block_sections(model: GPT, activations: Activations, layer: int, tokens: list[str]) -> list[Section]:
+    """The operations of one block, in order.
 
     Args:
-        model: that read.
-        recording: of its pass.
-        layer: which block, from 0.
-        tokens: as a person can read them.
+        model: the model.
+        activations: of its forward pass.
+        layer: index of the block, from 0.
+        tokens: the tokens in printable form.
     """
-    record, block = recording.blocks[layer], model.blocks[layer]
+    act, block = activations.blocks[layer], model.blocks[layer]
     time = len(tokens)
-    cos, sin = model.cos[:time].to(record.query.dtype), model.sin[:time].to(record.query.dtype)
+    cos, sin = model.cos[:time].to(act.query.dtype), model.sin[:time].to(act.query.dtype)
     return [
-        _projections(model, record, tokens),
-        _rotation(model, recording, record, cos, sin),
-        _attention(recording, record, tokens),
-        _gathered(record, block),
-        _mlp(recording, record, block),
-        _stream(record),
+        _projections(model, act, tokens),
+        _rotation(model, activations, act, cos, sin),
+        _attention_weights(model, act, tokens),
+        _attention_output(act),
+        _mlp(activations, act, block),
+        _residual_stream(act),
     ]
 
 
-def _projections(model: GPT, record: BlockRecord, tokens: list[str]) -> Step:
-    shape = model.config
-    shared = f" ({shape.n_kv_head} for keys and values, each shared)" if shape.n_kv_head != shape.n_head else ""
-    return Step(
+def _projections(model: GPT, act: BlockActivations, tokens: list[str]) -> Section:
+    config = model.config
+    text = (
+        "The residual stream is normed. Three matrices then compute three vectors for each token: a query (which "
+        "tokens to attend to), a key (what the token offers to queries) and a value (the information that it passes "
+        f"on). Each is split into heads of {config.head_dim} numbers, and each of the {config.n_head} query heads "
+        "attends independently."
+    )
+    if config.n_kv_head != config.n_head:
+        text += (
+            f" There are {config.n_kv_head} key and value heads, each shared by {config.n_head // config.n_kv_head} "
+            "query heads (grouped-query attention, arXiv 2305.13245)."
+        )
+    return Section(
         "Queries, keys and values",
-        "The stream is normed, and three matrices make three vectors of each token: what it looks for (query), what "
-        f"it can be found by (key), and what it has to give (value). They are cut into {shape.n_head} heads of "
-        f"{shape.head_dim} numbers{shared}, each of which looks by itself.",
+        text,
         [source_of(Block.forward, "self.attn(norm(x)"), source_of(Attention.forward, "c(x)")],
         [
-            ("x", (1, *record.attention_in.shape)),
-            ("query", (1, *record.query.shape)),
-            ("key", (1, *record.key.shape)),
-            ("value", (1, *record.value.shape)),
+            ("x", (1, *act.attention_in.shape)),
+            ("query", (1, *act.query.shape)),
+            ("key", (1, *act.key.shape)),
+            ("value", (1, *act.value.shape)),
         ],
-        [
-            numbers(f"{name} of {tokens[-1]}, head 1", getattr(record, name)[-1, 0])
-            for name in ("query", "key", "value")
-        ],
+        [vector(f"{name} of {tokens[-1]}, head 1", getattr(act, name)[-1, 0]) for name in ("query", "key", "value")],
     )
 
 
-def _rotation(model: GPT, recording: Recording, record: BlockRecord, cos: Tensor, sin: Tensor) -> Step:
-    rotated, _ = record.rotated(cos, sin)
-    before, after = record.query[-1, 0].float(), rotated[-1, 0].float()
-    half, place = model.config.head_dim // 2, len(record.query) - 1
+def _rotation(model: GPT, activations: Activations, act: BlockActivations, cos: Tensor, sin: Tensor) -> Section:
+    rotated, _ = act.rotated(cos, sin)
+    before, after = act.query[-1, 0].float(), rotated[-1, 0].float()
+    pairs, position = model.config.head_dim // 2, len(act.query) - 1
     angles = torch.atan2(sin[-1].float(), cos[-1].float()) * 180 / math.pi % 360
     rows = [
         (
-            f"{i + 1} of {half}",
+            f"{i + 1} of {pairs}",
             f"{float(angles[i]):.1f} degrees",
-            f"{number(float(before[i]))}, {number(float(before[i + half]))}",
-            f"{number(float(after[i]))}, {number(float(after[i + half]))}",
+            f"{format_number(float(before[i]))}, {format_number(float(before[i + pairs]))}",
+            f"{format_number(float(after[i]))}, {format_number(float(after[i + pairs]))}",
         )
-        for i in sorted({0, half // 2, half - 1})
+        for i in sorted({0, pairs // 2, pairs - 1})
     ]
-    normed = record.turned_query[0, -1]
-    return Step(
-        "Rotation and QK norm",
-        "So far nothing says where a token stands. Each pair of numbers in a query or key is turned by an angle that "
-        "grows with the token's place, fast for the first pair and slowly for the last: what two tokens make of each "
-        f"other then depends on how far apart they are. Then both are normed, to the length "
-        f"sqrt({model.config.head_dim}) = {math.sqrt(model.config.head_dim):.1f}, which keeps the scores in bounds.",
+    head_dim, norm = model.config.head_dim, math.sqrt(model.config.head_dim)
+    return Section(
+        "Rotary positions and QK norm",
+        "Embeddings contain no positions; attention adds them. Rotary position embedding (RoFormer, arXiv 2104.09864) "
+        "rotates each pair of numbers in a query or key by an angle proportional to the token's position: fast for the "
+        "first pair, slowly for the last. Positions then affect the dot product of a query and a key only through the "
+        f"distance between the two tokens. RMSNorm scales both to a norm of sqrt({head_dim}) = {norm:.1f} (QK norm, "
+        "arXiv 2010.04245), which bounds the attention scores and keeps training stable at high learning rates.",
         [
             source_of(rotary.rotation_table, "angle.cos()"),
             source_of(rotary.rotate, "torch.cat"),
             source_of(layers.rotate_and_norm, "norm(rotate("),
         ],
-        [("query", (1, *record.turned_query.shape)), ("key", (1, *record.turned_key.shape))],
+        [("query", (1, *act.normed_query.shape)), ("key", (1, *act.normed_key.shape))],
         [
-            Table(("pair", f"turned at place {place}", "before", "after"), rows),
-            numbers("query of head 1 before the norm", after),
-            numbers("after it", normed),
+            Table(("pair", f"angle at position {position}", "before", "after"), rows),
+            vector("query of head 1 before the norm", after),
+            vector("after the norm", act.normed_query[0, -1]),
         ],
-        "" if not recording.fused else _in_one(fused.rotate_and_norm),
+        fused_note(activations, fused.rotate_and_norm),
     )
 
 
-def _in_one(function: object) -> str:
-    place = source_of(function).place  # type: ignore[arg-type]
-    return f"On a CPU both run in one pass, by the same formulas: {place}"
+def fused_note(activations: Activations, function: Callable[..., Any]) -> str:
+    """Names the CPU implementation that ran instead of the quoted formula; empty if the quoted formula ran."""
+    if not activations.fused:
+        return ""
+    location = source_of(function).location
+    return f"On a CPU a faster implementation of the same formula runs: {location}"
 
 
-def _attention(recording: Recording, record: BlockRecord, tokens: list[str]) -> Step:
-    shares = record.shares()
+def _attention_weights(model: GPT, act: BlockActivations, tokens: list[str]) -> Section:
+    weights = act.attention_weights()
     rows: list[Sequence[str]] = []
-    for head, row in enumerate(shares[:, -1]):
-        best = row.topk(min(LOOKED_AT, len(row)))
-        looked = [f"{tokens[i]} {percent(s)}" for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
-        rows.append((str(head + 1), "  ".join(looked)))
-    by_torch = record.attention_by is F.scaled_dot_product_attention
-    source = (
-        source_of(layers.causal_attention, "F.scaled_dot_product_attention")
-        if by_torch
-        else source_of(fused._Attention.forward, "torch.softmax(scores")
-    )
-    note = (
-        "torch's own kernel ran, which does not keep the shares: they are computed here from its queries and keys."
-        if by_torch
-        else "Short rows on a CPU go through plain matrix products, as the statement above shows them."
-    )
-    return Step(
-        "Attention: who looks at whom",
-        "Each query is compared with the keys of its own token and of all before it; later ones are hidden. Softmax "
-        "makes shares of the scores (query times key, divided by the root of the head's size), which add up to 100 %. "
-        f"This is what the last token, {tokens[-1]}, looks at:",
-        [source],
-        [("shares", (1, *shares.shape))],
-        [Table(("head", "looks at"), rows), Looks(tokens, shares)],
+    for head, row in enumerate(weights[:, -1]):
+        top = row.topk(min(KEYS_SHOWN, len(row)))
+        pairs = zip(top.values.tolist(), top.indices.tolist(), strict=True)
+        rows.append((str(head + 1), "  ".join(f"{tokens[i]} {format_percent(weight)}" for weight, i in pairs)))
+    if act.attended_by_torch:
+        note = "PyTorch's attention kernel ran. It does not return the weights, so they are computed here."
+    else:
+        note = "For short texts on a CPU, plain matrix products are faster than PyTorch's attention kernel."
+    return Section(
+        "Attention weights",
+        "A score is the dot product of a query and a key, divided by the square root of the head size: "
+        f"sqrt({model.config.head_dim}) = {math.sqrt(model.config.head_dim):.1f}. Each query is compared with the keys "
+        "of its own token and of all earlier tokens; later tokens are masked. Softmax turns the scores of a query into "
+        f"attention weights, which sum to 100 %. The highest weights of the last token, {tokens[-1]}:",
+        [_attention_source(act, "torch.softmax(scores")],
+        [("weights", (1, *weights.shape))],
+        [Table(("head", "attends to"), rows), AttentionMaps(tokens, weights)],
         note,
     )
 
 
-def _gathered(record: BlockRecord, block: Block) -> Step:
-    return Step(
-        "What attention brings back",
-        "The values of the tokens looked at are added up, by these shares. What the heads have gathered is laid side "
-        "by side, a matrix mixes it, and the result is added to the stream.",
+def _attention_source(act: BlockActivations, statement: str) -> Source:
+    """The statement of the fused attention, or the call of PyTorch's kernel if that ran."""
+    if act.attended_by_torch:
+        return source_of(layers.causal_attention, "F.scaled_dot_product_attention")
+    return source_of(fused._Attention.forward, statement)
+
+
+def _attention_output(act: BlockActivations) -> Section:
+    return Section(
+        "Attention output",
+        "Each head sums the values of the tokens that it attends to, weighted by the attention weights. The outputs of "
+        "all heads are concatenated and multiplied by a matrix, and the result is added to the residual stream.",
         [
-            source_of(fused._Attention.forward, "torch.bmm(shares, value)")
-            if record.attention_by is not F.scaled_dot_product_attention
-            else source_of(layers.causal_attention, "F.scaled_dot_product_attention"),
+            _attention_source(act, "torch.bmm("),
             source_of(Attention.forward, "self.c_proj("),
             source_of(Block.forward, "x + self.attn"),
         ],
-        [("gathered", (1, *record.attended.shape)), ("added", (1, *record.attention_out.shape))],
+        [("head outputs", (1, *act.head_outputs.shape)), ("added", (1, *act.attention_out.shape))],
         [
-            numbers("head 1 has gathered", record.attended[0, -1]),
-            numbers("added to the stream", record.attention_out[-1]),
+            vector("output of head 1", act.head_outputs[0, -1]),
+            vector("added to the residual stream", act.attention_out[-1]),
         ],
     )
 
 
-def _mlp(recording: Recording, record: BlockRecord, block: Block) -> Step:
-    inner = neurons(block, record.mlp_in)
-    active, strongest = int((inner[-1] > 0).sum()), inner[-1].topk(3)
-    pairs = zip(strongest.values.tolist(), strongest.indices.tolist(), strict=True)
-    named = ", ".join(f"{i:,} ({number(v)})" for v, i in pairs) if active else "none: it adds nothing to this token"
-    return Step(
+def _mlp(activations: Activations, act: BlockActivations, block: Block) -> Section:
+    inner = neurons(block, act.mlp_in)
+    active, top = int((inner[-1] > 0).sum()), inner[-1].topk(NEURONS_SHOWN)
+    pairs = zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    largest = ", ".join(f"{i:,} ({format_number(v)})" for v, i in pairs) if active else "none: the output is 0"
+    return Section(
         "MLP",
-        f"Now each token is worked on alone. A matrix asks {inner.size(1):,} questions of it ('neurons'); an answer "
-        "below zero counts as none, the others are squared. A second matrix says what each answer adds to the stream.",
+        f"The MLP processes each token separately. The normed residual stream is multiplied by a matrix, which gives "
+        f"{inner.size(1):,} numbers ('neurons'). ReLU sets negative numbers to 0, and the others are squared (Primer, "
+        "arXiv 2109.08668). A second matrix turns them into a vector that is added to the residual stream.",
         [source_of(MLP.forward, "F.relu"), source_of(Block.forward, "x + self.mlp")],
-        [("inside", (1, *inner.shape)), ("added", (1, *record.mlp_out.shape))],
+        [("neurons", (1, *inner.shape)), ("added", (1, *act.mlp_out.shape))],
         [
-            Table(("neurons with an answer", "the strongest"), [(f"{active:,} of {inner.size(1):,}", named)]),
-            numbers("added to the stream", record.mlp_out[-1]),
+            Table(("active neurons", "the largest"), [(f"{active:,} of {inner.size(1):,}", largest)]),
+            vector("added to the residual stream", act.mlp_out[-1]),
         ],
-        f"On a CPU it runs as a whole, by the same formula: {source_of(fused.mlp).place}" if recording.fused else "",
+        fused_note(activations, fused.mlp),
     )
 
 
 @torch.no_grad()
 def neurons(block: Block, x: Tensor) -> Tensor:
-    """What is between the two matrices of the MLP: (time, width) to (time, 4 x width)."""
+    """The hidden activations of the MLP: (time, width) to (time, 4 x width)."""
     return F.relu(block.mlp.c_fc(x)).square()
 
 
-def _stream(record: BlockRecord) -> Step:
-    return Step(
-        "The residual stream",
-        "Nothing is replaced: the block has only added to the vector that came in. So what an early block found is "
-        "still there for a late one.",
+def _residual_stream(act: BlockActivations) -> Section:
+    return Section(
+        "Residual stream",
+        "The block does not replace its input: it only adds to it. Later blocks can therefore read what any earlier "
+        "block has added.",
         [source_of(Block.forward, "return x + self.mlp")],
-        [("x", (1, *record.after.shape))],
+        [("x", (1, *act.output.shape))],
         [
-            numbers("came in", record.before[-1]),
-            numbers("after attention", record.middle[-1]),
-            numbers("goes out", record.after[-1]),
+            vector("input of the block", act.input[-1]),
+            vector("after attention", act.middle[-1]),
+            vector("output of the block", act.output[-1]),
         ],
     )

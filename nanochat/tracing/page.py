@@ -1,4 +1,4 @@
-"""A trace as a page: one file that needs nothing else, for dark and light, for a screen and a phone."""
+"""Writes a trace as an HTML page: one file without external resources, for dark and light mode and small screens."""
 
 from __future__ import annotations
 
@@ -10,22 +10,31 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nanochat.cache import write_atomically
+from nanochat.tracing.document import (
+    AttentionMaps,
+    BarChart,
+    Chapter,
+    Table,
+    Vector,
+    format_number,
+    format_percent,
+    format_shape,
+)
 from nanochat.tracing.source import Source
-from nanochat.tracing.story import Bars, Looks, Numbers, Part, Table, number, percent, shape_text
 
-MOST_DRAWN = 40  # tokens in the pictures of attention: the last ones of a longer text
+MAX_MAP_TOKENS = 40  # in an attention map; of longer texts it shows the last tokens
 
 
-def write_page(path: Path, title: Sequence[str], parts: Sequence[Part]) -> None:
+def write_page(path: Path, heading: Sequence[str], chapters: Sequence[Chapter]) -> None:
     """Writes the page.
 
     Args:
-        path: the file.
-        title: what is traced: a heading, and lines below it.
-        parts: of the trace.
+        path: the HTML file.
+        heading: the title, then lines of description.
+        chapters: of the trace.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if the file cannot be written.
     """
     environment = Environment(
         loader=PackageLoader("nanochat.tracing", "."),
@@ -34,32 +43,35 @@ def write_page(path: Path, title: Sequence[str], parts: Sequence[Part]) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, percent=percent, shape=shape_text, kind=_kind, heads=_heads)
+    environment.filters.update(
+        number=format_number, percent=format_percent, shape=format_shape, kind=_kind, maps=_attention_maps
+    )
     template = environment.get_template("page.html.jinja")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, template.render(title=title, parts=parts, link=lambda source: link(source, path)))
+    html = template.render(heading=heading, chapters=chapters, link=lambda source: _link(source, path))
+    write_atomically(path, html)
 
 
-def link(source: Source, page: Path) -> str:
-    """From the page to the file, as it lies on this machine."""
+def _link(source: Source, page: Path) -> str:
+    """The relative path from the page to the source file."""
     try:
         return Path(os.path.relpath(source.file, page.absolute().parent)).as_posix()
-    except ValueError:  # on another drive
+    except ValueError:  # on Windows: the file is on another drive
         return source.file.as_uri()
 
 
 def _kind(figure: Any) -> str:
-    return {Numbers: "numbers", Table: "table", Bars: "bars", Looks: "looks"}[type(figure)]
+    return {Vector: "vector", Table: "table", BarChart: "bars", AttentionMaps: "attention"}[type(figure)]
 
 
-def _heads(looks: Looks) -> list[list[dict[str, Any]]]:
-    """Of each head its rows: the token that looks, and how much at each token up to itself."""
-    first = max(0, len(looks.tokens) - MOST_DRAWN)
-    tokens = looks.tokens[first:]
+def _attention_maps(figure: AttentionMaps) -> list[list[dict[str, Any]]]:
+    """For each head the rows of its map: the query token, and pairs of key token and weight up to that token."""
+    first = max(0, len(figure.tokens) - MAX_MAP_TOKENS)
+    tokens = figure.tokens[first:]
     return [
         [
             {"token": token, "cells": list(zip(tokens, row[: i + 1].tolist(), strict=False))}
             for i, (token, row) in enumerate(zip(tokens, head[first:, first:], strict=True))
         ]
-        for head in looks.shares
+        for head in figure.weights
     ]

@@ -1,4 +1,4 @@
-"""torch.compile: where it pays, and how a run goes on where it fails."""
+"""torch.compile: where it should_compile, and how a run goes on where it fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_THREADS = 4  # that compile: each has a C++ compiler of some 300 MB at work
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
-def pays(accelerator: str, minutes: float | None) -> bool:
+def should_compile(accelerator: str, minutes: float | None) -> bool:
     """Whether to compile a model, if nobody says so.
 
     Args:
@@ -31,10 +31,10 @@ def pays(accelerator: str, minutes: float | None) -> bool:
         minutes: that the run is to take; None if nobody knows.
     """
     long = accelerator != "cpu" or (minutes is not None and minutes >= PAYS_FROM_MINUTES)
-    return long and is_possible(accelerator)
+    return long and can_compile(accelerator)
 
 
-def is_possible(accelerator: str) -> bool:
+def can_compile(accelerator: str) -> bool:
     """Whether torch finds a compiler: Triton, which it brings along for NVIDIA GPUs, or the system's own for C++.
 
     Elsewhere than on Linux it may find one as well, but needs more than that.
@@ -44,7 +44,7 @@ def is_possible(accelerator: str) -> bool:
     return accelerator != "cpu" or shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def compile_now(module: LanguageModel, micro_step: Callable[[], object]) -> None:
+def compile_model(module: LanguageModel, micro_step: Callable[[], object]) -> None:
     """Compiles the model by training a first micro-step; where that fails, the model goes on uncompiled.
 
     torch keeps what it has compiled. Its own place for that, below /tmp, does not last: the project's cache does.
@@ -54,7 +54,7 @@ def compile_now(module: LanguageModel, micro_step: Callable[[], object]) -> None
     if os.environ.get(CACHE_VARIABLE) in (None, default_cache_dir()):  # importing torch has already set it
         os.environ[CACHE_VARIABLE] = str(cache_root() / "compiled")
     if module.device.type == "cpu":
-        _hurry()
+        _speed_up_compilation()
     say("Compiling the model: that takes a while the first time, and is kept for later runs.")
     try:
         micro_step()
@@ -66,7 +66,7 @@ def compile_now(module: LanguageModel, micro_step: Callable[[], object]) -> None
         module.hparams["compile"] = False
 
 
-def _hurry() -> None:
+def _speed_up_compilation() -> None:
     """Takes from the first compilation on a CPU what it need not do, and spreads the rest over the cores.
 
     With one thread, torch lets the C++ compiler work on one kernel after the other; with more, it also starts processes

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from nanochat.cgroups import memory_limit
-from nanochat.training.peaks import makers_peak
+from nanochat.training.gpu_peaks import rated_flops
 from nanochat.wording import plural
 
 MEASURE_SECONDS = 0.3
@@ -57,7 +57,7 @@ def cpu_multiplies_bf16() -> bool:
     )
 
 
-def product_dtype(precision: str) -> torch.dtype:
+def matmul_dtype(precision: str) -> torch.dtype:
     """What matrices are multiplied in, at a precision of the Trainer."""
     return {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.split("-")[0], torch.float32)
 
@@ -72,7 +72,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
         FLOP/s, or None if it is not known.
     """
     if device.type == "cuda":
-        return makers_peak(torch.cuda.get_device_name(device), dtype)
+        return rated_flops(torch.cuda.get_device_name(device), dtype)
     if device.type != "cpu":
         return None
     size = 1024
@@ -117,7 +117,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def describe(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """The device in words, for the plan and the summary."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -127,7 +127,7 @@ def describe(device: torch.device) -> str:
     return device.type.upper()
 
 
-def processor() -> str:
+def processor_name() -> str:
     """The processor's name, as well as the system knows it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

@@ -27,7 +27,7 @@ from nanochat.options import at_least
 from nanochat.training.metrics import BitsPerByte
 from nanochat.training.run_logger import RunLogger
 from nanochat.training.sharding import shard
-from nanochat.training.steps import data_of, logs_step
+from nanochat.training.trainer_state import data_of, logs_step
 
 
 class LanguageModel(LightningModule):
@@ -161,8 +161,8 @@ class LanguageModel(LightningModule):
         norm = torch.nn.utils.get_total_norm(gradients)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-    def memory_besides_training(self) -> int:
-        """Bytes that the stage takes besides weights, gradients, the optimizer's state and activations."""
+    def training_batch_shapes(self) -> int:
+        """Number of different shapes of micro-steps in training; 0 if it is always the same one."""
         return 0
 
     def example_batch(self) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import torch
 
-from nanochat.training.hardware import processor
+from nanochat.training.hardware import processor_name
 
 PATIENCE = 10.0  # seconds for git, which may sit on a slow disk
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -24,7 +24,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores, memory in bytes, system, and the GPUs by name."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()}",

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from nanochat.data.conversations.question_order import Part
+from nanochat.data.conversations.question_order import MicroStep
 from nanochat.data.question_data import QuestionsDataModule
-from nanochat.evaluation.task_accuracy import MAX_TOKENS, answer_all
+from nanochat.evaluation.task_accuracy import MAX_TOKENS, generate_answers
 from nanochat.inference.engine import Engine
 from nanochat.optim.learning_rates import WIDTH, WIDTH_EXPONENT, LearningRates
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.memory import kept_for_sizes
 from nanochat.training.rollouts import (
     Row,
     averages,
@@ -25,7 +24,7 @@ from nanochat.training.rollouts import (
     write_groups,
 )
 from nanochat.training.sharding import FullyShardedStrategy
-from nanochat.training.steps import logs_step
+from nanochat.training.trainer_state import logs_step
 
 # Measured with the tiny shape (benchmarks/README.md); those of tables follow the width as in pretraining.
 MATRIX, EMBEDDING, HEAD = 0.002, 0.02, 0.001
@@ -70,7 +69,7 @@ class Reinforce(LanguageModel):
 
     # --------------------------------------------------------------------------------------------- a training step
 
-    def training_step(self, batch: Part, batch_idx: int) -> Tensor:  # type: ignore[override]
+    def training_step(self, batch: MicroStep, batch_idx: int) -> Tensor:  # type: ignore[override]
         """A micro-step: the first of a step writes all answers, and each learns from some of them.
 
         Returns:
@@ -88,7 +87,7 @@ class Reinforce(LanguageModel):
         self._add(loss=loss.item() / parts, nats=float(losses.sum()), learned=float((weights != 0).sum()))
         return loss
 
-    def _write_answers(self, batch: Part) -> None:
+    def _write_answers(self, batch: MicroStep) -> None:
         data = self.data
         engine = Engine(self.gpt, data.tokenizer)  # anew: it is to have the weights of now
         questions, at_once = batch.questions, max(data.batch_size, data.samples)
@@ -111,22 +110,22 @@ class Reinforce(LanguageModel):
         summed = self.trainer.strategy.reduce(torch.tensor([*values.values()]).to(self.device), reduce_op="sum")
         return dict(zip(values, summed.tolist(), strict=True))  # type: ignore[union-attr]
 
-    def on_train_batch_end(self, outputs: Any, batch: Part, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: MicroStep, batch_idx: int) -> None:
         if batch.number == 0:
             self.data.count_tokens(self._tokens[1])
 
-    def tokens_in(self, batch: Part) -> int:  # type: ignore[override]
+    def tokens_in(self, batch: MicroStep) -> int:  # type: ignore[override]
         """Tokens that the model has written for this step on this device, at its first micro-step."""
         return self._tokens[0] if batch.number == 0 else 0
 
-    def memory_besides_training(self) -> int:
-        """Of what is kept for each size of a micro-step, which depends on the answers; other stages have one size."""
-        return kept_for_sizes(self.trainer, number_of_sizes(self.data.batch_size, self.data.row_length))
+    def training_batch_shapes(self) -> int:
+        """At most; the shapes of the micro-steps depend on the lengths of the answers."""
+        return number_of_sizes(self.data.batch_size, self.data.row_length)
 
-    def example_batch(self) -> Part:
+    def example_batch(self) -> MicroStep:
         """So few questions that their answers fill one micro-step."""
         order, count = self.data.order, max(1, self.data.batch_size // self.data.samples)
-        return Part([order.question(index) for index in range(count)], 0)
+        return MicroStep([order.question(index) for index in range(count)], 0)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Logs what the answers of the steps since the last time were like, and how large the gradient is."""
@@ -167,10 +166,10 @@ class Reinforce(LanguageModel):
     def ask(self) -> float:
         """The share of held-out questions that the model answers rightly, with the likeliest token each time."""
         data, trainer = self.data, self.trainer
-        mine = data.asked[trainer.global_rank :: trainer.world_size]
+        mine = data.val_items[trainer.global_rank :: trainer.world_size]
         with trainer.precision_plugin.val_step_context():
             engine = Engine(self.gpt, data.tokenizer)
-            answers = answer_all(engine, [item for _, item in mine], max(MAX_TOKENS, data.max_tokens))
+            answers = generate_answers(engine, [item for _, item in mine], max(MAX_TOKENS, data.max_tokens))
         self.val_accuracy.reset()
         for (task, item), answer in zip(mine, answers, strict=True):
             self.val_accuracy.update(float(task.check(item, answer)))

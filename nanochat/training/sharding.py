@@ -63,7 +63,7 @@ def shard(gpt: GPT, mesh: DeviceMesh, precision: str) -> None:
         register_fsdp_forward_method(gpt, entry)
 
 
-def let_go(gpt: GPT) -> None:
+def reshard(gpt: GPT) -> None:
     """Lets go of weights that a forward pass with no backward pass has left gathered: a checkpoint may come in now."""
     if isinstance(gpt, FSDPModule):
         gpt.reshard()

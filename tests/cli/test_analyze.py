@@ -75,7 +75,7 @@ def test_other_versions_have_another_folder(root: Path) -> None:
         (["--device=tpu"], "there is no device tpu here that torch can use"),
         (["--passage= "], "--passage is empty: give a text"),
         ([f"--out={__file__}"], "test_analyze.py is a file: give a folder"),
-        ([f"--out={__file__}/below"], "test_analyze.py/below cannot be made a folder: Not a directory"),
+        ([f"--out={__file__}/below"], "test_analyze.py/below cannot be created: Not a directory"),
         (["--quik"], "there is no option --quik, did you mean --quick?"),
     ],
 )

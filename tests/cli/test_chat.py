@@ -1,4 +1,4 @@
-"""``chat`` as a program: in a pipe, for one question, in a terminal."""
+"""The ``chat`` command: in a pipe, for one question, in a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nanochat.cli.errors import EXIT_BROKEN_PIPE
 from tests.cli.tools import ROOT
 from tests.serving.checkpoints import write_checkpoint, write_run
 
-LONG = 32_768  # tokens of context: an answer that takes longer than anybody waits
+LONG = 32_768  # tokens of context, for an answer that does not end during a test
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(*options: str, **streams: object) -> subprocess.Popen[bytes]:
-    line = [sys.executable, str(ROOT / "cli.py"), "chat", *options]
-    return subprocess.Popen(line, cwd=ROOT, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams})  # type: ignore[call-overload, no-any-return]
+    command = [sys.executable, str(ROOT / "cli.py"), "chat", *options]
+    return subprocess.Popen(command, cwd=ROOT, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams})  # type: ignore[call-overload, no-any-return]
 
 
-def test_a_question_through_a_pipe_gets_plain_text(root: Path) -> None:
+def test_pipe_gets_plain_text(root: Path) -> None:
     chat = start("--root", str(root), "--seed=1", "--max_tokens=20", stdin=subprocess.PIPE)
     out, notes = chat.communicate(b"hello\n", timeout=400)
     assert (chat.returncode, notes) == (0, b"")
@@ -45,7 +45,7 @@ def test_a_question_through_a_pipe_gets_plain_text(root: Path) -> None:
     assert out.decode() == answer + "\n"
 
 
-def test_a_reader_that_has_read_enough_is_no_error(root: Path) -> None:
+def test_closed_output_pipe_is_no_error(root: Path) -> None:
     reading, writing = os.pipe()
     options = ("--prompt=hello", "--max_tokens=20000", "--seed=1")
     chat = start("--ckpt_path", str(root / "long.ckpt"), *options, stdout=writing)
@@ -60,7 +60,7 @@ def run(*options: str) -> int:
     return main(["chat", *options])
 
 
-def test_one_question_by_an_option(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompt_option(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--root", str(root), "--max_tokens=10", "--temperature=0")
     answers = []
     for more in (
@@ -76,7 +76,7 @@ def test_one_question_by_an_option(root: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == answers[0]
 
 
-def test_a_base_model_completes_and_says_so_beside(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_base_model_notice_is_on_stderr(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = root / "lightning_logs" / "tiny"
     assert run("--ckpt_path", str(base), "--prompt=hello", "--max_tokens=5") == 0
     out, notes = capsys.readouterr()
@@ -95,7 +95,7 @@ def test_a_base_model_completes_and_says_so_beside(root: Path, capsys: pytest.Ca
         (["--prompt=x", "--name=tony"], "there is no run tony below"),
         (["--prompt=x", "--name="], "the name of the model is empty"),
         (["--prompt=x", "--ckpt_path=nowhere.ckpt"], "there is no checkpoint nowhere.ckpt"),
-        (["--prompt=x", "--ckpt_path=nowhere.ckpt", "--name=tiny"], "both say which model: give one of them"),
+        (["--prompt=x", "--ckpt_path=nowhere.ckpt", "--name=tiny"], "both select a model: give one of them"),
         (["--prompt=x", "--device=abacus"], "there is no device abacus here that torch can use"),
         (["--prompt=" + 300 * "x"], "the last message is too long"),
     ],
@@ -108,7 +108,7 @@ def test_errors_are_one_line(options: list[str], message: str, root: Path, capsy
     assert message in notes
 
 
-def test_a_folder_of_the_same_name_does_not_hide_a_run(
+def test_folder_of_the_same_name_does_not_hide_a_run(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -120,78 +120,74 @@ def test_a_folder_of_the_same_name_does_not_hide_a_run(
     assert "there is no checkpoint in the folder tinier" in capsys.readouterr().err
 
 
-def test_without_a_model_the_command_that_trains_one_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_model_error_names_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--root", str(tmp_path), "--prompt=x") == 2
     notes = capsys.readouterr().err
     assert "fit --config configs/tiny.yaml`" in notes
     assert notes.count("\n") == 1
 
 
-def test_a_closed_standard_input_has_no_question(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_closed_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     assert run() == 2
     assert "there is no question on standard input" in capsys.readouterr().err
 
 
-# Makes the terminal that it is started in its own, so that Ctrl-C there reaches it; then becomes the program.
-OWN_TERMINAL = (
+# Makes the pseudo-terminal the controlling one, so that Ctrl-C sends SIGINT, then replaces itself with the program.
+CONTROLLING_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(1, termios.TIOCSCTTY, 0); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 
 
 class Terminal:
-    """``chat`` in a terminal of 80 columns."""
+    """``chat`` in a pseudo-terminal of 80 columns."""
 
     def __init__(self, *options: str, piped: str | None = None, **environment: str) -> None:
         self.screen = ""
         self.descriptor, inner = pty.openpty()
-        line = [sys.executable, "-c", OWN_TERMINAL, str(ROOT / "cli.py"), "chat", *options]
+        command = [sys.executable, "-c", CONTROLLING_TERMINAL, str(ROOT / "cli.py"), "chat", *options]
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", **environment}
         streams = {"stdin": inner if piped is None else subprocess.PIPE, "stdout": inner, "stderr": inner}
-        self.program = subprocess.Popen(line, cwd=ROOT, env=environment, start_new_session=True, **streams)  # type: ignore[call-overload]
+        self.program = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **streams)  # type: ignore[call-overload]
         os.close(inner)
         if piped is not None:
             assert self.program.stdin is not None
             self.program.stdin.write(piped.encode())
             self.program.stdin.close()
 
-    def read(self, wanted: str) -> str:
-        """Waits until it is shown, from where it was read to the last time; returns all until then."""
-        self._take(lambda: wanted in self.screen, repr(wanted))
-        until, self.screen = self.screen.split(wanted, 1)
-        return until
+    def read(self, expected: str) -> str:
+        """Waits for a text in the unread output; returns the output before it, and marks both as read."""
+        self._read_while(lambda: expected not in self.screen, repr(expected))
+        before, self.screen = self.screen.split(expected, 1)
+        return before
 
-    def read_much(self, signs: int) -> None:
-        """Waits until so many more are shown, and reads them."""
-        self._take(lambda: len(self.screen) > signs, f"so much, {signs} signs,")
+    def skip(self, characters: int) -> None:
+        """Waits for this many characters of output, and marks them as read."""
+        self._read_while(lambda: len(self.screen) <= characters, f"output of {characters} characters")
         self.screen = ""
 
-    def _take(self, enough: Callable[[], bool], what: str, seconds: float = 400) -> None:
+    def _read_while(self, incomplete: Callable[[], bool], expected: str, seconds: float = 400) -> None:
         end = time.monotonic() + seconds
-        while not enough():
-            assert time.monotonic() < end, f"{what} is not shown, but {self.screen[-2000:]!r}"
+        while incomplete():
+            assert time.monotonic() < end, f"expected {expected}, got {self.screen[-2000:]!r}"
             if select.select([self.descriptor], [], [], 0.1)[0]:
                 new = os.read(self.descriptor, 65_536).decode(errors="replace")
                 self.screen += new
-                if "\x1b[6n" in new:  # where is the cursor? A terminal answers
+                if "\x1b[6n" in new:  # a request for the cursor's position
                     self.type("\x1b[1;1R")
 
     def type(self, text: str) -> None:
         os.write(self.descriptor, text.encode())
 
     def end(self, seconds: float = 400) -> int:
-        """Waits until it has ended; returns its status."""
+        """Waits for the program to end; returns its exit status."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if select.select([self.descriptor], [], [], 0.1)[0]:
                 try:
                     self.screen += os.read(self.descriptor, 65_536).decode(errors="replace")
-                except OSError:  # it is closed
+                except OSError:  # the program has closed its terminal
                     break
         else:
             self.program.kill()
@@ -199,25 +195,25 @@ class Terminal:
         return self.program.wait(60)
 
 
-def test_ctrl_c_in_a_terminal_stops_the_answer_and_not_the_program(root: Path) -> None:
+def test_ctrl_c_stops_the_answer(root: Path) -> None:
     terminal = Terminal("--ckpt_path", str(root / "long.ckpt"), "--seed=1")
     terminal.read("/help lists")
     terminal.read("\u203a")
     terminal.type("hello\r")
-    terminal.read_much(3000)  # the question takes a few hundred: its answer is coming
+    terminal.skip(3000)  # the echoed question has a few hundred: the answer has begun
     terminal.type("\x03")
-    terminal.read("Stopped.")  # it would say something else had the answer come to its end
+    terminal.read("Stopped.")  # the note after a complete answer is another one
     terminal.read("\u203a")
     terminal.type("/stats\r")
     terminal.read("1 answer,")
     terminal.type("\x03")
-    terminal.read("Ctrl-C once more leaves")
+    terminal.read("Press Ctrl-C again")
     terminal.read("\u203a")
     terminal.type("\x03")
     assert terminal.end() == 0
 
 
-def test_a_dumb_terminal_and_no_color_are_respected(root: Path) -> None:
+def test_dumb_terminal_and_no_color(root: Path) -> None:
     terminal = Terminal("--root", str(root), "--max_tokens=5", "--seed=1", TERM="dumb")
     terminal.read("/help lists")
     terminal.type("hello\n")
@@ -230,7 +226,7 @@ def test_a_dumb_terminal_and_no_color_are_respected(root: Path) -> None:
     assert "\x1b[3" not in terminal.screen
 
 
-def test_what_answers_a_pipe_is_plain_in_a_terminal_too(root: Path) -> None:
+def test_piped_question_gets_plain_text_in_a_terminal(root: Path) -> None:
     terminal = Terminal("--root", str(root), "--max_tokens=5", "--seed=1", piped="hello\n")
     assert terminal.end() == 0
     assert "\x1b" not in terminal.screen

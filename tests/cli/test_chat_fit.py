@@ -61,7 +61,7 @@ def finished(pretrained: Path) -> tuple[Path, str]:
 
 def test_it_starts_from_the_tiers_newest_model(pretrained: Path, finished: tuple[Path, str]) -> None:
     run, output = finished
-    assert f"Training on from the weights in {newest(pretrained, 'run')}/checkpoints/last.ckpt" in output
+    assert f"Starting from the weights in {newest(pretrained, 'run')}/checkpoints/last.ckpt" in output
     before = torch.load(newest(pretrained, "run") / "checkpoints" / "last.ckpt", weights_only=True)
     after = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     for size in ("depth", "vocab_size", "context"):  # the checkpoint's, not the tier's
@@ -162,7 +162,7 @@ def test_a_checkpoint_of_another_stage(
     assert f"--start_from={text} fine-tunes it" in capsys.readouterr().err
     chat = finished[0] / "checkpoints" / "last.ckpt"
     assert main(["fit", "--config", str(pretrained / "tier.yaml"), f"--ckpt_path={chat}"]) == 2
-    assert "--stage=chat goes on with it" in capsys.readouterr().err
+    assert "--stage=chat resumes it" in capsys.readouterr().err
 
 
 def test_own_conversations_with_a_bad_line(
@@ -173,7 +173,7 @@ def test_own_conversations_with_a_bad_line(
         '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n{"no": 1}\n'
     )
     assert main(["fit", *options(pretrained, f"--data.tasks={{{path}: 1}}")]) == 2
-    assert f'{path}, line 2: it is no object with "messages"' in capsys.readouterr().err
+    assert f'{path}, line 2: it is not an object with "messages"' in capsys.readouterr().err
 
 
 def test_two_processes_learn_the_same(pretrained: Path, finished: tuple[Path, str]) -> None:

@@ -10,19 +10,19 @@ import pytest
 from nanochat.training import compiling
 from tests.cli.tools import command, metrics, newest, tiny_options
 
-needs_compiler = pytest.mark.skipif(not compiling.is_possible("cpu"), reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(not compiling.can_compile("cpu"), reason="no C++ compiler")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 def test_a_model_is_compiled_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert not compiling.pays("cpu", None)
-    assert not compiling.pays("cpu", 2)
-    assert compiling.pays("cpu", 3)
-    assert compiling.pays("cuda", None)
-    assert not compiling.pays("mps", 60)
+    assert not compiling.should_compile("cpu", None)
+    assert not compiling.should_compile("cpu", 2)
+    assert compiling.should_compile("cpu", 3)
+    assert compiling.should_compile("cuda", None)
+    assert not compiling.should_compile("mps", 60)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert not compiling.pays("cpu", 60)
+    assert not compiling.should_compile("cpu", 60)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from nanochat.cli import main
-from nanochat.training.checkpoint_files import load_whole_checkpoint
+from nanochat.training.checkpoint.loading import load_whole_checkpoint
 from tests.cli.test_errors import error_of
 from tests.cli.tools import metrics, tiny_options, train
 from tests.conftest import sentences
@@ -21,7 +21,7 @@ from tests.data.corpus.test_documents import write_parquet
 
 @pytest.fixture(autouse=True)
 def _quick_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanochat.training.timing.STEP_SECONDS", 0.05)  # how fast this is matters to nobody here
+    monkeypatch.setattr("nanochat.training.budget.timing.STEP_SECONDS", 0.05)  # how fast this is matters to nobody here
 
 
 def damaged_corpus(folder: Path) -> Path:
@@ -93,7 +93,7 @@ def fewer_rows(path: Path) -> None:
         (cut, "b.parquet is damaged or is not a parquet file"),
         (lambda path: path.write_bytes(b""), "b.parquet is damaged or is not a parquet file"),
         (other_schema, 'b.parquet has no column "text", only: words, n (see --data.column)'),
-        (fewer_rows, "b.parquet is damaged or is not a parquet file: its row groups have"),
+        (fewer_rows, "b.parquet is damaged or is not a parquet file: its row groups and their columns differ"),
         (lambda path: write_parquet(path, pyarrow.array([None] * 9, pyarrow.string())), 'b.parquet, row 0: no "text"'),
         (lambda path: path.with_suffix(".jsonl").write_bytes(b"[]\n3\n"), 'b.jsonl, line 1: no "text"; it has no good'),
         (lambda path: path.with_name("z.txt").write_bytes("UTF-16".encode("utf-16")), "z.txt, byte 0: not UTF-8"),
@@ -123,7 +123,7 @@ def test_going_on_from_the_checkpoint_before(corpus_folder: Path, tmp_path: Path
         assert message.endswith(f"the one before it, of step 4, is whole: --ckpt_path={previous}")
 
     assert train([*options, f"--ckpt_path={previous}"], tmp_path) == run  # no new folder
-    assert f"Going on from {previous}, step 4." in capsys.readouterr().out
+    assert f"Resuming from {previous}, step 4." in capsys.readouterr().out
     assert {name: metrics(run, name) for name in uninterrupted} == uninterrupted
     assert load_whole_checkpoint(last)["global_step"] == 6
 

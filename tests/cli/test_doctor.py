@@ -1,4 +1,4 @@
-"""`doctor`: each line is right about what it looks at, and it works where nothing else does."""
+"""``doctor``: each check reports what it finds, and all of them run without any package."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FACTS = {
 }
 
 
-def test_this_machine_is_ready_and_says_so_to_programs() -> None:
+def test_json() -> None:
     result = command("doctor", "--json", HF_HUB_OFFLINE="1")
     assert (result.returncode, result.stderr) == (0, "")
     told = json.loads(result.stdout)
@@ -132,7 +132,7 @@ def test_installation_advice(checkout: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert environment.installation_advice() == f"make -C {here} clean setup"
 
 
-def test_other_commands_name_the_missing_package_and_doctor(checkout: Path) -> None:
+def test_other_commands_name_the_missing_package(checkout: Path) -> None:
     result = without_packages(checkout, "cli.py", "fit")
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
@@ -140,7 +140,7 @@ def test_other_commands_name_the_missing_package_and_doctor(checkout: Path) -> N
     assert "doctor" in result.stderr
 
 
-def test_a_package_that_breaks_or_kills_on_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_one.py").write_text("raise RuntimeError('an operator does not exist')")
     (tmp_path / "deadly_one.py").write_text("import os; os.kill(os.getpid(), 9)")
     (tmp_path / "good_one.py").write_text("")
@@ -152,7 +152,7 @@ def test_a_package_that_breaks_or_kills_on_import_is_named(tmp_path: Path, monke
     assert "the process ends (-9)" in errors["deadly_one"]
 
 
-def test_missing_old_and_new_versions_are_told_from_fitting_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfit_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"torch": "2.8.1", "lightning": "3.0", "numpy": "2.4.6", "psutil": None}
     monkeypatch.setattr(packages, "_version", versions.get)
     monkeypatch.setattr(packages, "import_errors", lambda modules: {})
@@ -166,21 +166,21 @@ def test_missing_old_and_new_versions_are_told_from_fitting_ones(monkeypatch: py
 @pytest.mark.parametrize(
     ("version", "limits", "fits"),
     [
-        ("2.13.0+cpu", ">=2.9", True),  # 13 is more than 9
+        ("2.13.0+cpu", ">=2.9", True),  # compared as numbers
         ("2.9", ">=2.9.0", True),
         ("2.8.9", ">=2.9", False),
         ("3.0.0", ">=2.6,<3", False),
         ("2.6.6", ">=2.6,<3", True),
         ("4.53.0", ">=4.40,<5", True),
         ("1.0", "==1.0.0", True),
-        ("1.0", "!=1.0", True),  # a sign that is not judged is no reason to alarm anybody
+        ("1.0", "!=1.0", True),  # an operator that is not evaluated raises no alarm
     ],
 )
 def test_versions(version: str, limits: str, fits: bool) -> None:
     assert packages.satisfies(version, packages.parse(f"some-package[extra]{limits}").limits) is fits
 
 
-def test_the_requirements_are_those_of_the_project() -> None:
+def test_requirements_of_the_project() -> None:
     found = {requirement.name: requirement for requirement in packages.requirements()}
     assert found["torch"].limits == ((">=", "2.9"),)
     assert found["jsonargparse"].limits == ((">=", "4.40"), ("<", "5"))
@@ -188,7 +188,7 @@ def test_the_requirements_are_those_of_the_project() -> None:
     assert len(found) > 15
 
 
-def test_little_memory_is_a_problem_also_where_only_the_container_has_little(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "_memory", lambda: (16e9, 8e9))
     monkeypatch.setattr(resources, "memory_limit", lambda: None)
     assert resources.memory().status == OK
@@ -197,7 +197,7 @@ def test_little_memory_is_a_problem_also_where_only_the_container_has_little(mon
     assert (check.status, check.found) == (PROBLEM, "500 MB free of 900 MB (container)")
 
 
-def test_threads_that_take_turns_and_cores_that_stay_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "cpu_limit", lambda: None)
     monkeypatch.setattr(resources.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(resources.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
@@ -206,11 +206,11 @@ def test_threads_that_take_turns_and_cores_that_stay_idle(monkeypatch: pytest.Mo
     assert "OMP_NUM_THREADS=4" in resources.threads(1).advice
     monkeypatch.setattr(resources, "cpu_limit", lambda: 2.0)
     check = resources.threads(4)
-    assert (check.status, check.advice) == (NOTE, "they take turns: set OMP_NUM_THREADS=2")
+    assert (check.status, check.advice) == (NOTE, "more threads than cores: set OMP_NUM_THREADS=2")
     assert "2 of 8 processors allowed" in check.found
 
 
-def test_a_full_disk_and_a_folder_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: _Usage(5e8))
     check = resources.disk("disk", tmp_path / "not" / "yet", "go elsewhere")
     assert (check.status, check.advice[-17:]) == (PROBLEM, ", or go elsewhere")
@@ -218,7 +218,7 @@ def test_a_full_disk_and_a_folder_of_somebody_else(tmp_path: Path, monkeypatch: 
     assert resources.disk("disk", tmp_path, "").status == OK
 
 
-def test_each_disk_says_how_its_own_folder_is_put_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     access = os.access
     monkeypatch.setattr(resources.os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
     monkeypatch.setattr(packages, "packages", lambda wanted: [])
@@ -234,14 +234,14 @@ class _Usage:
         self.free = free
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path / "file" / "cache"))
     check = system.cache()
-    assert (check.status, check.advice) == (PROBLEM, "set NANOCHAT_CACHE to a folder of yours")
+    assert (check.status, check.advice) == (PROBLEM, "set NANOCHAT_CACHE to a folder of your own")
 
 
-def test_a_cache_on_a_full_disk_and_nothing_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path))
     assert system.cache().status == OK
 
@@ -249,7 +249,7 @@ def test_a_cache_on_a_full_disk_and_nothing_left_behind(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(system.tempfile, "TemporaryFile", full)
-    assert "cannot be written to (No space left on device)" in system.cache().found
+    assert "is not writable (No space left on device)" in system.cache().found
     assert not any(tmp_path.iterdir())
 
 
@@ -263,7 +263,7 @@ def test_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     checks = {check.name: check for check in run_checks(tmp_path)}
     assert (checks["cache"].status, checks["cache"].found) == (PROBLEM, "this user has no home folder")
-    assert checks["cache"].advice == "set NANOCHAT_CACHE to a folder of yours"
+    assert checks["cache"].advice == "set NANOCHAT_CACHE to a folder of your own"
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def hub() -> Iterator[http.server.ThreadingHTTPServer]:
     thread.join()
 
 
-def test_the_hub(hub: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub(hub: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"http://127.0.0.1:{hub.server_port}"
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -299,10 +299,10 @@ def test_the_hub(hub: http.server.ThreadingHTTPServer, monkeypatch: pytest.Monke
     assert system.hub().status == NOTE
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     check = system.hub()
-    assert (check.status, check.found) == (OK, "not asked, as HF_HUB_OFFLINE is set")
+    assert (check.status, check.found) == (OK, "not checked, as HF_HUB_OFFLINE is set")
 
 
-def test_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_checks, "nvidia_driver", lambda: None)
     assert torch_checks.gpu(FACTS).status == OK
     monkeypatch.setattr(torch_checks, "nvidia_driver", lambda: "570.1")
@@ -313,7 +313,7 @@ def test_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (check.status, check.found) == (OK, "H100 (80.0 GB free), CUDA 13.0, driver 570.1")
 
 
-def test_a_slow_or_old_processor_and_a_torch_that_does_not_answer() -> None:
+def test_slow_processor_and_missing_torch() -> None:
     assert torch_checks.processor(FACTS).status == OK
     assert torch_checks.processor({**FACTS, "features": []}).status == NOTE
     assert torch_checks.processor({**FACTS, "features": [], "machine": "arm64"}).status == OK
@@ -323,23 +323,23 @@ def test_a_slow_or_old_processor_and_a_torch_that_does_not_answer() -> None:
         assert "too busy" in check({}).advice  # there is a line of torch only where it is broken
 
 
-def test_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert system.compiler().status == NOTE
-    assert "CXX=no-such-compiler is not there" in system.compiler().found
+    assert "CXX=no-such-compiler does not exist" in system.compiler().found
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "no C++ compiler" in system.compiler().found
     assert system.git().status == NOTE
 
 
-def test_letters_that_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ascii_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", type("Ascii", (), {"encoding": "ascii", "isatty": lambda self: False})())
     check = system.terminal()
     assert (check.status, check.advice) == (NOTE, "set PYTHONUTF8=1")
 
 
-def test_lines_keep_to_the_width_and_the_last_one_sums_up() -> None:
+def test_width_and_verdict() -> None:
     check = Check("a name too long", PROBLEM, "words " * 30, "what to do " * 10)
     assert max(map(len, format_check(check, 60).splitlines())) <= 60
     assert verdict([Check("a", OK, "")]) == "Ready to train."
@@ -347,6 +347,6 @@ def test_lines_keep_to_the_width_and_the_last_one_sums_up() -> None:
     assert verdict([Check("a", NOTE, ""), Check("b", PROBLEM, "")]).startswith("Not ready: b.")
 
 
-def test_a_bad_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--jsn"]) == 2
     assert "there is no option --jsn, did you mean --json?" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: one line on stderr that says what is wrong and what to do, and exit status 2."""
+"""Errors that a user can make: one line on stderr with what is wrong and what to do, and exit status 2."""
 
 import json
 from pathlib import Path
@@ -49,15 +49,15 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--trainer.precision=9-bit"], "precision"),
     ],
 )
-def test_a_bad_option(options: list[str], said: str, corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_bad_option(options: list[str], said: str, corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     message = error_of(["fit", *tiny_options(corpus_folder, tmp_path), *options], capsys)
     assert said in message
-    assert not (tmp_path / "lightning_logs").exists()  # and no trace of a run
+    assert not (tmp_path / "lightning_logs").exists()  # no run was started
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("accelerator", ["cuda", "gpu"])
-def test_cuda_where_there_is_none(accelerator: str, corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_missing_gpu(accelerator: str, corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     options = [*tiny_options(corpus_folder, tmp_path), f"--trainer.accelerator={accelerator}"]
     assert "there is no NVIDIA GPU" in error_of(["fit", *options], capsys)
 
@@ -71,7 +71,7 @@ def test_cuda_where_there_is_none(accelerator: str, corpus_folder: Path, tmp_pat
         (["validate", "--ckpt_path="], "validate needs a checkpoint"),
     ],
 )
-def test_a_bad_command(arguments: list[str], said: str, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_bad_command(arguments: list[str], said: str, capsys) -> None:  # type: ignore[no-untyped-def]
     assert said in error_of(arguments, capsys)
 
 
@@ -95,12 +95,12 @@ def corpus(folder: Path, **files: bytes) -> Path:
         ({"a_parquet": b"PAR1"}, "a.parquet is damaged or is not a parquet file"),
     ],
 )
-def test_a_bad_corpus(files: dict[str, bytes], said: str, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_bad_corpus(files: dict[str, bytes], said: str, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     folder = corpus(tmp_path / "corpus", **files)
     assert said in error_of(["fit", *tiny_options(folder, tmp_path)], capsys)
 
 
-def test_a_checkpoint_that_does_not_fit(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_mismatched_checkpoint(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     options = tiny_options(corpus_folder, tmp_path)
     run = train(options, tmp_path, "--trainer.max_steps=1")
     whole = run / "checkpoints" / "last.ckpt"
@@ -127,7 +127,7 @@ class Unsafe:
         return print, ("this must never be printed",)
 
 
-def test_nothing_is_unpickled(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_pickle_is_not_executed(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     torch.save({"state_dict": {}, "hyper_parameters": Unsafe()}, tmp_path / "evil.ckpt")
     options = tiny_options(corpus_folder, tmp_path)
     message = error_of(["validate", *options, f"--ckpt_path={tmp_path / 'evil.ckpt'}"], capsys)
@@ -135,18 +135,14 @@ def test_nothing_is_unpickled(corpus_folder: Path, tmp_path: Path, capsys) -> No
     assert "never be printed" not in capsys.readouterr().out
 
 
-def test_too_little_memory_is_refused_before_the_first_step(
-    corpus_folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("nanochat.training.memory.available_memory", lambda device: -300_000_000)
+def test_too_little_memory(corpus_folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("nanochat.training.budget.memory.available_memory", lambda device: -300_000_000)
     message = error_of(["fit", *tiny_options(corpus_folder, tmp_path), "--model.depth=8"], capsys)
     assert "needs about" in message
     assert "lower --model.depth, or --data.row_length, as fewer rows at a time will not do" in message
 
 
-def test_a_full_disk_is_said_and_the_old_checkpoint_stays(
-    corpus_folder: Path, tmp_path: Path, capsys, monkeypatch
-) -> None:  # type: ignore[no-untyped-def]
+def test_full_disk_keeps_the_old_checkpoint(corpus_folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     options = tiny_options(corpus_folder, tmp_path)
     run = train(options, tmp_path, "--trainer.max_steps=1")
     before = (run / "checkpoints" / "last.ckpt").read_bytes()
@@ -154,7 +150,7 @@ def test_a_full_disk_is_said_and_the_old_checkpoint_stays(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nanochat.training.checkpoint_io.os.fsync", full)
+    monkeypatch.setattr("nanochat.training.checkpoint.safe_io.os.fsync", full)
     message = error_of(["fit", *options, "--ckpt_path=last", "--trainer.max_steps=3"], capsys)
     assert "cannot write the checkpoint" in message
     assert "No space left on device" in message
@@ -162,7 +158,7 @@ def test_a_full_disk_is_said_and_the_old_checkpoint_stays(
     assert not list(run.rglob("*.part"))
 
 
-def test_a_bad_configuration_file_is_named(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_bad_configuration_file(corpus_folder: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "mine.yaml"
     path.write_text("model:\n  dept: 3\n")
     assert "there is no setting model.dept, did you mean --model.depth?" in error_of(
@@ -172,19 +168,19 @@ def test_a_bad_configuration_file_is_named(corpus_folder: Path, tmp_path: Path, 
     assert "mine.yaml" in error_of(["fit", f"--config={path}", *tiny_options(corpus_folder, tmp_path)], capsys)
 
 
-def test_json_of_a_summary_is_there_even_so(corpus_folder: Path, tmp_path: Path) -> None:
+def test_summary_of_a_one_step_run(corpus_folder: Path, tmp_path: Path) -> None:
     run = train(tiny_options(corpus_folder, tmp_path), tmp_path, "--trainer.max_steps=1")
     assert json.loads((run / "summary.json").read_text())["steps"] == 1
 
 
-def test_a_lost_process_is_told_from_a_mistake() -> None:
+def test_lost_process() -> None:
     assert is_lost_process(RuntimeError("[.../gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer."))
     assert is_lost_process(torch.distributed.DistBackendError("NCCL error: remote process exited"))
     assert not is_lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert explain_process_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
 
 
-def test_processes_that_cannot_meet_are_told_from_lost_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASTER_ADDR", "node1")
     lost = explain_process_error(
         torch.distributed.DistNetworkError("Failed to recv, got 0 bytes. Connection was closed")
@@ -195,4 +191,4 @@ def test_processes_that_cannot_meet_are_told_from_lost_ones(monkeypatch: pytest.
     assert lost is not None
     assert "--ckpt_path=last goes on" in lost
     assert never is not None
-    assert "not to be reached at node1" in never
+    assert "cannot be reached at node1" in never

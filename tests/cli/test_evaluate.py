@@ -1,4 +1,4 @@
-"""``evaluate``, ``tokenizer`` and ``val/core`` on the command line."""
+"""``evaluate``, ``tokenizer`` and the metric ``val/core`` on the command line."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path, bundle: Path) -> Path:
-    """A run that was scored on its way."""
+    """A run that logged CORE during training."""
     root = tmp_path_factory.mktemp("evaluate")
     options = ["--core.every_n_steps=2", f"--core.bundle={bundle}", "--trainer.log_every_n_steps=3"]
     return train(tiny_options(corpus_folder, root), root, *options)
 
 
-def test_core_is_a_curve_of_the_run(run: Path) -> None:
+def test_core_is_logged_during_training(run: Path) -> None:
     curve = metrics(run, "val/core")
     assert [step for step, _ in curve] == [1, 3]  # after two steps and after four
     copa = metrics(run, "core/copa")
@@ -36,13 +36,13 @@ def test_core_is_a_curve_of_the_run(run: Path) -> None:
     assert all(-1 <= value <= 1 for _, value in copa)
 
 
-def test_scoring_on_the_way_changes_nothing(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
+def test_logging_core_does_not_change_training(run: Path, corpus_folder: Path, tmp_path: Path) -> None:
     plain = train(tiny_options(corpus_folder, tmp_path), tmp_path, "--trainer.log_every_n_steps=3")
     assert metrics(plain, "train/loss") == metrics(run, "train/loss")
     assert metrics(plain, "val/core") == []
 
 
-def test_a_run_is_scored(run: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_stores_and_reuses_results(run: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = run.parents[2]
     options = [f"--root={root}", f"--bundle={bundle}", "--max_per_task=10", "--device=cpu"]
     assert main(["evaluate", "--ckpt_path=last", "--name=run", "--tasks=core", *options]) == 0
@@ -52,11 +52,11 @@ def test_a_run_is_scored(run: Path, bundle: Path, capsys: pytest.CaptureFixture[
     (kept,) = json.loads((run / "evaluation.json").read_text())["evaluations"]
     assert kept["tasks"]["copa"]["items"] == 10
     assert kept["tasks"]["squad"]["items"] == 6
-    assert main(["evaluate", *options]) == 0  # the newest run, again
-    assert "2 of 2 tasks are finished already" in capsys.readouterr().out
+    assert main(["evaluate", *options]) == 0  # the newest run, a second time
+    assert "2 of 2 tasks are already scored" in capsys.readouterr().out
 
 
-def test_an_imported_model_is_scored(run: Path, bundle: Path, corpus_folder: Path, tmp_path: Path) -> None:
+def test_imported_model_has_equal_scores(run: Path, bundle: Path, corpus_folder: Path, tmp_path: Path) -> None:
     from tests.cli.tools import newest
 
     train(tiny_options(corpus_folder, tmp_path), tmp_path)
@@ -79,13 +79,13 @@ def test_an_imported_model_is_scored(run: Path, bundle: Path, corpus_folder: Pat
         (["--ckpt_path=last", "--name=nobody"], "there is no run nobody below"),
         (["--ckpt_path=none.ckpt"], "there is no"),
         (["--max_per_task=0"], "--max_per_task must be at least 1, not 0"),
-        (["--bundle=nowhere"], "there is no folder nowhere: --bundle takes"),
+        (["--bundle=nowhere"], "there is no folder nowhere: give --bundle"),
         (["--device=gpu"], "there is no device gpu here that torch can use"),
         (["--precision=8"], "--precision=8 is not possible: expected one of"),
         (["--max_per_taks=3"], "there is no option --max_per_taks, did you mean --max_per_task?"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_errors_are_one_line(
     run: Path, bundle: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [f"--root={run.parents[2]}", "--device=cpu", f"--bundle={bundle}", *options]
@@ -95,9 +95,7 @@ def test_mistakes_are_one_line(
     assert error.count("\n") == 1
 
 
-def test_settings_of_the_curve_are_checked(
-    corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_core_options_are_checked(corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = tiny_options(corpus_folder, tmp_path)
     assert main(["fit", *options, "--core.every_n_steps=-1"]) == 2
     assert "--core.every_n_steps must be at least 0" in capsys.readouterr().err
@@ -106,7 +104,7 @@ def test_settings_of_the_curve_are_checked(
 
 
 @pytest.mark.slow
-def test_several_processes_score_as_one(run: Path, bundle: Path, tmp_path: Path) -> None:
+def test_several_processes_give_equal_scores(run: Path, bundle: Path, tmp_path: Path) -> None:
     import os
     import shutil
     import subprocess
@@ -133,7 +131,7 @@ def test_several_processes_score_as_one(run: Path, bundle: Path, tmp_path: Path)
 # ------------------------------------------------------------------------------------------------ the tokenizer
 
 
-def test_a_tokenizer_is_trained_and_measured(
+def test_tokenizer_train_and_evaluate(
     corpus_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nanochat.tokenizer import Tokenizer, compression
@@ -155,13 +153,11 @@ def test_a_tokenizer_is_trained_and_measured(
     assert main(["tokenizer", "evaluate", f"--tokenizer={path}", f"--text={own}"]) == 0
     header, figures, absent = capsys.readouterr().out.splitlines()[1:]
     assert header.split() == ["prose", "code", "numbers", "other", "scripts", "own.txt"]
-    assert float(figures.split()[-1]) > 1.5  # it learned from words like these
+    assert float(figures.split()[-1]) > 1.5  # its training text has these words
     assert absent.startswith("Not compared with GPT-0: ")
 
 
-def test_a_models_tokenizer_is_measured(
-    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tokenizer_of_a_run(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from nanochat.tokenizer import compression
 
     monkeypatch.setattr(compression, "REFERENCES", {})
@@ -179,16 +175,14 @@ def test_a_models_tokenizer_is_measured(
         (["train", "--outt=x"], "there is no option --outt, did you mean --out?"),
     ],
 )
-def test_mistakes_about_tokenizers_are_one_line(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tokenizer_errors_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tokenizer", *words]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_help_does_not_wait_for_torch() -> None:
+def test_help() -> None:
     for words in (["evaluate", "--help"], ["tokenizer", "train", "--help"]):
         done = command(*words)
         assert done.returncode == 0

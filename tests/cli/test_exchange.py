@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nanochat.cli import main
 from nanochat.exchange import write_folder
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.model_files import read_model
+from nanochat.training.checkpoint.saved_model import read_model
 from tests.cli.test_errors import error_of
 from tests.cli.tools import metrics, tiny_options, train
 from tests.exchange.samples import random_model
@@ -80,7 +80,7 @@ def test_it_trains_on(run: Path, imported: Path, corpus_folder: Path, tmp_path: 
     options = [*sizes_and_corpus(imported, corpus_folder), "--name=run", *steps]
     assert main(["fit", *options]) == 0
     printed = capsys.readouterr()
-    assert f"Training on from the weights in {imported}: a new run, from step 0." in printed.out
+    assert f"Starting from the weights in {imported}: a new run, from step 0." in printed.out
     assert printed.err == ""
     mine = tmp_path / "lightning_logs" / "run" / "version_0"
     losses = metrics(mine, "train/loss")
@@ -94,7 +94,7 @@ def test_it_trains_on(run: Path, imported: Path, corpus_folder: Path, tmp_path: 
     assert after.tokenizer.to_dict() == before.tokenizer.to_dict()
     # and its own checkpoints are ordinary ones
     assert main(["fit", *options, "--ckpt_path=last", "--trainer.max_steps=3"]) == 0
-    assert "Going on from" in capsys.readouterr().out
+    assert "Resuming from" in capsys.readouterr().out
     assert [step for step, _ in metrics(mine, "train/loss")] == [0, 1, 2]
 
 

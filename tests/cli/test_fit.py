@@ -131,7 +131,7 @@ def test_what_does_not_fit_at_once_is_taken_in_smaller_parts(
     options = [*tiny_options(corpus_folder, tmp_path), "--data.batch_size=4", "--trainer.val_check_interval=2"]
     whole = train([*options, "--data.batch_size=2", "--trainer.val_check_interval=4"], tmp_path, "--model.warmdown=0")
     room_for_two = lambda trainer, module: (1e9 * trainer.datamodule.batch_size, 2e9)  # noqa: E731
-    monkeypatch.setattr("nanochat.training.memory._needed_and_available", room_for_two)
+    monkeypatch.setattr("nanochat.training.budget.memory._needed_and_available", room_for_two)
     capsys.readouterr()
     parts = train(options, tmp_path, "--model.warmdown=0")
     assert (

@@ -1,3 +1,5 @@
+"""``--help`` and ``--print_config``."""
+
 import importlib
 import os
 import re
@@ -11,7 +13,7 @@ from nanochat.cli.main import COMMANDS, help_text
 from tests.cli.tools import ROOT, command
 
 
-def test_one_help_lists_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["nanochat.cli.main"], "program_name", lambda: "python cli.py")
     for name, (what, module) in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(what)}$", help_text(), re.MULTILINE)
@@ -19,14 +21,14 @@ def test_one_help_lists_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, help_text().splitlines())) <= 80
 
 
-def test_lightnings_commands_are_all_of_training() -> None:
+def test_lightning_cli_handles_its_subcommands() -> None:
     from nanochat.cli.training import NanochatCLI
 
     ours = [name for name, command in COMMANDS.items() if command.module == NanochatCLI.__module__]
     assert ours == list(NanochatCLI.subcommands())
 
 
-def test_help_does_not_wait_for_torch() -> None:
+def test_help_does_not_import_torch() -> None:
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an active environment
     result = command("--help", PATH=programs)
     assert (result.returncode, result.stderr) == (0, "")
@@ -35,19 +37,19 @@ def test_help_does_not_wait_for_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).returncode == 0
 
 
-def test_every_option_is_explained() -> None:
+def test_options_are_documented() -> None:
     result = command("fit", "--help")
     assert result.returncode == 0
     for option in ("--model.depth", "--model.matrix_lr", "--data.batch_size", "--data.corpus", "--trainer.max_steps"):
         assert option in result.stdout
-    assert re.search(r"--ckpt_path CKPT_PATH\s+Where to go on from: .* auto, which is last", result.stdout, re.DOTALL)
+    assert re.search(r"--ckpt_path CKPT_PATH\s+The checkpoint to resume: .* auto, which", result.stdout, re.DOTALL)
     for group in ("model", "data", "plan", "samples", "checkpoint"):
         for line in re.findall(rf"^  --{group}\.\w+ .*(?:\n {{6,}}.*)*", result.stdout, re.MULTILINE):
             description = re.sub(r"\s+", " ", line).split(" (type:")[0].split(" ", 3)[-1]
             assert len(description) > 10, line
 
 
-def test_the_configuration_can_be_printed() -> None:
+def test_print_config() -> None:
     result = command("fit", "--config", "configs/tiny.yaml", "--model.depth=6", "--print_config")
     assert result.returncode == 0
     assert re.search(r"^model:\n  depth: 6\n", result.stdout, re.MULTILINE)

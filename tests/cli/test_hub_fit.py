@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_had_ends_the_run_in_one_line(hub: Hub, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--corpus=embedded"], "embedded is no corpus on the hub: one of climbmix, fineweb-edu, tinystories"),
+        (["--corpus=embedded"], "embedded is not a corpus on the hub: use one of climbmix, fineweb-edu, tinystories"),
         (["--corpus=climbmix", "--shards=0"], "--shards must be at least 1, not 0"),
         (["--corpus=climbmix", "--shard=1"], "there is no option --shard, did you mean --shards?"),
         (["--corpus=hf://no/where"], "there is no corpus hf://no/where, or it is private and needs HF_TOKEN"),

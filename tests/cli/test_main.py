@@ -1,4 +1,4 @@
-"""What holds for every command, whatever the terminal and the folder that it is started in."""
+"""Behaviour that all commands share, in any terminal and any folder."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nanochat.cli.errors import report_errors
 from tests.cli.tools import ROOT, command
 
 
-def test_a_letter_that_the_terminal_lacks_is_no_error(tmp_path: Path) -> None:
+def test_unencodable_output(tmp_path: Path) -> None:
     result = command("runs", "--caches", NANOCHAT_CACHE=str(tmp_path / "küche"), PYTHONIOENCODING="ascii")
     assert (result.returncode, result.stderr) == (0, "")
     assert f"{tmp_path}/k?che" in result.stdout
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there a folder that is in use stays")
-def test_a_folder_that_was_removed_meanwhile_is_an_error_in_a_line(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be deleted")
+def test_deleted_current_folder(tmp_path: Path) -> None:
     line = f"mkdir gone && cd gone && rmdir ../gone && exec {sys.executable} {ROOT / 'cli.py'} runs"
     result = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert result.returncode == 2
-    assert "nanochat: error: the folder that this was started in is there no more" in result.stderr
+    assert "nanochat: error: the current folder has been deleted: change to another one" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -40,14 +40,12 @@ def test_a_folder_that_was_removed_meanwhile_is_an_error_in_a_line(tmp_path: Pat
         (["export"], "--ckpt_path and --out must be given (what it takes: --help)"),
     ],
 )
-def test_what_is_wrong_with_the_words_is_said_by_their_options(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_arguments(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert capsys.readouterr().err == f"nanochat: error: {said}\n"
 
 
-def test_a_file_that_cannot_be_had_is_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "none" / "a.json"
     assert report_errors(path.read_text) == 2
     assert capsys.readouterr().err == f"nanochat: error: {path}: No such file or directory\n"

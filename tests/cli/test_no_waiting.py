@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanochat.model import GPT
-from nanochat.training import plan, progress
+from nanochat.training.budget import plan
+from nanochat.training.budget.timing import StepTimes
+from nanochat.training.callbacks import progress
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.timing import StepTimes
 from tests.cli.tools import tiny_options, train
 
 aten = torch.ops.aten

@@ -1,4 +1,4 @@
-"""``predict``: completions of a file's prompts, through Lightning's loop."""
+"""``predict``: completions of the prompts in a file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """The models are so small that a second one would only be waited for."""
+    """One thread: the models are too small for more to be faster."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -47,7 +47,7 @@ def predict(root: Path, prompts: str, *more: str, suffix: str = ".jsonl") -> lis
     return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
 
-def test_completions_come_in_the_order_of_the_prompts(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_completions_are_in_the_order_of_the_prompts(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--config", "configs/tiny.yaml", "--completions.max_tokens=9", "--completions.seed=5")
     lines = predict(root, "\n".join(WORDS[:3]) + "\n\n" + "\r\n".join(WORDS[3:]), *options, suffix=".txt")
     model = nanochat.load(root / "lightning_logs" / "tiny")
@@ -57,17 +57,17 @@ def test_completions_come_in_the_order_of_the_prompts(root: Path, capsys: pytest
     assert f"7 completions of {sum(line['tokens'] for line in lines)} tokens in " in capsys.readouterr().out
 
 
-def test_how_many_are_written_at_once_changes_nothing(root: Path) -> None:
+def test_batch_size_does_not_change_completions(root: Path) -> None:
     prompts = "\n".join(WORDS)
     options = ("--name=tiny", "--completions.max_tokens=12")
-    at_once = [predict(root, prompts, f"--data.at_once={n}", *options, suffix=".txt") for n in (1, 3, 100)]
-    assert at_once[0] == at_once[1] == at_once[2]
-    assert len({line["completion"] for line in at_once[0]}) > 4
+    by_batch_size = [predict(root, prompts, f"--data.at_once={n}", *options, suffix=".txt") for n in (1, 3, 100)]
+    assert by_batch_size[0] == by_batch_size[1] == by_batch_size[2]
+    assert len({line["completion"] for line in by_batch_size[0]}) > 4
     other = predict(root, prompts, "--seed_everything=7", *options, suffix=".txt")
-    assert [line["completion"] for line in other] != [line["completion"] for line in at_once[0]]
+    assert [line["completion"] for line in other] != [line["completion"] for line in by_batch_size[0]]
 
 
-def test_a_chat_model_answers_questions_and_conversations(root: Path) -> None:
+def test_chat_model_answers_prompts_and_messages(root: Path) -> None:
     asked = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
     asked += [{"role": "user", "content": "again"}]
     records = [{"prompt": "hello", "id": 7}, {"messages": asked, "tag": "\u00e9"}]
@@ -80,7 +80,7 @@ def test_a_chat_model_answers_questions_and_conversations(root: Path) -> None:
     assert [{k: v for k, v in line.items() if k not in ("tokens", "finished")} for line in lines] == records
 
 
-def test_the_file_lies_beside_the_run_unless_told_otherwise(root: Path) -> None:
+def test_default_output_is_in_the_run_folder(root: Path) -> None:
     path = root / "some words.txt"
     path.write_text("A model\n")
     checkpoint = root / "lightning_logs" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
@@ -88,10 +88,10 @@ def test_the_file_lies_beside_the_run_unless_told_otherwise(root: Path) -> None:
     assert main(["predict", *options]) == 0
     folder = checkpoint.parent.parent / "completions"
     assert [p.name for p in folder.iterdir()] == ["some words.jsonl"]
-    assert not (root / "lightning_logs" / "nanochat").exists()  # no new run comes of it
+    assert not (root / "lightning_logs" / "nanochat").exists()  # no new run is created
 
 
-def test_a_model_that_was_just_trained(corpus_folder: Path, tmp_path: Path) -> None:
+def test_predict_after_fit(corpus_folder: Path, tmp_path: Path) -> None:
     short = ("--trainer.max_steps=1", "--data.validations=1", "--data.validate_all=false", "--samples.max_tokens=1")
     train(tiny_options(corpus_folder, tmp_path), tmp_path, *short)
     lines = predict(tmp_path, "the model", "--name=run", "--completions.max_tokens=5", suffix=".txt")
@@ -109,10 +109,10 @@ def test_a_model_that_was_just_trained(corpus_folder: Path, tmp_path: Path) -> N
         ("p.jsonl", '{"messages": [{"role": "user"}]}', 'p.jsonl, line 1: it has "messages", but this is a base model'),
         ("p.txt", "a\n" + 300 * "b", "p.txt, line 2: 301 tokens leave no room in the model's context of 256"),
         ("p.txt", "\n \n", "has no prompts"),
-        ("p.csv", "a", "prompts come in a file whose name ends in .txt or .jsonl"),
+        ("p.csv", "a", "the file of prompts must be .txt or .jsonl"),
     ],
 )
-def test_a_bad_line_is_named(
+def test_invalid_lines_are_reported(
     name: str, content: str, message: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_text(content)
@@ -130,12 +130,12 @@ def test_a_bad_line_is_named(
         ([], "predict needs a checkpoint: --ckpt_path=last"),
         (["--ckpt_path=last", "--name=tony"], "there is no last checkpoint below"),
         (["--ckpt_path=last", "--data.prompts=none.txt"], "cannot read the prompts none.txt: No such file"),
-        (["--ckpt_path=last", "--data.prompts=README.md"], "ends in .txt or .jsonl"),
+        (["--ckpt_path=last", "--data.prompts=README.md"], "the file of prompts must be .txt or .jsonl"),
         (["--ckpt_path=last", "--completions.temperature=-1"], "temperature must be 0 or more"),
         (["--ckpt_path=last", "--completions.max_tokens=0"], "--completions.max_tokens must be at least 1"),
         (["--ckpt_path=last", "--data.at_once=0"], "--data.at_once must be at least 1"),
         (["--ckpt_path=last", "--model.depth=9"], "has depth 1 instead of 9"),
-        (["--ckpt_path=last", "--trainer.devices=2"], "predict writes with one device"),
+        (["--ckpt_path=last", "--trainer.devices=2"], "predict runs on one device"),
     ],
 )
 def test_errors_are_one_line(
@@ -156,11 +156,11 @@ def test_prompts_are_not_overwritten(root: Path, tmp_path: Path, capsys: pytest.
     path.write_text('{"prompt": "a"}')
     options = ["--name=tiny", f"--trainer.default_root_dir={root}", "--ckpt_path=last", f"--data.prompts={path}"]
     assert main(["predict", *options, f"--completions.out={path}"]) == 2
-    assert "is the file that the prompts come from" in capsys.readouterr().err
+    assert "is the prompts file" in capsys.readouterr().err
     assert path.read_text() == '{"prompt": "a"}'
 
 
-def test_what_is_not_utf_8_is_named(tmp_path: Path) -> None:
+def test_invalid_utf_8_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "p.txt"
     path.write_bytes(b"\xef\xbb\xbfa\nb\xff\n")
     with pytest.raises(ValueError, match="line 2: it is not UTF-8"):

@@ -97,7 +97,7 @@ def finished(chatting: Path) -> tuple[Path, str]:
 def test_it_starts_from_the_chat_model_and_learns_from_its_answers(chatting: Path, finished: tuple[Path, str]) -> None:
     run, output = finished
     start = newest(chatting, "run-chat") / "checkpoints" / "last.ckpt"
-    assert f"Training on from the weights in {start}" in output
+    assert f"Starting from the weights in {start}" in output
     before, after = (torch.load(p, weights_only=True) for p in (start, run / "checkpoints" / "last.ckpt"))
     assert after["hyper_parameters"]["depth"] == before["hyper_parameters"]["depth"] == 1  # not the tier's
     assert after["QuestionsDataModule"]["tokenizer"] == before["ChatDataModule"]["tokenizer"]
@@ -184,10 +184,10 @@ def test_validate_and_last(chatting: Path, finished: tuple[Path, str], capsys: p
     ("more", "said"),
     [
         (["--name=other"], "there is no chat model below"),
-        (["--start_from=run"], "which has only read text"),
+        (["--start_from=run"], "which was trained on text only"),
         (["--start_from=nothing"], "--start_from=nothing: there is no such"),
-        (["--data.tasks={smoltalk: 1}"], "nobody can check answers to smoltalk"),
-        (["--data.tasks={my/own.jsonl: 1}"], "nobody can check answers to my/own.jsonl"),
+        (["--data.tasks={smoltalk: 1}"], "answers to smoltalk cannot be checked"),
+        (["--data.tasks={my/own.jsonl: 1}"], "answers to my/own.jsonl cannot be checked"),
         (["--data.tasks={arithmetik: 1}"], "did you mean arithmetic?"),
         (["--data.folder=nowhere"], "--data.folder=nowhere: there is no such folder"),
         (["--data.samples=1"], "--data.samples must be at least 2, not 1"),
@@ -212,7 +212,7 @@ def test_a_checkpoint_of_another_stage(
     mine = finished[0] / "checkpoints" / "last.ckpt"
     for stage in ("pretrain", "chat"):
         assert main(["fit", f"--config={chatting}/tier.yaml", f"--stage={stage}", f"--ckpt_path={mine}"]) == 2
-        assert "--stage=reinforce goes on with it" in capsys.readouterr().err
+        assert "--stage=reinforce resumes it" in capsys.readouterr().err
 
 
 def test_two_processes_learn_the_same(chatting: Path) -> None:

@@ -1,4 +1,4 @@
-"""``serve`` as a user starts and ends it."""
+"""The ``serve`` command: start, shutdown, and errors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from nanochat.cli.serve import ORIGIN, _split
-from nanochat.training.model_files import write_model
+from nanochat.cli.serve import ORIGIN_PATTERN, _split
+from nanochat.training.checkpoint.saved_model import write_model
 from tests.cli.tools import ROOT, command
-from tests.serving.tools import random_model, running
+from tests.serving.tools import random_model, running_server
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def started(checkpoint: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
-    """The program, its address, and the lines before it."""
+    """The process, the server's URL, and the lines printed up to it."""
     root = checkpoint.parents[4]
     options = ["serve", "--port=0", f"--root={root}", "--name=babbler"]
     with subprocess.Popen(
@@ -52,29 +52,29 @@ def started(checkpoint: Path) -> Iterator[tuple[subprocess.Popen[str], str, list
     assert lines
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_it_answers_and_ends_at_once(
-    started: tuple[subprocess.Popen[str], str, list[str]], ending: signal.Signals
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGTERM])
+def test_answers_and_stops_immediately(
+    started: tuple[subprocess.Popen[str], str, list[str]], stop_signal: signal.Signals
 ) -> None:
     program, url, lines = started
     assert "babbler: 29,248 parameters" in lines[0]
     assert "This is a base model" in "".join(lines)
     with httpx.stream("POST", f"{url}/v1/completions", json={"prompt": "a", "stream": True}, timeout=60) as answer:
         assert answer.status_code == 200
-        program.send_signal(ending)
-        with suppress(httpx.RemoteProtocolError):  # where the machine is busy, the answer may be cut off without a word
+        program.send_signal(stop_signal)
+        with suppress(httpx.RemoteProtocolError):  # on a busy machine the connection may close first
             answer.read()
     status = program.wait(60)
-    assert status == (130 if ending == signal.SIGINT else -ending)
+    assert status == (130 if stop_signal == signal.SIGINT else -stop_signal)
     assert program.stderr is not None
-    assert program.stderr.read().strip() == ("Stopped." if ending == signal.SIGINT else "")
+    assert program.stderr.read().strip() == ("Stopped." if stop_signal == signal.SIGINT else "")
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(checkpoint: Path) -> None:
-    with running() as other:
+def test_port_in_use_is_a_one_line_error(checkpoint: Path) -> None:
+    with running_server() as other:
         refused = command("serve", f"--ckpt_path={checkpoint}", f"--port={other.port}")
     assert refused.returncode == 2
-    expected = f"port {other.port} is in use by another program: --port={other.port + 1} takes another"
+    expected = f"port {other.port} is in use by another program: try --port={other.port + 1}"
     assert refused.stderr == f"nanochat: error: {expected}\n"
 
 
@@ -87,14 +87,14 @@ def test_a_port_that_is_taken_is_told_in_one_line(checkpoint: Path) -> None:
         (["--ckpt_path=a", "--name=b"], "give one of them"),
         (["--at_once=0"], "--at_once must be at least 1"),
         (["--allow_hosts=box.lan:8000"], "--allow_hosts takes names without a port, such as box.lan, not box.lan:8000"),
-        (["--allow_origins=*"], "--allow_origins takes addresses such as http://localhost:3000, not *"),
+        (["--allow_origins=*"], "--allow_origins takes origins such as http://localhost:3000, not *"),
         (["--allow_origins=http://a.b/c"], "such as http://localhost:3000, not http://a.b/c"),
-        (["--api_key=\u00e9"], "must be letters, digits and signs of ASCII"),
+        (["--api_key=\u00e9"], "may only contain printable ASCII characters"),
         (["--api_kye=1"], "there is no option --api_kye, did you mean --api_key?"),
-        (["--name=nobody", "--port=0"], "there is no run nobody"),
+        (["--name=absent", "--port=0"], "there is no run absent"),
     ],
 )
-def test_what_is_not_possible_is_told_in_one_line(
+def test_errors_are_one_line(
     options: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from nanochat.cli import main
@@ -106,5 +106,8 @@ def test_what_is_not_possible_is_told_in_one_line(
     assert error.count("\n") == 1
 
 
-def test_origins_are_taken_as_browsers_write_them() -> None:
-    assert _split(" http://Localhost:3000/ ,https://a.b,", ORIGIN, "") == ["http://localhost:3000", "https://a.b"]
+def test_origins_are_normalised() -> None:
+    assert _split(" http://Localhost:3000/ ,https://a.b,", ORIGIN_PATTERN, "") == [
+        "http://localhost:3000",
+        "https://a.b",
+    ]

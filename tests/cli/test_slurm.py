@@ -107,7 +107,7 @@ def test_the_same_script_goes_on_and_two_nodes_see_what_one_process_sees(
     process = sbatch(requeued.environment, *options(corpus_folder, requeued.root), f"--trainer.max_steps={steps}")
     printed, _ = process.communicate(timeout=400)
     assert process.returncode == 0, printed
-    assert f"Going on from {run / 'checkpoints' / 'last.ckpt'}, step {steps - 2:,}." in printed
+    assert f"Resuming from {run / 'checkpoints' / 'last.ckpt'}, step {steps - 2:,}." in printed
     assert [path.name for path in run.parent.iterdir()] == ["version_0"]
     alone = train(options(corpus_folder, tmp_path), tmp_path, f"--trainer.max_steps={steps}", "--data.num_workers=0")
     together, by_one = dict(metrics(run, "train/loss")), dict(metrics(alone, "train/loss"))

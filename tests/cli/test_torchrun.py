@@ -129,7 +129,7 @@ def test_workers_that_are_started_again_go_on(corpus_folder: Path, tmp_path: Pat
     workers(process)[1].kill()
     printed, _ = process.communicate(timeout=400)
     assert process.returncode == 0, printed
-    assert len(re.findall(r"Going on from \S+last.ckpt, step \d+0\.", printed)) == 1
+    assert len(re.findall(r"Resuming from \S+last.ckpt, step \d+0\.", printed)) == 1
     assert printed.count("Done in") == 1
     runs = list((tmp_path / "lightning_logs" / "run").iterdir())
     assert [run.name for run in runs] == ["version_0"]

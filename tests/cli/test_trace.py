@@ -1,4 +1,4 @@
-"""``trace`` on the command line, and its page."""
+"""The ``trace`` command and its HTML page."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def root(tmp_path_factory: pytest.TempPathFactory, corpus_folder: Path) -> Path:
     return root
 
 
-def test_a_run_is_traced_in_the_terminal_and_as_a_page(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_and_page(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = root / "trace.html"
     options = ["--prompt=the <model> reads", "--name=run", f"--root={root}", f"--html={page}", "--train"]
     assert main(["trace", *options]) == 0
-    shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 80
-    for title in ("Tokens", "Pairs and triples", "Rotation and QK norm", "MLP", "Logits", "The choice", "Gradients"):
-        assert re.search(rf"^ ?\d+ {title}$", shown, re.MULTILINE), title
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    for title in ("Tokens", "Embedding", "Rotary positions and QK norm", "MLP", "Logits", "Next token", "Gradients"):
+        assert re.search(rf"^ ?\d+ {title}$", output, re.MULTILINE), title
     model = load(newest(root))
-    for place, token in enumerate(prompt_ids(model.tokenizer, "the <model> reads", model.is_chat)):
-        assert re.search(rf"^   {place} +{token} ", shown, re.MULTILINE)
+    for position, token in enumerate(prompt_ids(model.tokenizer, "the <model> reads", model.is_chat)):
+        assert re.search(rf"^   {position} +{token} ", output, re.MULTILINE)
     html = page.read_text(encoding="utf-8")
     assert "&lt;model&gt;" in html
     assert "<model>" not in html
     assert not re.search(r"(src|href)=\"https?:", html)
-    for place in re.findall(r'<a class="place" href="([^"]+)"', html):
-        assert (page.parent / place).resolve().is_file()
+    for link in re.findall(r'<a class="location" href="([^"]+)"', html):
+        assert (page.parent / link).resolve().is_file()
     assert main(["trace", *options]) == 2
     assert "there is already" in capsys.readouterr().err
 
@@ -44,9 +44,9 @@ def test_a_run_is_traced_in_the_terminal_and_as_a_page(root: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--layer=2"], "this model has the blocks 1 to 1"),
-        (["--prompt= "], "there is no text in --prompt"),
-        (["--text=more"], "it goes with --train"),
+        (["--layer=2"], "this model has blocks 1 to 1"),
+        (["--prompt= "], "--prompt is empty: give some text"),
+        (["--text=more"], "add --train"),
         (["--ckpt_path=none.ckpt"], "there is no checkpoint none.ckpt"),
         (["--temperature=-1"], "temperature must be 0 or more"),
         (["--lyer=1"], "did you mean --layer?"),

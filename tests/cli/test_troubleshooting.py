@@ -1,4 +1,4 @@
-"""Errors name their section of docs/troubleshooting.md, and the page says what they are."""
+"""Errors name their section of docs/troubleshooting.md, and the page explains them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nanochat.cli.troubleshooting import PAGE, SECTIONS, section
 from tests.cli.tools import ROOT
 
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
-# What is said while all goes on, or as an answer to another program: no errors that end a command.
+# Messages of running commands, and answers to other programs: none of them ends a command.
 NO_ERRORS = ("A step takes", "It could not be compiled", "This run is finished", "Compiling the model", "as many texts")
 
 
 def quoted() -> list[tuple[str, str]]:
-    """Each message that the page quotes, with its section."""
+    """Each message quoted on the page, with its section."""
     found = []
     for block in re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]:
         name, _, rest = block.partition("\n")
@@ -26,14 +26,14 @@ def quoted() -> list[tuple[str, str]]:
     return found
 
 
-def test_the_page_has_every_section_that_errors_name() -> None:
+def test_sections_exist() -> None:
     headings = {heading.lower() for heading in re.findall(r"^## (.+)$", TEXT, re.MULTILINE)}
     assert {name for name, _ in SECTIONS} <= headings
     assert len(quoted()) > 40
 
 
 @pytest.mark.parametrize(("name", "message"), [(n, m) for n, m in quoted() if n not in ("options", "installing")])
-def test_every_message_on_the_page_is_sent_to_its_section(name: str, message: str) -> None:
+def test_quoted_messages_link_to_their_section(name: str, message: str) -> None:
     if not message.startswith(NO_ERRORS):
         assert section(message) == name
 
@@ -53,15 +53,15 @@ def test_every_message_on_the_page_is_sent_to_its_section(name: str, message: st
         ("there is no configuration file missing.yaml", None),
     ],
 )
-def test_messages_as_they_are(message: str, expected: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_link(message: str, expected: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     assert section(message) == expected
     report(message)
     line = capsys.readouterr().err
     assert line == f"nanochat: error: {message}" + (f" (see {PAGE}#{expected})" if expected else "") + "\n"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
-def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_closed_pipe_is_no_error() -> None:
     program = (
         "import sys; from nanochat.cli.errors import report_errors\n"
         "sys.exit(report_errors(lambda: [print('x' * 1000, flush=True) for _ in range(1000)]))"

@@ -1,4 +1,4 @@
-"""Memory does not grow with the corpus, neither while it is prepared nor while it is read."""
+"""Peak memory of preparing and reading a corpus does not grow with its size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.data.corpus.test_documents import write_parquet
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")]
 
-# prepares a corpus, and reads so many batches of it
+# prepares a corpus, and reads a number of batches
 READ = """
 import resource, sys
 if __name__ == "__main__":
@@ -32,7 +32,7 @@ if __name__ == "__main__":
 
 
 def peak(corpus: Path, batches: int, folder: Path) -> tuple[str, int]:
-    """The kind of corpus, and the largest memory in MB."""
+    """The class of the shards, and the peak memory in MB."""
     (folder / "read.py").write_text(READ)
     done = subprocess.run(
         [sys.executable, str(folder / "read.py"), str(corpus), str(batches)],
@@ -51,8 +51,8 @@ def text(rng: random.Random) -> str:
 
 
 @pytest.mark.timeout(1200)
-def test_ten_times_the_corpus_takes_the_same_memory(tmp_path: Path) -> None:
-    """Both ways to read a corpus: whole before training (up to 128 MB), and while it runs (above)."""
+def test_peak_memory_is_independent_of_corpus_size(tmp_path: Path) -> None:
+    """For both ways to read a corpus: before training (up to 128 MB) and during training (above)."""
     rng = random.Random(0)
     texts = [text(rng) for _ in range(4_000)]  # 10 MB
     sizes = {}

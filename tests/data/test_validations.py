@@ -1,4 +1,4 @@
-"""When a run is validated."""
+"""The interval between validations."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ NOW, LEFT = 1160, 2  # in the middle of a run of four validations
 
 
 def due(data: TextDataModule, steps: int, now: int = 0) -> list[int]:
-    """The steps after which Lightning validates from now on, with two micro-steps in each."""
+    """The steps after ``now`` at which Lightning validates, with two micro-steps per step."""
     interval = data.trainer.val_check_batch  # type: ignore[union-attr]
     return [step for step in range(now + 1, steps + 1) if 2 * step % interval == 0]
 
@@ -23,7 +23,7 @@ def data() -> TextDataModule:
     return module
 
 
-def test_they_are_spread_evenly(data: TextDataModule) -> None:
+def test_validations_are_spread_evenly(data: TextDataModule) -> None:
     data.space_validations(2000)
     assert due(data, 2000) == [500, 1000, 1500, 2000]
     data.space_validations(3)
@@ -31,15 +31,15 @@ def test_they_are_spread_evenly(data: TextDataModule) -> None:
 
 
 @pytest.mark.parametrize("steps", [1170, 1200, 1300, 1600, 1900, 2000, 2100, 2600, 5000])
-def test_a_run_that_becomes_longer_or_shorter_has_as_many(data: TextDataModule, steps: int) -> None:
+def test_a_changed_run_length_keeps_their_number(data: TextDataModule, steps: int) -> None:
     data.space_validations(steps, NOW, LEFT)
     still = due(data, steps, NOW)
     assert len(still) == LEFT
-    assert NOW not in due(data, steps)  # Lightning looks at the step just done, too
-    assert still[-1] > steps - 20  # the last one at the end, but for a remainder
+    assert NOW not in due(data, steps)  # Lightning also checks the step just done
+    assert still[-1] > steps - 20  # the last one at the end, except for a remainder
 
 
-def test_what_the_user_says_stays(data: TextDataModule) -> None:
+def test_the_users_interval_is_kept(data: TextDataModule) -> None:
     data._spaces_validations = False
     data.trainer.val_check_batch = 7  # type: ignore[union-attr]
     data.space_validations(2000)

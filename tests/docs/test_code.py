@@ -14,7 +14,7 @@ from _pytest.mark.structures import ParameterSet
 from nanochat.tokenizer.conversation import check_messages
 from tests.docs.pages import blocks, pages
 from tests.serving.checkpoints import write_run
-from tests.serving.tools import random_model, running
+from tests.serving.tools import random_model, running_server
 
 CODE = [(page, code) for page in pages() for code in blocks(page, "python")]
 
@@ -50,7 +50,7 @@ def test_python_that_loads_a_model_runs(page: Path, code: str, tmp_path: Path, m
 
 @pytest.mark.parametrize(("page", "code"), parts_with("openai.OpenAI("))
 def test_python_that_asks_a_server_runs(page: Path, code: str) -> None:
-    with running(random_model(name="tiny-chat")) as server:
+    with running_server(random_model(name="tiny-chat")) as server:
         assert "http://127.0.0.1:8000" in code
         assert len(runs_as_written(page, code.replace("http://127.0.0.1:8000", server.url))) > 1
 

@@ -1,4 +1,4 @@
-"""Bundles of CORE: both layouts, broken ones, and the published archive by way of a server of the test's own."""
+"""CORE bundles: both layouts, invalid ones, and downloads of the published archive from a local test server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from nanochat.evaluation import bundle_download
 from nanochat.evaluation.bundle import CHOICE, CORE_TASKS, LANGUAGE, SCHEMA, open_bundle
-from nanochat.evaluation.bundle_download import fetch, find_bundle, unpack
+from nanochat.evaluation.bundle_download import download_bundle, find_bundle, unpack
 from tests.evaluation.models import CORE, choice, language, needs_core, schema, write_bundle
 
 TASKS = {
@@ -27,7 +27,7 @@ TASKS = {
 @pytest.mark.parametrize("level", ["", "eval_data"])
 def test_both_layouts_are_read(tmp_path: Path, level: str) -> None:
     folder = write_bundle(tmp_path / "eval_bundle", TASKS, shots=5, baselines={"piqa": 50}, level=level)
-    for given in (folder, tmp_path):  # the archive unpacks into a folder of its own
+    for given in (folder, tmp_path):  # the archive unpacks into a subfolder
         bundle = open_bundle(given)
         assert [task.name for task in bundle.tasks] == ["piqa", "winograd", "squad"]  # in CORE's order
         assert [(task.kind, task.shots, task.delimiter, task.baseline) for task in bundle.tasks] == [
@@ -44,7 +44,7 @@ def test_there_are_22_tasks() -> None:
 
 
 @needs_core
-def test_the_bundle_beside_this_repository() -> None:
+def test_published_bundle() -> None:
     bundle = open_bundle(CORE)
     assert len(bundle.tasks) == 18
     assert set(bundle.missing) == {"hellaswag", "hellaswag_zeroshot", "squad", "coqa"}
@@ -55,15 +55,15 @@ def test_the_bundle_beside_this_repository() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
-        (lambda f: (f / "core.yaml").unlink(), "is no bundle of CORE: it has no core.yaml"),
+        (lambda f: (f / "core.yaml").unlink(), "is not a CORE bundle: it has no core.yaml"),
         (lambda f: (f / "eval_meta_data.csv").unlink(), "it has no eval_meta_data.csv"),
-        (lambda f: (f / "some" / "piqa.jsonl").unlink(), "there is no .*piqa.jsonl, which .*core.yaml names for piqa"),
+        (lambda f: (f / "some" / "piqa.jsonl").unlink(), "there is no .*piqa.jsonl, which .*core.yaml lists for piqa"),
         (lambda f: (f / "core.yaml").write_text("a: [1"), "core.yaml is not YAML, line 1"),
         (lambda f: (f / "core.yaml").write_text("[" * 5000), "core.yaml is not YAML"),
         (lambda f: (f / "core.yaml").write_text("a: 1"), "has no list icl_tasks"),
-        (lambda f: (f / "core.yaml").write_text("icl_tasks: [{label: mine}]"), "names none of the 22 tasks"),
+        (lambda f: (f / "core.yaml").write_text("icl_tasks: [{label: mine}]"), "has none of the 22 CORE tasks"),
         (lambda f: (f / "core.yaml").write_text("icl_tasks: [3]"), "entry 1 of icl_tasks has no label"),
         (lambda f: replace(f / "core.yaml", "schema", "rhyme"), "winograd has the icl_task_type rhyme"),
         (lambda f: replace(f / "core.yaml", "[0]", "[-1]"), "has the num_fewshot -1"),
@@ -72,9 +72,9 @@ def test_the_bundle_beside_this_repository() -> None:
         (lambda f: replace(f / "eval_meta_data.csv", "piqa,", "pique,"), "has no line for piqa"),
     ],
 )
-def test_broken_bundles_say_what_is_wrong(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
+def test_invalid_bundles_are_refused(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     folder = write_bundle(tmp_path, TASKS)
-    spoil(folder)
+    damage(folder)
     with pytest.raises(ValueError, match=message) as error:
         open_bundle(folder)
     assert "\n" not in str(error.value)
@@ -91,14 +91,14 @@ def replace(path: Path, old: str, new: str) -> None:
     [
         ("{", "line 2 is not JSON"),
         ("[" * 100_000, "line 2 is not JSON"),
-        ("[]", "line 2: not an object"),
-        ('{"query": 3, "choices": ["a", "b"], "gold": 0}', "line 2: query is not a text"),
-        ('{"query": "q", "choices": ["a"], "gold": 0}', "line 2: choices is not a list of at least two texts"),
-        ('{"query": "q", "choices": ["a", "b"], "gold": 2}', "line 2: gold is 2, not the index of one of 2 choices"),
+        ("[]", "line 2: it is not an object"),
+        ('{"query": 3, "choices": ["a", "b"], "gold": 0}', "line 2: query is not a string"),
+        ('{"query": "q", "choices": ["a"], "gold": 0}', "line 2: choices is not a list of at least two strings"),
+        ('{"query": "q", "choices": ["a", "b"], "gold": 2}', "line 2: gold is 2, not an index into the 2 choices"),
         ('{"query": "q", "choices": ["a", "b"]}', "line 2: gold is None"),
     ],
 )
-def test_bad_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
+def test_invalid_lines_are_reported(tmp_path: Path, line: str, message: str) -> None:
     folder = write_bundle(tmp_path, TASKS)
     path = folder / "some" / "piqa.jsonl"
     path.write_text(f"{json.dumps(choice('q', ['a', 'b'], 0))}\n{line}\n")
@@ -107,13 +107,13 @@ def test_bad_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
         _ = task.lines
 
 
-def test_tasks_that_are_not_cores_are_left_out(tmp_path: Path) -> None:
+def test_unknown_tasks_are_ignored(tmp_path: Path) -> None:
     bundle = open_bundle(write_bundle(tmp_path, {**TASKS, "triviaqa": (LANGUAGE, [language("a", "b")])}))
-    assert bundle.others == ("triviaqa",)
+    assert bundle.unknown == ("triviaqa",)
     assert len(bundle.tasks) == 3
 
 
-def test_a_fingerprint_changes_with_all_that_a_score_depends_on(tmp_path: Path) -> None:
+def test_fingerprint_covers_settings_and_content(tmp_path: Path) -> None:
     def fingerprint(folder: str, **options: object) -> str:
         bundle = open_bundle(write_bundle(tmp_path / folder, TASKS, **options))  # type: ignore[arg-type]
         return bundle.fingerprint(bundle.tasks[0])
@@ -144,23 +144,23 @@ def archive(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "core"
 
 
 @pytest.fixture
 def server(archive: Path) -> Iterator[dict[str, object]]:
-    """Serves the archive on this machine; how, and how often it was asked, is in the dictionary."""
-    how: dict[str, object] = {"body": archive.read_bytes(), "asked": 0}
+    """Serves the archive locally; the dictionary configures the response and counts the requests."""
+    response: dict[str, object] = {"body": archive.read_bytes(), "requests": 0}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            how["asked"] = int(str(how["asked"])) + 1
-            body = how["body"]
+            response["requests"] = int(str(response["requests"])) + 1
+            body = response["body"]
             assert isinstance(body, bytes)
-            self.send_response(int(str(how.get("status", 200))))
-            self.send_header("Content-Length", str(how.get("length", len(body))))
+            self.send_response(int(str(response.get("status", 200))))
+            self.send_header("Content-Length", str(response.get("length", len(body))))
             self.end_headers()
             self.wfile.write(body)
 
@@ -170,85 +170,85 @@ def server(archive: Path) -> Iterator[dict[str, object]]:
     served = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=served.serve_forever, args=(0.01,))
     thread.start()
-    how["address"] = f"http://127.0.0.1:{served.server_port}/eval_bundle.zip"
-    yield how
+    response["url"] = f"http://127.0.0.1:{served.server_port}/eval_bundle.zip"
+    yield response
     served.shutdown()
     served.server_close()
     thread.join()
 
 
-def test_the_published_bundle_is_fetched_once(
-    server: dict[str, object], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+def test_published_bundle_is_downloaded_once(
+    server: dict[str, object], cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_download, "ADDRESS", server["address"])
+    monkeypatch.setattr(bundle_download, "BUNDLE_URL", server["url"])
     assert [task.name for task in find_bundle().tasks] == ["piqa", "winograd", "squad"]
     assert len(find_bundle().tasks[0].lines) == 2
-    assert server["asked"] == 1
-    assert [path.name for path in own_cache.iterdir()] == ["published"]
-    assert {path.suffix for path in own_cache.rglob("*") if path.is_file()} == {".yaml", ".csv", ".jsonl"}
+    assert server["requests"] == 1
+    assert [path.name for path in cache_folder.iterdir()] == ["published"]
+    assert {path.suffix for path in cache_folder.rglob("*") if path.is_file()} == {".yaml", ".csv", ".jsonl"}
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("response", "message"),
     [
-        ({"status": 404}, "answers 404: check the network, or give --bundle"),
-        ({"length": 10_000_000}, "cut short|IncompleteRead"),
-        ({"body": b"<html>please log in</html>"}, "is damaged, or no zip file"),
+        ({"status": 404}, "returned HTTP status 404: check the network, or give --bundle"),
+        ({"length": 10_000_000}, "incomplete|IncompleteRead"),
+        ({"body": b"<html>please log in</html>"}, "is damaged or not a zip file"),
     ],
 )
-def test_what_does_not_arrive_whole_is_not_kept(
-    server: dict[str, object], own_cache: Path, how: dict[str, object], message: str
+def test_failed_downloads_are_not_kept(
+    server: dict[str, object], cache_folder: Path, response: dict[str, object], message: str
 ) -> None:
-    server.update(how)
+    server.update(response)
     with pytest.raises(ValueError, match=message):
-        fetch(str(server["address"]))
-    assert list(own_cache.iterdir()) == []
+        download_bundle(str(server["url"]))
+    assert list(cache_folder.iterdir()) == []
 
 
-def test_no_network_is_said_in_a_line(own_cache: Path) -> None:
-    with pytest.raises(ValueError, match="cannot be fetched from http://127.0.0.1:9/.*--bundle") as error:
-        fetch("http://127.0.0.1:9/eval_bundle.zip")
+def test_no_network_is_one_line(cache_folder: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be downloaded from http://127.0.0.1:9/.*--bundle") as error:
+        download_bundle("http://127.0.0.1:9/eval_bundle.zip")
     assert "\n" not in str(error.value)
-    assert list(own_cache.iterdir()) == []
+    assert list(cache_folder.iterdir()) == []
 
 
-def test_an_archive_may_be_given(archive: Path, own_cache: Path) -> None:
+def test_zip_file_as_bundle(archive: Path, cache_folder: Path) -> None:
     for _ in range(2):
         assert len(find_bundle(str(archive)).tasks) == 3
-    assert len(list(own_cache.iterdir())) == 1
+    assert len(list(cache_folder.iterdir())) == 1
 
 
 @pytest.mark.parametrize("name", ["../outside.jsonl", "/tmp/outside.jsonl", "eval_bundle/../../o.jsonl", "C:\\o.jsonl"])
-def test_an_archive_cannot_write_elsewhere(archive: Path, tmp_path: Path, name: str) -> None:
+def test_paths_outside_of_the_folder_are_refused(archive: Path, tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(archive, "a") as opened:
         opened.writestr(name, "{}")
-    with pytest.raises(ValueError, match="is not to be trusted: it would write to"):
+    with pytest.raises(ValueError, match="is unsafe and was not unpacked: it would write to"):
         unpack(archive, tmp_path / "target")
     assert not (tmp_path / "target").exists()
 
 
-def test_links_in_an_archive_are_refused(archive: Path, tmp_path: Path) -> None:
+def test_links_are_refused(archive: Path, tmp_path: Path) -> None:
     link = zipfile.ZipInfo("eval_bundle/link.jsonl")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(archive, "a") as opened:
         opened.writestr(link, "/etc/passwd")
-    with pytest.raises(ValueError, match="is not to be trusted"):
+    with pytest.raises(ValueError, match="is unsafe"):
         unpack(archive, tmp_path / "target")
 
 
-def test_a_damaged_archive_leaves_nothing(archive: Path, tmp_path: Path) -> None:
+def test_damaged_archive_leaves_no_folder(archive: Path, tmp_path: Path) -> None:
     content = bytearray(archive.read_bytes())
     content[60:90] = bytes(30)
     archive.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged|no bundle"):
+    with pytest.raises(ValueError, match="is damaged|is not a CORE bundle"):
         unpack(archive, tmp_path / "target")
     assert not (tmp_path / "target").exists()
 
 
-def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_download, "MOST_BYTES", 10_000)
+def test_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_download, "MAX_BYTES", 10_000)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("eval_bundle/core.yaml", " " * 20_000)
-    with pytest.raises(ValueError, match="holds far more"):
+    with pytest.raises(ValueError, match="is far larger"):
         unpack(path, tmp_path / "target")

@@ -1,4 +1,4 @@
-"""The chat tasks: every score has a right answer that was worked out by hand."""
+"""The chat tasks: scores compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ import torch
 
 from nanochat.data.conversations.exam_questions import exam_records, has_exam
 from nanochat.evaluation import chat_evals, evaluate_chat
-from nanochat.evaluation.chat_core import CHAT_CORE, ChatResult, ChatScore
-from nanochat.evaluation.chat_evals import AnswerExam, LetterExam, ProgramExam, gsm8k_exam, in_order, spelling_bee
-from nanochat.evaluation.confidence_intervals import of_accuracy
-from nanochat.evaluation.evaluate_chat import as_table, evaluate
-from nanochat.evaluation.groups import Asked, choose
-from nanochat.evaluation.humaneval import pass_at_k, program_of, try_program
+from nanochat.evaluation.chat_core import CHATCORE_TASKS, ChatScore, ChatTaskScore
+from nanochat.evaluation.chat_evals import (
+    GenerativeEval,
+    MultipleChoiceEval,
+    ProgramEval,
+    gsm8k_eval,
+    sample_records,
+    spelling_bee_eval,
+)
+from nanochat.evaluation.confidence_intervals import wilson_interval
+from nanochat.evaluation.evaluate_chat import evaluate, score_table
+from nanochat.evaluation.groups import EvaluationRequest, parse_tasks
+from nanochat.evaluation.humaneval import build_program, pass_at_k, run_answer
 from nanochat.evaluation.multiple_choice import MultipleChoice, Question
-from nanochat.evaluation.sandbox.run import why_not
+from nanochat.evaluation.sandbox.run import missing_isolation
 from nanochat.inference.engine import Engine
 from nanochat.model import GPT, GPTConfig
 from nanochat.tasks import records
@@ -32,7 +39,9 @@ from nanochat.tokenizer import Tokenizer, render_prompt
 from tests.inference.models import byte_tokenizer, random_gpt
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-isolated = pytest.mark.skipif(why_not() is not None, reason=f"programs cannot be isolated here: {why_not()}")
+isolated = pytest.mark.skipif(
+    missing_isolation() is not None, reason=f"programs cannot be isolated here: {missing_isolation()}"
+)
 
 
 def needs(name: str) -> pytest.MarkDecorator:
@@ -40,42 +49,42 @@ def needs(name: str) -> pytest.MarkDecorator:
 
 
 def ignore(done: int) -> None:
-    """Nobody watches."""
+    """Ignores the progress."""
 
 
 # ----------------------------------------------------------------------------------------------------------- gsm8k
 
 
 @needs("gsm8k")
-def test_every_answer_of_gsm8k_is_right_by_itself() -> None:
+def test_reference_answers_of_gsm8k_are_right() -> None:
     rows = exam_records("gsm8k", SHARED)
     assert len(rows) == 1319
     for row in rows:
         item = records.gsm8k(row)
-        said = item.messages[-1]["content"]
+        content = item.messages[-1]["content"]
         assert records.check_number(item, row["answer"])
-        assert records.check_number(item, "".join(part["text"] for part in said if part["type"] == "text"))
+        assert records.check_number(item, "".join(part["text"] for part in content if part["type"] == "text"))
 
 
 # ----------------------------------------------------------------------------------------------------------- letters
 
 
-def liking(*letters: str) -> tuple[GPT, Tokenizer]:
-    """A model whose next token after ``<|assistant_start|>`` is the first of these letters, or else the second, ..."""
+def model_preferring(*letters: str) -> tuple[GPT, Tokenizer]:
+    """A model that prefers these letters after ``<|assistant_start|>``, the first one most."""
     tokenizer = byte_tokenizer()
     torch.manual_seed(0)
     gpt = GPT(GPTConfig.from_options(depth=1, vocab_size=tokenizer.vocab_size, context=400, width=64, heads=1))
     for p in gpt.parameters():
         torch.nn.init.normal_(p, std=0.01)
-    for block in gpt.blocks:  # add nothing: what comes out depends on the last token alone
+    for block in gpt.blocks:  # the blocks add nothing, so the output depends on the last token only
         torch.nn.init.zeros_(block.attn.c_proj.weight)
         torch.nn.init.zeros_(block.mlp.c_proj.weight)
     with torch.no_grad():
         last = gpt.wte.weight[tokenizer.special_tokens["<|assistant_start|>"]]
         direction = torch.nn.functional.normalize(last, dim=0)
-        for place, letter in enumerate(letters):
-            gpt.lm_head.weight[ord(letter)] = direction * (10 - place) / 10
-        gpt.lm_head.weight[ord("x")] = direction * 5  # likelier than all letters, but not offered
+        for rank, letter in enumerate(letters):
+            gpt.lm_head.weight[ord(letter)] = direction * (10 - rank) / 10
+        gpt.lm_head.weight[ord("x")] = direction * 5  # more likely than all letters, but not offered
     return gpt.requires_grad_(False), tokenizer
 
 
@@ -93,61 +102,66 @@ def arc(key: str, labels: str, n: int = 0) -> dict[str, Any]:
     }
 
 
-def test_mmlu_by_a_model_that_likes_c_best() -> None:
-    gpt, tokenizer = liking("C", "A", "D", "B")
-    exam = LetterExam("mmlu", MMLU, None, MultipleChoice(gpt, tokenizer), tokenizer)
-    wanted = [int(item.answer == "C") for item in exam.items]
-    assert exam.mark(range(5), ignore) == wanted
+def test_mmlu() -> None:
+    gpt, tokenizer = model_preferring("C", "A", "D", "B")
+    chat_eval = MultipleChoiceEval("mmlu", MMLU, None, MultipleChoice(gpt, tokenizer), tokenizer)
+    wanted = [int(item.answer == "C") for item in chat_eval.items]
+    assert chat_eval.count_right(range(5), ignore) == wanted
     assert sum(wanted) == 2
-    assert ChatResult("mmlu", "letters", exam.chance, tuple(wanted)).centred == pytest.approx((0.4 - 0.25) / 0.75)
+    assert ChatTaskScore("mmlu", "letters", chat_eval.chance, tuple(wanted)).centred == pytest.approx(
+        (0.4 - 0.25) / 0.75
+    )
 
 
 def test_only_offered_letters_are_answers() -> None:
-    gpt, tokenizer = liking("E", "C", "B", "A", "D")
+    gpt, tokenizer = model_preferring("E", "C", "B", "A", "D")
     letters = MultipleChoice(gpt, tokenizer)
     prompt = render_prompt(tokenizer, [{"role": "user", "content": "Which?"}])
-    asked = [Question(prompt, offered) for offered in (2, 3, 4, 5, 10, 1)]
-    assert letters.answers(asked) == [1, 2, 2, 4, 4, 0]
+    questions = [Question(prompt, offered) for offered in (2, 3, 4, 5, 10, 1)]
+    assert letters.answers(questions) == [1, 2, 2, 4, 4, 0]
 
 
-def test_arc_with_letters_with_digits_and_with_fewer_choices() -> None:
-    gpt, tokenizer = liking("C", "B", "A", "D", "E")
+def test_arc_labels_and_numbers_of_choices() -> None:
+    gpt, tokenizer = model_preferring("C", "B", "A", "D", "E")
     rows = [arc("C", "ABCD", 0), arc("3", "1234", 1), arc("4", "1234", 2), arc("B", "AB", 3), arc("E", "ABCDE", 4)]
-    exam = LetterExam("arc-easy", rows, None, MultipleChoice(gpt, tokenizer), tokenizer)
+    chat_eval = MultipleChoiceEval("arc-easy", rows, None, MultipleChoice(gpt, tokenizer), tokenizer)
     right = {
         row["question"]: row["answerKey"] in ("C", "3") or len(row["choices"]["label"]) == 2 for row in rows
-    }  # C, the third, and of two choices B
-    found = exam.mark(range(5), ignore)
-    for item, mark in zip(exam.items, found, strict=True):
+    }  # the third choice, or B of two choices
+    found = chat_eval.count_right(range(5), ignore)
+    for item, count in zip(chat_eval.items, found, strict=True):
         question = str(item.question[0]["content"]).split("\n")[0]
-        assert mark == right[question], question
+        assert count == right[question], question
     assert sum(found) == 3
 
 
-def test_many_letters_at_once_are_as_one_alone() -> None:
+@pytest.mark.parametrize("counted", [0, 2])
+def test_batched_letters_equal_single_ones(counted: int) -> None:
     tokenizer = byte_tokenizer()
     gpt = random_gpt(vocab_size=265, context=64)
     generator = torch.Generator().manual_seed(1)
     lengths = torch.randint(1, 100, (40,), generator=generator).tolist()  # some longer than the context
-    asked = [Question(torch.randint(0, 256, (n,), generator=generator).tolist(), 4) for n in lengths]
+    questions = [Question(torch.randint(0, 256, (n,), generator=generator).tolist(), 4) for n in lengths]
     done: list[int] = []
-    alone = [MultipleChoice(gpt, tokenizer).answers([question])[0] for question in asked]
-    assert MultipleChoice(gpt, tokenizer, batch_tokens=300).answers(asked, done.append) == alone
+    alone = [MultipleChoice(gpt, tokenizer).answers([question])[0] for question in questions]
+    assert MultipleChoice(gpt, tokenizer, batch_tokens=300).answers(questions, done.append) == alone
     assert sum(done) == 40
-    for question, answer in zip(asked, alone, strict=True):
+    for question, answer in zip(questions, alone, strict=True):
         logits = gpt(torch.tensor([question.ids[-64:]]))[0, -1]
         assert answer == int(torch.stack([logits[ord(letter)] for letter in "ABCD"]).argmax())
     assert len(set(alone)) > 1
 
 
-def test_random_weights_are_right_as_often_as_chance() -> None:
+def test_random_weights_score_at_chance() -> None:
     tokenizer = byte_tokenizer()
     gpt = random_gpt(vocab_size=265, context=128)
     rng = torch.Generator().manual_seed(0)
     golds = torch.randint(0, 4, (400,), generator=rng).tolist()
     rows = [{"question": f"{n}", "choices": list("abcd"), "answer": gold} for n, gold in enumerate(golds)]
-    marks = LetterExam("mmlu", rows, None, MultipleChoice(gpt, tokenizer), tokenizer).mark(range(400), ignore)
-    low, high = of_accuracy(sum(marks), 400)
+    counts = MultipleChoiceEval("mmlu", rows, None, MultipleChoice(gpt, tokenizer), tokenizer).count_right(
+        range(400), ignore
+    )
+    low, high = wilson_interval(sum(counts), 400)
     assert low < 0.25 < high
 
 
@@ -155,20 +169,20 @@ def test_random_weights_are_right_as_often_as_chance() -> None:
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]) -> None:
-    """Lets each question have a given answer."""
+    """Replaces generation: each question gets the given answer."""
 
-    def say(engine: Engine, items: Sequence[Item], max_tokens: int) -> list[str]:
+    def generate(engine: Engine, items: Sequence[Item], max_tokens: int) -> list[str]:
         return [answers[str(item.question[-1]["content"])] for item in items]
 
-    monkeypatch.setattr(chat_evals, "answer_all", say)
+    monkeypatch.setattr(chat_evals, "generate_answers", generate)
 
 
-def test_gsm8k_marks_the_final_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gsm8k_compares_the_final_number(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"question": f"q{n}", "answer": f"so\n#### {n}"} for n in range(4)]
     scripted(monkeypatch, {"q0": "It is 0.", "q1": "#### 2", "q2": "1 + 1 = 2 #### 2", "q3": "no idea"})
-    exam = gsm8k_exam(rows, None, None, 10)  # type: ignore[arg-type]
-    marks = exam.mark(range(4), ignore)
-    assert dict(zip((str(i.question[0]["content"]) for i in exam.items), marks, strict=True)) == {
+    chat_eval = gsm8k_eval(rows, None, None, 10)  # type: ignore[arg-type]
+    counts = chat_eval.count_right(range(4), ignore)
+    assert dict(zip((str(i.question[0]["content"]) for i in chat_eval.items), counts, strict=True)) == {
         "q0": 1,
         "q1": 0,
         "q2": 1,
@@ -176,23 +190,23 @@ def test_gsm8k_marks_the_final_number(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_marks_come_in_the_order_of_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_are_in_the_order_of_the_indices(monkeypatch: pytest.MonkeyPatch) -> None:
     items = [Item(({"role": "user", "content": "x" * (9 - n)}, {"role": "assistant", "content": ""})) for n in range(9)]
     scripted(monkeypatch, {"x" * (9 - n): str(n) for n in range(9)})
-    exam = AnswerExam("a", items, lambda item, answer: int(answer) % 3 == 0, None, 5)  # type: ignore[arg-type]
+    chat_eval = GenerativeEval("a", items, lambda item, answer: int(answer) % 3 == 0, None, 5)  # type: ignore[arg-type]
     done: list[int] = []
-    assert exam.mark([3, 1, 8, 6, 0], done.append) == [1, 0, 0, 1, 1]
+    assert chat_eval.count_right([3, 1, 8, 6, 0], done.append) == [1, 0, 0, 1, 1]
     assert sum(done) == 5
 
 
-def test_the_spelling_bee_counts_letters() -> None:
-    exam = spelling_bee(Spelling(["model", "reads", "banana"]), 30, None, 10)  # type: ignore[arg-type]
-    assert len(exam.items) == 30
-    assert isinstance(exam, AnswerExam)
-    for item in exam.items:
+def test_spelling_bee_counts_letters() -> None:
+    chat_eval = spelling_bee_eval(Spelling(["model", "reads", "banana"]), 30, None, 10)  # type: ignore[arg-type]
+    assert len(chat_eval.items) == 30
+    assert isinstance(chat_eval, GenerativeEval)
+    for item in chat_eval.items:
         assert item.answer.isdigit()
-        assert exam.check(item, f"{item.answer} times.")
-        assert not exam.check(item, f"{int(item.answer) + 1} times.")
+        assert chat_eval.check(item, f"{item.answer} times.")
+        assert not chat_eval.check(item, f"{int(item.answer) + 1} times.")
 
 
 # ---------------------------------------------------------------------------------------------------------- programs
@@ -233,14 +247,14 @@ QUESTION = {
         f"def half(x):\n{BODY}",
         f"Sure!\n```python\ndef half(x):\n{BODY}```\nIt halves x.",
         f"```\n{BODY}```",
-        f"```python\n{PROMPT}{BODY}",  # cut short before the fence
+        f"```python\n{PROMPT}{BODY}",  # truncated before the closing fence
         f"First:\n```python\nhalf(3)\n```\nthen:\n```py\ndef half(x):\n{BODY}```",
         f"{BODY}\nprint(half(7))\n",
     ],
 )
-def test_answers_that_are_right_programs(answer: str) -> None:
-    outcome = try_program(QUESTION, answer)
-    assert outcome.passed, (outcome, program_of(PROMPT, "half", answer))
+def test_right_answers_pass(answer: str) -> None:
+    outcome = run_answer(QUESTION, answer)
+    assert outcome.passed, (outcome, build_program(PROMPT, "half", answer))
 
 
 @isolated
@@ -254,88 +268,88 @@ def test_answers_that_are_right_programs(answer: str) -> None:
         ("    pass\nimport os\nos._exit(0)\n", "exited"),
     ],
 )
-def test_answers_that_are_none(answer: str, kind: str) -> None:
-    assert try_program(QUESTION, answer).kind == kind
+def test_wrong_answers_fail(answer: str, kind: str) -> None:
+    assert run_answer(QUESTION, answer).kind == kind
 
 
-class Scripted(ProgramExam):
-    """Answers the same to each question: right, wrong, wrong, right ... as often as samples are wanted."""
+class Scripted(ProgramEval):
+    """Returns fixed samples: two right ones for question 0, one for question 1, none for question 2."""
 
-    def _answers(self, chosen: Sequence[int]) -> list[list[str]]:
+    def _generate(self, indices: Sequence[int]) -> list[list[str]]:
         kinds = {0: (BODY, BODY), 1: ("    return 0\n", BODY), 2: ("", "    return None\n")}
-        return [list(kinds[self.rows[i]["number"]]) for i in chosen]
+        return [list(kinds[self.rows[i]["number"]]) for i in indices]
 
 
 @isolated
-def test_humaneval_by_hand() -> None:
+def test_humaneval_with_two_samples() -> None:
     rows = [{**QUESTION, "number": n} for n in range(3)]
-    exam = Scripted("humaneval", rows, None, None, 2, 10)  # type: ignore[arg-type]
+    chat_eval = Scripted("humaneval", rows, None, None, 2, 10)  # type: ignore[arg-type]
     done: list[int] = []
-    marks = exam.mark(range(3), done.append)
-    assert {row["number"]: mark for row, mark in zip(exam.rows, marks, strict=True)} == {0: 2, 1: 1, 2: 0}
+    counts = chat_eval.count_right(range(3), done.append)
+    assert {row["number"]: count for row, count in zip(chat_eval.rows, counts, strict=True)} == {0: 2, 1: 1, 2: 0}
     assert sum(done) == 3
-    result = ChatResult("humaneval", "programs", 0.0, tuple(marks), 2)
+    result = ChatTaskScore("humaneval", "programs", 0.0, tuple(counts), 2)
     assert result.accuracy == result.pass_at(1) == pytest.approx(0.5)
     assert result.pass_at(2) == pytest.approx(2 / 3)
-    assert result.facts()["pass@1"] == pytest.approx(0.5)
+    assert result.to_dict()["pass@1"] == pytest.approx(0.5)
 
 
 @isolated
 @needs("humaneval")
-def test_some_of_humanevals_own_solutions_are_right() -> None:
+def test_reference_solutions_of_humaneval_pass() -> None:
     rows = exam_records("humaneval", SHARED)
     assert len(rows) == 164
     for row in [*rows[:4], rows[38]]:
-        assert try_program(row, row["canonical_solution"]).passed
-        assert not try_program(row, "    return None\n").passed
+        assert run_answer(row, row["canonical_solution"]).passed
+        assert not run_answer(row, "    return None\n").passed
 
 
 # ---------------------------------------------------------------------------------------------------------- ChatCORE
 
 
-def of(name: str, right: int, items: int) -> ChatResult:
-    chance = 0.25 if name in CHAT_CORE[:3] else 0.0
-    return ChatResult(name, "letters", chance, (1,) * right + (0,) * (items - right))
+def make_score(name: str, right: int, items: int) -> ChatTaskScore:
+    chance = 0.25 if name in CHATCORE_TASKS[:3] else 0.0
+    return ChatTaskScore(name, "letters", chance, (1,) * right + (0,) * (items - right))
 
 
 SIX = [
-    of("arc-easy", 3, 4),  # (0.75 - 0.25) / 0.75 = 2/3
-    of("arc-challenge", 1, 4),  # 0
-    of("mmlu", 0, 4),  # -1/3
-    of("gsm8k", 1, 2),
-    of("humaneval", 1, 4),
-    of("spelling-bee", 3, 3),
+    make_score("arc-easy", 3, 4),  # (0.75 - 0.25) / 0.75 = 2/3
+    make_score("arc-challenge", 1, 4),  # 0
+    make_score("mmlu", 0, 4),  # -1/3
+    make_score("gsm8k", 1, 2),
+    make_score("humaneval", 1, 4),
+    make_score("spelling-bee", 3, 3),
 ]
 
 
-def test_chatcore_by_hand() -> None:
-    score = ChatScore([*SIX, of("arithmetic", 9, 9)])
+def test_chatcore_is_the_mean_of_six_tasks() -> None:
+    score = ChatScore([*SIX, make_score("arithmetic", 9, 9)])
     assert score.value == pytest.approx((2 / 3 + 0 - 1 / 3 + 1 / 2 + 1 / 4 + 1) / 6)
     assert score.label == "ChatCORE"
     assert score.interval is not None
     assert score.interval.low < score.value < score.interval.high
-    assert "It is not ChatCORE" not in as_table(score)
-    assert "beside it" in as_table(score)
+    assert "This is not ChatCORE" not in score_table(score)
+    assert "excluded" in score_table(score)
 
 
-def test_it_is_not_called_chatcore_if_it_is_not() -> None:
+def test_label_names_missing_tasks() -> None:
     score = ChatScore(SIX[3:])
     assert score.value == pytest.approx((1 / 2 + 1 / 4 + 1) / 3)
     assert score.label == "ChatCORE over 3 of its 6 tasks"
-    assert "It is not ChatCORE: arc-easy, arc-challenge, mmlu are missing." in as_table(score)
+    assert "Missing: arc-easy, arc-challenge, mmlu" in " ".join(score_table(score).split())
     assert ChatScore(SIX, 100).label == "ChatCORE, 100 items of each at most"
-    beside = ChatScore([of("arithmetic", 1, 2)])
-    assert beside.value is None
-    assert beside.interval is None
-    assert "ChatCORE" not in as_table(beside)
+    excluded = ChatScore([make_score("arithmetic", 1, 2)])
+    assert excluded.value is None
+    assert excluded.interval is None
+    assert "ChatCORE" not in score_table(excluded)
 
 
-def test_a_result_goes_through_its_json() -> None:
-    result = ChatResult("humaneval", "programs", 0.0, (2, 0, 1), 2, 1, 3.25)
-    assert ChatResult.from_facts("humaneval", json.loads(json.dumps(result.facts()))) == result
+def test_score_survives_json() -> None:
+    result = ChatTaskScore("humaneval", "programs", 0.0, (2, 0, 1), 2, 1, 3.25)
+    assert ChatTaskScore.from_dict("humaneval", json.loads(json.dumps(result.to_dict()))) == result
 
 
-# ------------------------------------------------------------------------------------------------- files, and all of it
+# ------------------------------------------------------------------------------------------------ files and evaluate
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -383,14 +397,14 @@ def test_records_from_a_folder(folder: Path) -> None:
         (b"\xff\n", "line 1 is not JSON in UTF-8"),
     ],
 )
-def test_a_bad_file_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+def test_invalid_files_are_reported(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "gsm8k").mkdir()
     (tmp_path / "gsm8k" / "test.jsonl").write_bytes(content)
     with pytest.raises(ValueError, match=words):
         exam_records("gsm8k", tmp_path)
 
 
-def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+def test_damaged_archive_is_reported(tmp_path: Path) -> None:
     write_lines(tmp_path / "humaneval" / "a.jsonl.gz", [QUESTION])
     path = tmp_path / "humaneval" / "a.jsonl.gz"
     for content in (path.read_bytes()[:-12], b"no archive"):
@@ -399,98 +413,102 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
             exam_records("humaneval", tmp_path)
 
 
-def test_a_record_of_another_form_is_shown() -> None:
-    with pytest.raises(ValueError, match="gsm8k has a record that is not of its form"):
-        gsm8k_exam([{"question": "q", "answer": "no number"}], None, None, 5)  # type: ignore[arg-type]
-    gpt, tokenizer = liking("A")
-    with pytest.raises(ValueError, match="arc-easy has a record"):
-        LetterExam("arc-easy", [arc("Z", "ABCD")], None, MultipleChoice(gpt, tokenizer), tokenizer)
+def test_invalid_records_are_shown() -> None:
+    with pytest.raises(ValueError, match="gsm8k has an invalid record"):
+        gsm8k_eval([{"question": "q", "answer": "no number"}], None, None, 5)  # type: ignore[arg-type]
+    gpt, tokenizer = model_preferring("A")
+    with pytest.raises(ValueError, match="arc-easy has an invalid record"):
+        MultipleChoiceEval("arc-easy", [arc("Z", "ABCD")], None, MultipleChoice(gpt, tokenizer), tokenizer)
 
 
-def test_a_few_items_are_always_the_same_ones() -> None:
+def test_sample_records_is_deterministic() -> None:
     rows = [{"n": n} for n in range(10)]
-    assert in_order("mmlu", rows, 4) == in_order("mmlu", rows, None)[:4] != rows[:4]
-    assert sorted(row["n"] for row in in_order("mmlu", rows, None)) == list(range(10))
-    assert len(in_order("mmlu", rows, 99)) == 10
+    assert sample_records("mmlu", rows, 4) == sample_records("mmlu", rows, None)[:4] != rows[:4]
+    assert sorted(row["n"] for row in sample_records("mmlu", rows, None)) == list(range(10))
+    assert len(sample_records("mmlu", rows, 99)) == 10
 
 
-def asking(tmp_path: Path, model: tuple[GPT, Tokenizer], said: list[str], *tasks: str, **options: Any) -> Asked:
+def make_request(
+    tmp_path: Path, model: tuple[GPT, Tokenizer], printed: list[str], *tasks: str, **options: Any
+) -> EvaluationRequest:
     checkpoint = tmp_path / "runs" / "version_0" / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.write_bytes(b"weights")
-    return Asked(*model, checkpoint, tasks, None, options, said.append)
+    return EvaluationRequest(*model, checkpoint, tasks, None, options, printed.append)
 
 
 @pytest.fixture
 def few_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the offline tasks only one, and that a small one."""
-    monkeypatch.setattr(evaluate_chat, "OFFLINE", ())
-    monkeypatch.setattr(evaluate_chat, "_task", lambda name: Spelling(["model"]))
+    """Replaces the offline tasks by a small one and limits the answers to 4 tokens."""
+    monkeypatch.setattr(evaluate_chat, "OFFLINE_TASKS", ())
+    monkeypatch.setattr(evaluate_chat, "_open_task", lambda name: Spelling(["model"]))
     monkeypatch.setattr(evaluate_chat, "MAX_TOKENS", 4)
-    monkeypatch.setattr(evaluate_chat, "WORKED", 4)
-    monkeypatch.setattr(evaluate_chat, "PROGRAM", 4)
+    monkeypatch.setattr(evaluate_chat, "GSM8K_MAX_TOKENS", 4)
+    monkeypatch.setattr(evaluate_chat, "HUMANEVAL_MAX_TOKENS", 4)
 
 
 @pytest.mark.usefixtures("few_offline")
-def test_all_of_it_from_a_folder(tmp_path: Path, folder: Path) -> None:
-    said: list[str] = []
-    model = liking("C", "A", "B", "D")
-    asked = asking(tmp_path, model, said, data=str(folder))
-    report = evaluate(asked)
-    assert report.facts["name"] == "ChatCORE over 4 of its 6 tasks"
-    tasks = report.facts["tasks"]
+def test_evaluate_from_a_folder(tmp_path: Path, folder: Path) -> None:
+    printed: list[str] = []
+    model = model_preferring("C", "A", "B", "D")
+    request = make_request(tmp_path, model, printed, data=str(folder))
+    report = evaluate(request)
+    assert report.results["name"] == "ChatCORE over 4 of its 6 tasks"
+    tasks = report.results["tasks"]
     assert {name: facts["items"] for name, facts in tasks.items() if name != "spelling-bee"} == {
         "arc-easy": 4,
         "mmlu": 5,
         "gsm8k": 5,
     }
-    # it says "x" for ever: C is right in all of ARC's and in 2 of 5 of MMLU's, and nothing else
+    # the model generates only "x"; C is right in all questions of ARC and in 2 of 5 of MMLU
     assert [tasks[n]["accuracy"] for n in ("arc-easy", "mmlu", "gsm8k", "spelling-bee")] == [1.0, 0.4, 0.0, 0.0]
-    assert report.facts["value"] == pytest.approx((1 + 0.2 + 0 + 0) / 4)
-    assert any(line.startswith("humaneval is left out: it runs programs") for line in said)
-    assert any(line.startswith("arc-challenge is left out: there are no files") for line in said)
+    assert report.results["value"] == pytest.approx((1 + 0.2 + 0 + 0) / 4)
+    assert any(line.startswith("humaneval is skipped: it runs programs") for line in printed)
+    assert any(line.startswith("arc-challenge is skipped: there are no files") for line in printed)
     written = json.loads((tmp_path / "runs" / "version_0" / "evaluation.json").read_text())["evaluations"]
     assert written[0]["group"] == "chat"
-    assert written[0]["value"] == report.facts["value"]
-    said.clear()
-    again = evaluate(asked)
-    assert again.facts["tasks"] == tasks
-    assert "4 of 4 tasks are finished already" in said[-1]
+    assert written[0]["value"] == report.results["value"]
+    printed.clear()
+    again = evaluate(request)
+    assert again.results["tasks"] == tasks
+    assert "4 of 4 tasks are already scored" in printed[-1]
 
 
 @isolated
 @pytest.mark.usefixtures("few_offline")
-def test_programs_are_run_only_if_that_is_allowed(tmp_path: Path, folder: Path) -> None:
-    said: list[str] = []
-    model = liking("C")
+def test_code_execution_must_be_allowed(tmp_path: Path, folder: Path) -> None:
+    printed: list[str] = []
+    model = model_preferring("C")
     with pytest.raises(ValueError, match="humaneval: .*--allow_code_execution"):
-        evaluate(asking(tmp_path, model, said, "humaneval", data=str(folder)))
-    allowed = asking(tmp_path, model, said, "humaneval", data=str(folder), allow_code_execution=True, samples=2)
+        evaluate(make_request(tmp_path, model, printed, "humaneval", data=str(folder)))
+    allowed = make_request(
+        tmp_path, model, printed, "humaneval", data=str(folder), allow_code_execution=True, samples=2
+    )
     report = evaluate(allowed)
-    assert report.facts["tasks"]["humaneval"]["right"] == [0, 0, 0]
+    assert report.results["tasks"]["humaneval"]["right"] == [0, 0, 0]
     assert "pass@1 0.0%, of 2 samples each" in report.text
 
 
 @pytest.mark.usefixtures("few_offline")
-def test_where_programs_cannot_be_isolated_the_reason_is_said(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_isolation_is_reported(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nanochat.evaluation.sandbox import run
 
-    monkeypatch.setattr(run, "why_not", lambda: "no namespaces")
-    with pytest.raises(ValueError, match="could not be isolated: no namespaces"):
-        evaluate(asking(tmp_path, liking("C"), [], "humaneval", data=str(folder), allow_code_execution=True))
+    monkeypatch.setattr(run, "missing_isolation", lambda: "no namespaces")
+    with pytest.raises(ValueError, match="cannot be isolated here and are not run: no namespaces"):
+        evaluate(
+            make_request(tmp_path, model_preferring("C"), [], "humaneval", data=str(folder), allow_code_execution=True)
+        )
 
 
-def test_groups_and_names() -> None:
-    assert choose("chat") == {"chat": ()}
-    assert choose("gsm8k,mmlu") == {"chat": ("gsm8k", "mmlu")}
-    assert choose("core,spelling-bee") == {"core": (), "chat": ("spelling-bee",)}
+def test_parse_tasks() -> None:
+    assert parse_tasks("chat") == {"chat": ()}
+    assert parse_tasks("gsm8k,mmlu") == {"chat": ("gsm8k", "mmlu")}
+    assert parse_tasks("core,spelling-bee") == {"core": (), "chat": ("spelling-bee",)}
     with pytest.raises(ValueError, match="did you mean humaneval"):
-        choose("human-eval")
+        parse_tasks("human-eval")
 
 
-def test_the_help_says_why_programs_are_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_code_execution(capsys: pytest.CaptureFixture[str]) -> None:
     from nanochat.cli import main
 
     assert main(["evaluate", "--help"]) == 0

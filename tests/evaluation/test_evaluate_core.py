@@ -1,41 +1,42 @@
-"""CORE as a whole: what the figure is called, its interval, and that finished tasks are kept."""
+"""CORE as a whole: its label, its interval, and stored results."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 
-from nanochat.evaluation import evaluate_core, groups
+from nanochat.evaluation import evaluate_core
 from nanochat.evaluation.bundle import CHOICE, CORE_TASKS, LANGUAGE
-from nanochat.evaluation.core import CoreScore, TaskScore
-from nanochat.evaluation.groups import Asked, Report, choose, evaluate
-from nanochat.evaluation.results_file import Finished, path_beside
+from nanochat.evaluation.core import CoreScore, CoreTaskScore
+from nanochat.evaluation.groups import GROUPS, EvaluationRequest, evaluate, parse_tasks
+from nanochat.evaluation.results_file import ResultsFile, results_path
 from tests.evaluation.models import choice, language, letters, random_model, write_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def scored(names: list[str], right: int = 5, items: int = 10, baseline: float = 0.25) -> list[TaskScore]:
-    return [TaskScore(name, right, items, baseline, CHOICE, 0) for name in names]
+def scored(names: list[str], right: int = 5, items: int = 10, baseline: float = 0.25) -> list[CoreTaskScore]:
+    return [CoreTaskScore(name, right, items, baseline, CHOICE, 0) for name in names]
 
 
-def test_only_all_tasks_in_full_are_called_core() -> None:
+def test_label_names_missing_tasks_and_limits() -> None:
     assert CoreScore(scored(list(CORE_TASKS))).label == "CORE"
     assert CoreScore(scored(list(CORE_TASKS)), 100).label == "CORE, 100 items of each at most"
     fewer = CoreScore(scored(list(CORE_TASKS[:18])))
     assert fewer.label == "CORE over 18 of 22 tasks"
-    assert "Not CORE itself" in evaluate_core.as_table(fewer)
-    assert max(map(len, evaluate_core.as_table(fewer).splitlines())) <= 80
-    assert "Not CORE itself" not in evaluate_core.as_table(CoreScore(scored(list(CORE_TASKS))))
+    assert "This is not CORE" in evaluate_core.score_table(fewer)
+    assert max(map(len, evaluate_core.score_table(fewer).splitlines())) <= 80
+    assert "This is not CORE" not in evaluate_core.score_table(CoreScore(scored(list(CORE_TASKS))))
 
 
-def test_a_table_fits_into_80_columns() -> None:
-    """With the widest of everything: all names, accuracies of 100 %, five-figure items; and the longest sentences."""
+def test_table_is_80_columns_wide() -> None:
+    """With the widest cells: all names, accuracies of 100 %, five-digit items; and the longest sentences."""
     some = [*scored(list(CORE_TASKS[:11]), 10_570, 10_570, 0.403), *scored(list(CORE_TASKS[11:]), 0, 20, 0.62)]
-    whole = evaluate_core.as_table(CoreScore(some)).splitlines()
-    capped = evaluate_core.as_table(CoreScore(some[1:], 10_000)).splitlines()
+    whole = evaluate_core.score_table(CoreScore(some)).splitlines()
+    capped = evaluate_core.score_table(CoreScore(some[1:], 10_000)).splitlines()
     assert max(map(len, whole + capped)) <= 80
     assert [len(line) for line in whole[:23]] == [len(whole[0])] * 23  # in columns
     (boolq,) = (line.split() for line in whole if line.startswith("boolq"))
@@ -45,8 +46,10 @@ def test_a_table_fits_into_80_columns() -> None:
     assert " ".join(capped[22:]).startswith(" CORE over 21 of 22 tasks, 10,000 items of each at most: ")
 
 
-def test_the_mean_of_centred_accuracies() -> None:
-    score = CoreScore([TaskScore("piqa", 75, 100, 0.5, CHOICE, 0), TaskScore("boolq", 50, 100, 0.62, CHOICE, 0)])
+def test_mean_of_centred_accuracies() -> None:
+    score = CoreScore(
+        [CoreTaskScore("piqa", 75, 100, 0.5, CHOICE, 0), CoreTaskScore("boolq", 50, 100, 0.62, CHOICE, 0)]
+    )
     assert score.tasks[0].centred == pytest.approx(0.5)
     assert score.tasks[1].centred == pytest.approx(-0.12 / 0.38)
     assert score.value == pytest.approx((0.5 - 0.12 / 0.38) / 2)
@@ -54,18 +57,18 @@ def test_the_mean_of_centred_accuracies() -> None:
     assert low < score.value < high
 
 
-def test_names_of_groups_and_tasks() -> None:
-    assert choose("core")["core"] == ()
-    assert choose("copa, piqa") == {"core": ("copa", "piqa")}
-    assert choose("copa,core,piqa") == {"core": ()}
+def test_parse_tasks() -> None:
+    assert parse_tasks("core")["core"] == ()
+    assert parse_tasks("copa, piqa") == {"core": ("copa", "piqa")}
+    assert parse_tasks("copa,core,piqa") == {"core": ()}
     with pytest.raises(ValueError, match="there is no copo, did you mean copa"):
-        choose("copo")
-    with pytest.raises(ValueError, match="names nothing"):
-        choose(" ,")
+        parse_tasks("copo")
+    with pytest.raises(ValueError, match="--tasks is empty"):
+        parse_tasks(" ,")
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Asked:
+def core_request(tmp_path: Path) -> EvaluationRequest:
     lines = [choice(f"q{n}", ["yes", "no"], n % 2) for n in range(8)]
     tasks = {
         "copa": (CHOICE, lines),
@@ -76,33 +79,35 @@ def asked(tmp_path: Path) -> Asked:
     checkpoint = tmp_path / "runs" / "version_0" / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"the weights")
-    return Asked(random_model(0), letters(), checkpoint, options={"bundle": str(bundle)}, say=lambda _: None)
+    return EvaluationRequest(
+        random_model(0), letters(), checkpoint, options={"bundle": str(bundle)}, say=lambda _: None
+    )
 
 
-def test_an_evaluation_is_written_and_not_done_twice(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = evaluate("core", asked)
-    path = asked.checkpoint.parent.parent / "evaluation.json"
+def test_stored_results_are_reused(core_request: EvaluationRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = evaluate("core", core_request)
+    path = core_request.checkpoint.parent.parent / "evaluation.json"
     (kept,) = json.loads(path.read_text())["evaluations"]
     assert kept["name"] == "CORE over 3 of 22 tasks"
-    assert kept["value"] == report.facts["value"]
+    assert kept["value"] == report.results["value"]
     assert kept["checkpoint"] == "last.ckpt"
     assert kept["tasks"]["copa"]["items"] == 8
     assert report.text.splitlines()[1].startswith("copa ")
-    no_scoring(monkeypatch)
-    assert evaluate("core", asked).facts["tasks"] == report.facts["tasks"]
+    forbid_scoring(monkeypatch)
+    assert evaluate("core", core_request).results["tasks"] == report.results["tasks"]
 
 
-def no_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+def forbid_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate_core, "score_task", lambda *_: pytest.fail("scored again"))
 
 
-def replaced(asked: Asked, **changes: object) -> Asked:
-    return Asked(**{**asked.__dict__, **changes})  # type: ignore[arg-type]
+def replace(core_request: EvaluationRequest, **changes: object) -> EvaluationRequest:
+    return EvaluationRequest(**{**core_request.__dict__, **changes})  # type: ignore[arg-type]
 
 
-def test_an_interrupted_evaluation_goes_on(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = evaluate("core", asked).facts["tasks"]
-    (asked.checkpoint.parent.parent / "evaluation.json").unlink()
+def test_interrupted_evaluation_continues(core_request: EvaluationRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = evaluate("core", core_request).results["tasks"]
+    (core_request.checkpoint.parent.parent / "evaluation.json").unlink()
     done, score_task = [], evaluate_core.score_task
 
     def interrupted(judge, tokenizer, task, *rest):  # type: ignore[no-untyped-def]
@@ -113,74 +118,76 @@ def test_an_interrupted_evaluation_goes_on(asked: Asked, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(evaluate_core, "score_task", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate("core", asked)
+        evaluate("core", core_request)
     assert done == ["copa", "piqa"]
     done.clear()
-    found = evaluate("core", asked).facts["tasks"]
+    found = evaluate("core", core_request).results["tasks"]
     assert done == ["squad"]
     assert {n: (t["right"], t["items"]) for n, t in found.items()} == {
         n: (t["right"], t["items"]) for n, t in expected.items()
     }
 
 
-def test_what_is_finished_counts_only_for_the_same(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate("core", asked)
-    path = asked.checkpoint.parent.parent / "evaluation.json"
-    evaluate("core", replaced(asked, max_per_task=3))
+def test_results_are_reused_only_for_equal_conditions(
+    core_request: EvaluationRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate("core", core_request)
+    path = core_request.checkpoint.parent.parent / "evaluation.json"
+    evaluate("core", replace(core_request, max_per_task=3))
     entries = json.loads(path.read_text())["evaluations"]
-    assert [entry["conditions"]["max_per_task"] for entry in entries] == [None, 3]  # both are kept
+    assert [entry["conditions"]["max_per_task"] for entry in entries] == [None, 3]  # both are stored
     scored: list[str] = []
     score_task = evaluate_core.score_task
     monkeypatch.setattr(
         evaluate_core, "score_task", lambda j, k, t, *r: scored.append(t.name) or score_task(j, k, t, *r)
     )
-    piqa = Path(str(asked.options["bundle"])) / "some" / "piqa.jsonl"
+    piqa = Path(str(core_request.options["bundle"])) / "some" / "piqa.jsonl"
     piqa.write_text(piqa.read_text().replace("q1", "r1"))
-    evaluate("core", asked)
+    evaluate("core", core_request)
     assert scored == ["piqa"]
     scored.clear()
-    asked.checkpoint.write_bytes(b"other weights")
-    evaluate("core", asked)
+    core_request.checkpoint.write_bytes(b"other weights")
+    evaluate("core", core_request)
     assert scored == ["copa", "piqa", "squad"]
     scored.clear()
     path.write_text("{ damaged")
-    evaluate("core", asked)
+    evaluate("core", core_request)
     assert scored == ["copa", "piqa", "squad"]
 
 
-def test_single_tasks(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = evaluate("core", replaced(asked, tasks=("piqa",)))
-    assert list(report.facts["tasks"]) == ["piqa"]
-    assert report.facts["name"] == "CORE over 1 of 22 tasks"
-    assert set(evaluate("core", asked).facts["tasks"]) == {"copa", "piqa", "squad"}
+def test_single_tasks(core_request: EvaluationRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = evaluate("core", replace(core_request, tasks=("piqa",)))
+    assert list(report.results["tasks"]) == ["piqa"]
+    assert report.results["name"] == "CORE over 1 of 22 tasks"
+    assert set(evaluate("core", core_request).results["tasks"]) == {"copa", "piqa", "squad"}
     with pytest.raises(ValueError, match="has no boolq: it has copa, piqa, squad"):
-        evaluate("core", replaced(asked, tasks=("boolq",)))
+        evaluate("core", replace(core_request, tasks=("boolq",)))
     with pytest.raises(ValueError, match="--max_per_task must be at least 1, not 0"):
-        evaluate("core", replaced(asked, max_per_task=0))
+        evaluate("core", replace(core_request, max_per_task=0))
 
 
-def test_where_it_is_written(tmp_path: Path) -> None:
-    assert path_beside(Path("lightning_logs/tiny/version_3/checkpoints/best.ckpt")).parts[-3:] == (
+def test_results_path(tmp_path: Path) -> None:
+    assert results_path(Path("lightning_logs/tiny/version_3/checkpoints/best.ckpt")).parts[-3:] == (
         "tiny",
         "version_3",
         "evaluation.json",
     )
-    assert path_beside(tmp_path / "tiny.ckpt") == tmp_path / "tiny.evaluation.json"
+    assert results_path(tmp_path / "tiny.ckpt") == tmp_path / "tiny.evaluation.json"
 
 
 def test_groups_share_a_file(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
     for group in ("core", "chat"):
-        finished = Finished(path, group, {"model": "x"}, {})
-        finished.add("a task", "its lines", {"right": 1})
-        finished.close({"value": group})
+        results = ResultsFile(path, group, {"model": "x"}, {})
+        results.add("a task", "its lines", {"right": 1})
+        results.add_summary({"value": group})
     assert [entry["value"] for entry in json.loads(path.read_text())["evaluations"]] == ["core", "chat"]
-    again = Finished(path, "core", {"model": "x"}, {})
-    assert again.known("a task", "its lines") == {"right": 1, "content": "its lines"}
-    assert again.known("a task", "other lines") is None
+    results = ResultsFile(path, "core", {"model": "x"}, {})
+    assert results.get("a task", "its lines") == {"right": 1, "content": "its lines"}
+    assert results.get("a task", "other lines") is None
 
 
-def test_a_group_is_a_module_with_a_function() -> None:
-    for group in groups.GROUPS.values():
+def test_every_group_has_tasks_and_a_module() -> None:
+    for group in GROUPS.values():
         assert group.tasks
-    assert Report("text", {}).text == "text"
+        assert callable(importlib.import_module(group.module).evaluate)

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness drives our model, and comes to what our own scoring does. Skipped where it is not installed."""
+"""The lm-evaluation-harness adapter agrees with our own scoring. Skipped if the harness is not installed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def instance(kind: str, *arguments: Any) -> Instance:
     return Instance(request_type=kind, doc={}, arguments=arguments, idx=0)
 
 
-def test_both_agree_on_a_multiple_choice_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choices of the same number of tokens, for the harness adds up what CORE takes the mean of."""
+def test_multiple_choice_agrees_with_our_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All choices have the same number of tokens, because the harness sums losses where CORE takes their mean."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     words = ["tree", "bird", "moon", "lake", "rain", "wind"]
@@ -83,8 +83,8 @@ def candidate(text: str, tokenizer: Any) -> Any:
     return Candidate([tokenizer.bos, *tokenizer.encode(text)], 1)
 
 
-def test_a_text_longer_than_the_context_is_taken_in_pieces_and_each_token_counts_once() -> None:
-    """A model that only looks one letter back says the same however the text is cut."""
+def test_rolling_scores_each_token_once() -> None:
+    """A bigram model gives the same log-probability however the text is split."""
     gpt, tokenizer = bigrams({"a": "b", "b": "a"}), letters()
     model = NanochatLM(gpt, tokenizer)
     each = [
@@ -96,7 +96,7 @@ def test_a_text_longer_than_the_context_is_taken_in_pieces_and_each_token_counts
     assert model.loglikelihood_rolling([instance("loglikelihood_rolling", "")]) == [0.0]
 
 
-def test_texts_end_where_they_should() -> None:
+def test_generation_ends_at_stop_strings() -> None:
     model = NanochatLM(bigrams({"a": "b", "b": "c", "c": "a"}), letters())
     options = {"until": ["ca"], "max_gen_toks": 7}
     found = model.generate_until(

@@ -1,4 +1,4 @@
-"""The texts that CORE's questions are made of, compared with some written out by hand."""
+"""The prompts of CORE questions, compared with texts written out by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from nanochat.evaluation.bundle import CHOICE, LANGUAGE, SCHEMA, open_bundle
-from nanochat.evaluation.prompts import Candidate, common, cut, example_indices, prompts, question, render
+from nanochat.evaluation.prompts import Candidate, common, example_indices, prompts, question, render, truncate
 from tests.evaluation.models import CORE, choice, language, letters, needs_core, schema, write_bundle
 
 ANSWER = "\nAnswer: "
@@ -34,7 +34,7 @@ def test_schema() -> None:
     ]
 
 
-def test_language_modelling_trims_the_context_and_ends_without_a_space() -> None:
+def test_language_modelling_trims_the_context() -> None:
     line, example = language("  The capital of France is \n", "Paris"), language("\tOne and one is", "two")
     assert render(LANGUAGE, line, [example], " ") == [
         "One and one is two\n\nThe capital of France is",
@@ -50,7 +50,7 @@ def test_a_multiple_choice_query_is_not_trimmed() -> None:
     assert render(CHOICE, choice("Answer: ", ["A", "B"], 0), [], " ") == ["Answer:  A", "Answer:  B"]
 
 
-def test_choices_are_judged_from_where_they_differ() -> None:
+def test_choices_are_scored_from_their_first_difference() -> None:
     tokenizer = letters()
     found = question(CHOICE, ["x: the dog", "x: the door"], 1, tokenizer, 100)
     assert found.gold == 1
@@ -59,13 +59,13 @@ def test_choices_are_judged_from_where_they_differ() -> None:
     assert all(candidate.ids[0] == tokenizer.bos for candidate in found.candidates)
 
 
-def test_a_choice_that_begins_another_is_judged_by_its_last_token() -> None:
+def test_a_prefix_choice_is_scored_by_its_last_token() -> None:
     tokenizer = letters()
     found = question(CHOICE, ["x: do", "x: door"], 0, tokenizer, 100)
     assert [tokenizer.decode(candidate.end) for candidate in found.candidates] == ["o", "oor"]
 
 
-def test_schemas_are_judged_by_what_they_end_in_alike() -> None:
+def test_schemas_are_scored_by_their_common_suffix() -> None:
     tokenizer = letters()
     found = question(SCHEMA, ["a cat is here", "a dog is here"], 0, tokenizer, 100)
     assert [tokenizer.decode(candidate.end) for candidate in found.candidates] == [" is here", " is here"]
@@ -73,26 +73,26 @@ def test_schemas_are_judged_by_what_they_end_in_alike() -> None:
     assert [(tokenizer.decode(c.end), c.start) for c in found.candidates] == [("s is here", 7), ("s is here", 5)]
 
 
-def test_language_modelling_is_judged_by_what_is_to_be_reproduced() -> None:
+def test_language_modelling_scores_the_continuation() -> None:
     tokenizer = letters()
     found = question(LANGUAGE, ["one is", "one is two"], 0, tokenizer, 100)
     assert found.reproduce
     assert [tokenizer.decode(candidate.end) for candidate in found.candidates] == [" two"]
 
 
-def test_longer_ones_keep_their_last_tokens() -> None:
-    assert cut([9, 1, 2, 3, 4], 3, 5) == Candidate([9, 1, 2, 3, 4], 3)
-    assert cut([9, 1, 2, 3, 4], 3, 4) == Candidate([1, 2, 3, 4], 2)
-    assert cut([9, 1, 2, 3, 4], 3, 2) == Candidate([3, 4], 1)  # the first of the judged ones has nothing before it
+def test_truncate_keeps_the_last_tokens() -> None:
+    assert truncate([9, 1, 2, 3, 4], 3, 5) == Candidate([9, 1, 2, 3, 4], 3)
+    assert truncate([9, 1, 2, 3, 4], 3, 4) == Candidate([1, 2, 3, 4], 2)
+    assert truncate([9, 1, 2, 3, 4], 3, 2) == Candidate([3, 4], 1)  # one token must remain before the scored ones
     assert common([1, 2, 3], [1, 2, 4], [1, 2]) == 2
     assert common([1], [2]) == 0
 
 
-def test_examples_are_drawn_as_from_a_list_of_the_other_lines() -> None:
+def test_examples_are_drawn_from_the_other_lines() -> None:
     for index in (0, 3, 19):
         others = [number for number in range(20) if number != index]
         assert example_indices(index, 20, 10) == random.Random(1234 + index).sample(others, 10)
-    assert sorted(example_indices(1, 3, 10)) == [0, 2]  # there are no more
+    assert sorted(example_indices(1, 3, 10)) == [0, 2]  # fewer lines than requested examples
 
 
 def test_lines_are_shuffled_before_examples_are_drawn(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_lines_are_shuffled_before_examples_are_drawn(tmp_path: Path) -> None:
 
 
 @needs_core
-def test_a_question_of_the_published_bundle() -> None:
+def test_prompts_of_the_published_bundle() -> None:
     tasks = {task.name: task for task in open_bundle(CORE).tasks}
     copa = tasks["copa"]
     index = next(i for i, line in enumerate(copa.lines) if line["query"] == "The man turned on the faucet, therefore")

@@ -1,4 +1,4 @@
-"""What the tests of this part share: texts of many kinds, tokenizers, and models whose every weight matters."""
+"""Shared by the tests of nanochat.exchange: texts of many kinds, tokenizers, and models with random weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EMOJI = "😀👩\u200d👩\u200d👧🇩🇪✊🏽\u2764\ufe0f①²½Ⅷ٣४"
 
 
 def tokenizers() -> dict[str, Tokenizer]:
-    """Vocabularies of English, of code, of nothing but repetitions, of bytes alone, and one with unused ids."""
+    """Tokenizers trained on English, code and repetitions, one of single bytes, and one with unused ids."""
     repetitive = [("a" * n + " " * n + "ab" * n + "\n" * n + "=" * n) for n in range(1, 70)]
     return {
         "english": Tokenizer.train(sentences(200), 400),
@@ -32,7 +32,7 @@ def tokenizers() -> dict[str, Tokenizer]:
 
 
 def random_texts(count: int, seed: int = 0) -> list[str]:
-    """Texts of all kinds that a tokenizer may stumble over, the same ones for a seed."""
+    """Texts of kinds that are difficult for a tokenizer; deterministic for a seed."""
     rng = random.Random(seed)
     code_points = [*range(0xD800), *range(0xE000, 0x110000)]  # all of Unicode but the surrogates
 
@@ -48,7 +48,7 @@ def random_texts(count: int, seed: int = 0) -> list[str]:
     def few_letters() -> str:
         return "".join(rng.choices("aab ", k=rng.randint(1, 200)))
 
-    def long_piece() -> str:
+    def long_word() -> str:
         return "".join(rng.choices(rng.choice(["ab", "aaab", "=-", "  \n"]), k=rng.randint(1, 1200)))
 
     def whitespace() -> str:
@@ -73,13 +73,13 @@ def random_texts(count: int, seed: int = 0) -> list[str]:
     def english() -> str:
         return " ".join(sentences(1, rng.randrange(1000)))
 
-    kinds: list[Callable[[], str]] = [any_unicode, low_unicode, repetition, few_letters, long_piece, whitespace, digits]
+    kinds: list[Callable[[], str]] = [any_unicode, low_unicode, repetition, few_letters, long_word, whitespace, digits]
     kinds += [contractions, code, emoji, control, english, lambda: code() + any_unicode() + whitespace() + english()]
     return [kinds[i % len(kinds)]() for i in range(count)]
 
 
 def random_model(vocab_size: int = 400, seed: int = 0, **sizes: int) -> GPT:
-    """A model whose weights are all far from zero: in a fresh one, half of the matrices do nothing yet."""
+    """A model with random weights everywhere; a fresh one has matrices of zeros."""
     torch.manual_seed(seed)
     gpt = GPT(GPTConfig.from_options(vocab_size=vocab_size, **{"depth": 2, "width": 128, "context": 96, **sizes}))
     for parameter in gpt.parameters():

@@ -1,4 +1,4 @@
-"""The folder: written whole or not at all, read back bit for bit, and refused in one line that names the file."""
+"""The exported folder: written completely or not at all, read back bit for bit, and refused with one-line errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("sizes", [{}, {"heads": 4, "kv_heads": 2}, {"depth": 1, "width": 256, "heads": 2}])
-def test_all_comes_back(sizes: dict[str, int], tmp_path: Path) -> None:
+def test_round_trip(sizes: dict[str, int], tmp_path: Path) -> None:
     gpt = random_model(**sizes)
     write_folder(tmp_path / "model", gpt, gpt.state_dict(), TOKENIZER)
     back = read_folder(tmp_path / "model")
@@ -45,7 +45,7 @@ def test_all_comes_back(sizes: dict[str, int], tmp_path: Path) -> None:
     assert all(torch.equal(tensor, ours[name]) for name, tensor in back.weights.items())
 
 
-def test_half_precision_comes_in_as_float32(tmp_path: Path) -> None:
+def test_bfloat16_is_imported_as_float32(tmp_path: Path) -> None:
     gpt = random_model().bfloat16()
     write_folder(tmp_path / "model", gpt, gpt.state_dict(), TOKENIZER)
     weights = read_folder(tmp_path / "model").weights
@@ -53,9 +53,9 @@ def test_half_precision_comes_in_as_float32(tmp_path: Path) -> None:
     assert torch.equal(weights["lm_head.weight"], gpt.lm_head.weight.float())
 
 
-def test_the_folder_holds_what_it_should(folder: Path) -> None:
+def test_files_and_model_card(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == FILES
-    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # whoever may read one may read all
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # all have the same permissions
     card = (folder / "README.md").read_text()
     assert f"| parameters | {random_model(depth=2, width=64).num_parameters:,} |" in card
     assert "depth 2, width 64, 1 heads of 64" in card
@@ -65,7 +65,7 @@ def test_the_folder_holds_what_it_should(folder: Path) -> None:
     assert (config["bos_token_id"], config["eos_token_id"]) == (391, [395, 391])
 
 
-def test_the_cards_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_code_of_the_model_card_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
     code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[0]
     assert code.count("\n") <= 8
     monkeypatch.chdir(folder.parent)
@@ -73,7 +73,7 @@ def test_the_cards_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert capsys.readouterr().out.startswith("The")
 
 
-def test_a_tokenizer_without_chat_tokens_gets_no_chat_template(tmp_path: Path) -> None:
+def test_no_chat_template_without_chat_tokens(tmp_path: Path) -> None:
     tokenizer = Tokenizer(TOKENIZER.tokens, 400, special_tokens={"<|bos|>": 399})
     gpt = random_model()
     write_folder(tmp_path / "model", gpt, gpt.state_dict(), tokenizer)
@@ -84,11 +84,11 @@ def test_a_tokenizer_without_chat_tokens_gets_no_chat_template(tmp_path: Path) -
     assert read_folder(tmp_path / "model").tokenizer.to_dict() == tokenizer.to_dict()
 
 
-def test_a_folder_with_files_is_left_alone_unless_told(tmp_path: Path) -> None:
+def test_overwrite(tmp_path: Path) -> None:
     target = tmp_path / "model"
     target.mkdir()
     gpt = random_model()
-    write_folder(target, gpt, gpt.state_dict(), TOKENIZER)  # an empty one is as good as none
+    write_folder(target, gpt, gpt.state_dict(), TOKENIZER)  # an empty folder may exist
     (target / "notes.txt").write_text("mine")
     other = random_model(seed=1)
     with pytest.raises(ValueError, match="model is not empty: give another one, or --overwrite"):
@@ -100,9 +100,11 @@ def test_a_folder_with_files_is_left_alone_unless_told(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("broken", ["nanochat.exchange.folder.card.to_card", "nanochat.exchange.weights.save_file"])
+@pytest.mark.parametrize(
+    "broken", ["nanochat.exchange.folder.model_card.to_card", "nanochat.exchange.weights.save_file"]
+)
 @pytest.mark.parametrize("before", [False, True])
-def test_a_failure_leaves_all_as_it_was(before: bool, broken: str, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_failure_changes_nothing(before: bool, broken: str, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     gpt, other = random_model(), random_model(seed=1)
     if before:
         write_folder(tmp_path / "model", gpt, gpt.state_dict(), TOKENIZER)
@@ -141,7 +143,7 @@ def test_a_failure_leaves_all_as_it_was(before: bool, broken: str, tmp_path: Pat
         ("vocab_size", None),
     ],
 )
-def test_a_setting_that_is_not_ours_is_named(setting: str, value: Any, folder: Path) -> None:
+def test_unsupported_settings_are_refused(setting: str, value: Any, folder: Path) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), setting: value}))
     with pytest.raises(ValueError, match=f"config.json: {setting} is {value!r}"):
@@ -149,7 +151,7 @@ def test_a_setting_that_is_not_ours_is_named(setting: str, value: Any, folder: P
 
 
 @pytest.mark.parametrize(
-    ("said", "more"),
+    ("message", "changes"),
     [
         ("rope_theta is 500000", {"rope_parameters": {"rope_theta": 500_000}}),
         ("rope_theta is 100000.0", {"rope_theta": 1e5, "rope_parameters": None}),
@@ -160,14 +162,14 @@ def test_a_setting_that_is_not_ours_is_named(setting: str, value: Any, folder: P
         ("2 query heads do not divide into groups for 3", {"num_attention_heads": 2, "num_key_value_heads": 3}),
     ],
 )
-def test_other_positions_and_impossible_sizes(said: str, more: dict[str, Any]) -> None:
+def test_unsupported_positions_and_sizes(message: str, changes: dict[str, Any]) -> None:
     config = to_config(random_model(width=64), TOKENIZER, torch.float32)
     assert from_config(config).config.n_embd == 64
-    with pytest.raises(ValueError, match=said):
-        from_config({**config, **more})
+    with pytest.raises(ValueError, match=message):
+        from_config({**config, **changes})
 
 
-def test_what_config_json_leaves_out_is_transformers_default() -> None:
+def test_missing_settings_have_the_defaults_of_transformers() -> None:
     gpt = from_config({"model_type": "nanochat", "intermediate_size": 3072})
     assert gpt.config == GPTConfig(sequence_len=2048, vocab_size=50_304, n_layer=12, n_head=6, n_kv_head=6, n_embd=768)
 
@@ -179,7 +181,7 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], obj
 
 
 @pytest.mark.parametrize(
-    ("said", "change"),
+    ("message", "change"),
     [
         ("lacks 1 of 14 tensors, the first of them lm_head.weight", lambda t: t.pop("lm_head.weight")),
         ("has a tensor that this model does not have: value_embeds", lambda t: t.update(value_embeds=torch.ones(3))),
@@ -193,9 +195,9 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], obj
         ),
     ],
 )
-def test_weights_of_another_model(said: str, change: Callable[..., object], folder: Path) -> None:
+def test_weights_that_do_not_fit(message: str, change: Callable[..., object], folder: Path) -> None:
     change_weights(folder, change)
-    with pytest.raises(ValueError, match=re.escape(said)) as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         read_folder(folder)
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
@@ -203,7 +205,7 @@ def test_weights_of_another_model(said: str, change: Callable[..., object], fold
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "text", "list", "deep"])
-def test_a_damaged_file_is_named(name: str, damage: str, folder: Path) -> None:
+def test_damaged_files_are_refused(name: str, damage: str, folder: Path) -> None:
     path = folder / name
     content = path.read_bytes()
     path.unlink()
@@ -218,14 +220,14 @@ def test_a_damaged_file_is_named(name: str, damage: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "pickled"), [("model.safetensors", "pytorch_model.bin"), ("tokenizer.json", "tokenizer.pkl")]
 )
-def test_a_pickle_is_never_read(missing: str, pickled: str, folder: Path) -> None:
+def test_pickles_are_never_read(missing: str, pickled: str, folder: Path) -> None:
     (folder / missing).unlink()
-    (folder / pickled).mkdir()  # opening it would be another error
+    (folder / pickled).mkdir()  # opening it would raise a different error
     with pytest.raises(ValueError, match=f"no {missing}, and its {pickled} is a pickle, which is never read here"):
         read_folder(folder)
 
 
-def test_an_index_stays_in_its_folder(folder: Path) -> None:
+def test_index_cannot_name_files_outside(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "../outside.safetensors"}}))
@@ -239,7 +241,7 @@ def test_an_index_stays_in_its_folder(folder: Path) -> None:
         read_folder(folder)
 
 
-def test_there_must_be_a_folder(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no folder .*nowhere"):
         read_folder(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")

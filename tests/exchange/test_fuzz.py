@@ -1,4 +1,4 @@
-"""Damaged folders to import: one line that names a file of theirs, or a model."""
+"""Fuzzing: importing a damaged folder gives a model or a one-line error that names a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reader() -> Iterator[ReaderProcess]:
 
 
 def sizes(folder: Path) -> list[int]:
-    """Reads a folder; returns something of it that can be sent to another process."""
+    """Reads a folder and returns its sizes, which can be sent to another process."""
     imported = read_folder(folder)
     return [imported.gpt.num_parameters, len(imported.weights), imported.tokenizer.vocab_size]
 
@@ -36,14 +36,14 @@ OTHER_VALUES: list[Any] = [None, True, 5, -1, 0, 2**70, 1.5, float("nan"), "x", 
 
 
 def other_values(content: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """JSON in which one value is another, or missing: what accidents with bytes rarely leave behind."""
+    """JSON with one value replaced or removed, which random damage to bytes rarely gives."""
     rng = random.Random(seed)
     for _ in range(count):
         data = json.loads(content)
-        where, way = data, []
+        where, keys = data, []
         while True:
             key = rng.choice(list(where) if isinstance(where, dict) else range(len(where)))
-            way.append(key)
+            keys.append(key)
             if not isinstance(where[key], (dict, list)) or not where[key] or rng.random() < 0.2:
                 break
             where = where[key]
@@ -52,7 +52,7 @@ def other_values(content: bytes, count: int, seed: int) -> Iterator[tuple[str, b
             del where[key]
         else:
             where[key] = value
-        yield f"{way} is {value!r} or missing", json.dumps(data).encode()
+        yield f"{keys} is {value!r} or missing", json.dumps(data).encode()
 
 
 @pytest.mark.parametrize("count", [20, pytest.param(150, marks=pytest.mark.slow)])
@@ -88,11 +88,11 @@ def test_import(name: str, count: int, tmp_path: Path, reader: ReaderProcess) ->
     folder = model_folder(tmp_path)
     path = folder / ("model.safetensors" if name == "header" else name)
     whole = path.read_bytes()
-    part = whole[: 8 + int.from_bytes(whole[:8], "little")] if name == "header" else whole
+    damaged_part = whole[: 8 + int.from_bytes(whole[:8], "little")] if name == "header" else whole
     before = reader("nothing", sizes, folder)
     counts, started = Counter[str](), time.monotonic()
-    for damaged in corruptions(part, count, seed=4):
-        path.write_bytes(damaged.content + whole[len(part) :])
+    for damaged in corruptions(damaged_part, count, seed=4):
+        path.write_bytes(damaged.content + whole[len(damaged_part) :])
         try:
             after = reader(damaged.how, sizes, folder)
         except (ValueError, OSError) as error:

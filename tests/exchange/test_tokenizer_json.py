@@ -1,4 +1,4 @@
-"""Tokenizers from elsewhere: those that tiktoken reproduces come in and give the same tokens, others are refused."""
+"""tokenizer.json files: imported if tiktoken gives the same tokens, otherwise refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
-from nanochat.exchange.byte_symbols import as_symbols, from_symbols
+from nanochat.exchange.byte_symbols import from_symbols, to_symbols
 from nanochat.exchange.merges import last_merge
 from nanochat.exchange.tokenizer_json import from_json, to_json
 from nanochat.tokenizer import SPECIAL_TOKENS, Tokenizer
@@ -37,27 +37,27 @@ def library(data: dict[str, Any]) -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer.from_str(json.dumps(data))
 
 
-def test_a_byte_is_one_printable_character() -> None:
+def test_byte_symbols() -> None:
     every_byte = bytes(range(256))
-    assert sorted(as_symbols(every_byte)) == sorted(pre_tokenizers.ByteLevel.alphabet())
-    assert from_symbols(as_symbols(every_byte)) == every_byte
-    assert as_symbols(b" a\n") == "ĠaĊ"  # as every published vocabulary has them
+    assert sorted(to_symbols(every_byte)) == sorted(pre_tokenizers.ByteLevel.alphabet())
+    assert from_symbols(to_symbols(every_byte)) == every_byte
+    assert to_symbols(b" a\n") == "ĠaĊ"  # as in published vocabularies
 
 
 @pytest.mark.slow
-def test_both_libraries_mean_the_same_characters() -> None:
-    """Letters, digits and spaces of all of Unicode: a version apart, and rare texts would be split differently."""
+def test_character_classes_of_both_libraries_are_equal() -> None:
+    """Letters, digits and spaces of all of Unicode, as texts split differently with other Unicode versions."""
     everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
     for pattern in (r"\p{L}+", r"\p{N}+", r"\s+", r"(?i:[sdmt])+"):
         keeps_matches = pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True)
-        theirs = {piece for piece, _ in keeps_matches.pre_tokenize_str(everything)}
+        theirs = {word for word, _ in keeps_matches.pre_tokenize_str(everything)}
         tokens = [bytes([byte]) for byte in range(256)]
-        ours = Tokenizer(tokens, 265, pattern)  # what does not match is dropped
+        ours = Tokenizer(tokens, 265, pattern)  # text that does not match is dropped
         assert set(ours.decode(ours.encode(everything))) == set("".join(theirs)), pattern
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_last_merge_is_the_one_that_tiktoken_does(name: str) -> None:
+def test_last_merge_equals_tiktoken(name: str) -> None:
     ranks = OURS[name].ids
     for token in ranks:
         if len(token) > 1:
@@ -74,20 +74,20 @@ def is_utf8(token: bytes) -> bool:
         return False
 
 
-def test_a_token_that_no_merging_reaches() -> None:
+def test_token_without_merges() -> None:
     ranks = {bytes([byte]): byte for byte in range(256)} | {b"abc": 256}
     assert last_merge(b"abc", ranks) is None
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_own_comes_back(name: str) -> None:
+def test_round_trip(name: str) -> None:
     ours = OURS[name]
     back = from_json(json.loads(json.dumps(to_json(ours))), ours.vocab_size)
     assert back.to_dict() == ours.to_dict()
 
 
-def trained_by_the_library(pattern: str, specials_first: bool) -> dict[str, Any]:
-    """A tokenizer.json that the tokenizers library itself has trained; it gives the first ids to special tokens."""
+def train_with_library(pattern: str, specials_first: bool) -> dict[str, Any]:
+    """A tokenizer.json trained by the tokenizers library; special tokens get the first ids if ``specials_first``."""
     tokenizer = tokenizers.Tokenizer(models.BPE(byte_fallback=True))
     split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -108,10 +108,10 @@ def trained_by_the_library(pattern: str, specials_first: bool) -> dict[str, Any]
 
 @pytest.mark.parametrize("specials_first", [True, False])
 @pytest.mark.parametrize("pattern", [PATTERN, GPT4_PATTERN])
-def test_the_librarys_own_comes_in(pattern: str, specials_first: bool) -> None:
-    data = trained_by_the_library(pattern, specials_first)
+def test_import_of_a_tokenizer_trained_by_the_library(pattern: str, specials_first: bool) -> None:
+    data = train_with_library(pattern, specials_first)
     ours, theirs = from_json(data, 640), library(data)
-    assert ours.vocab_size == 640  # a model's vocabulary may be rounded up
+    assert ours.vocab_size == 640  # the model's vocabulary may be padded
     assert ours.bos == theirs.token_to_id("<|bos|>")
     assert ours.pattern == pattern
     for text in PLAIN_TEXTS:
@@ -120,26 +120,26 @@ def test_the_librarys_own_comes_in(pattern: str, specials_first: bool) -> None:
     for i in range(640):
         assert ours.decode([i]) == theirs.decode([i])
     assert Tokenizer.from_dict(json.loads(json.dumps(ours.to_dict()))).fingerprint == ours.fingerprint
-    again = from_json(to_json(ours), 640)
-    assert again.to_dict() == ours.to_dict()
+    back = from_json(to_json(ours), 640)
+    assert back.to_dict() == ours.to_dict()
 
 
-def test_gpt2s_way_to_split_comes_in() -> None:
-    data = trained_by_the_library(PATTERN, False)
+def test_import_with_the_default_pattern() -> None:
+    data = train_with_library(PATTERN, False)
     data["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     ours, theirs = from_json(data, 640), library(data)
     for text in PLAIN_TEXTS:
         assert ours.encode(text) == theirs.encode(text).ids, text
 
 
-def test_merges_from_every_pair_come_in() -> None:
-    """transformers turns tiktoken's ranks into all pairs that make a token, of which one is ever used."""
+def test_import_with_redundant_merges() -> None:
+    """transformers converts tiktoken's ranks to all pairs that give a token; only one of them is ever used."""
     ours = OURS["repetitive"]
     data = to_json(ours)
     merges = []
     for token in ours.tokens:
         halves = ((token[:i], token[i:]) for i in range(1, len(token)))
-        merges += [" ".join(map(as_symbols, pair)) for pair in halves if all(half in ours.ids for half in pair)]
+        merges += [" ".join(map(to_symbols, pair)) for pair in halves if all(half in ours.ids for half in pair)]
     assert len(merges) > len(data["model"]["merges"])
     data["model"]["merges"] = merges
     theirs = library(data)
@@ -148,15 +148,15 @@ def test_merges_from_every_pair_come_in() -> None:
         assert ours.encode(text) == theirs.encode(text).ids, text
 
 
-def leave_an_id_out(data: dict[str, Any]) -> None:
-    """The last ordinary token takes the last special one's id."""
+def remove_an_id(data: dict[str, Any]) -> None:
+    """Gives the last ordinary token the id of the last special token."""
     last = data["added_tokens"].pop()
     vocab = data["model"]["vocab"]
     vocab[next(name for name, i in vocab.items() if i == 390)] = last["id"]
     del vocab[last["content"]]
 
 
-def test_what_transformers_makes_of_tiktoken_files_comes_in(tmp_path: Path) -> None:
+def test_import_of_a_converted_tiktoken_file(tmp_path: Path) -> None:
     ours = Tokenizer(OURS["code"].tokens, len(OURS["code"].tokens) + len(SPECIAL_TOKENS))  # no unused ids
     ranks = "".join(f"{base64.b64encode(token).decode()} {i}\n" for i, token in enumerate(ours.tokens))
     (tmp_path / "ranks.tiktoken").write_text(ranks)
@@ -181,7 +181,7 @@ REFUSED: dict[str, Change] = {
     ),
     "its merges are not in the order of its ids": lambda d: d["model"]["merges"].reverse(),
     "its merges are not those of its ids": lambda d: d["model"]["merges"].pop(3),
-    "some ids between its ordinary tokens stand for nothing": lambda d: leave_an_id_out(d),
+    "some ids between its ordinary tokens stand for nothing": lambda d: remove_an_id(d),
     "it splits text by Whitespace": lambda d: d.update(pre_tokenizer={"type": "Whitespace"}),
     "puts a space before each text": lambda d: d["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True),
     "in a way that one regular expression does not say": lambda d: d["pre_tokenizer"]["pretokenizers"][0].update(
@@ -196,17 +196,17 @@ REFUSED: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("said", REFUSED)
-def test_one_that_cannot_be_reproduced_is_refused(said: str) -> None:
+@pytest.mark.parametrize("message", REFUSED)
+def test_unsupported_tokenizers_are_refused(message: str) -> None:
     ours = OURS["english"]
     data = copy.deepcopy(to_json(ours))
-    REFUSED[said](data)
-    with pytest.raises(ValueError, match=re.escape(said)) as error:
+    REFUSED[message](data)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         from_json(data, ours.vocab_size)
     assert "\n" not in str(error.value)
 
 
-def test_a_token_that_only_ignore_merges_reaches() -> None:
+def test_token_that_needs_ignore_merges() -> None:
     tokens = [bytes([byte]) for byte in range(256)] + [b"abc"]
     ours = Tokenizer(tokens, 280)
     data = to_json(ours)

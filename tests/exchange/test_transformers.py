@@ -1,4 +1,4 @@
-"""What an export is for: transformers loads it with no code of ours, and says the same as our model."""
+"""transformers loads an exported model without custom code and gives the same results."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def theirs(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
-def test_the_logits_are_the_same(sizes: dict[str, int], tmp_path: Path) -> None:
+def test_logits_are_equal(sizes: dict[str, int], tmp_path: Path) -> None:
     gpt = random_model(**sizes)
     model, report = AutoModelForCausalLM.from_pretrained(export(tmp_path / "model", gpt), output_loading_info=True)
-    assert not any(report.values()), report  # nothing missing, nothing left over
+    assert not any(report.values()), report  # no missing or unexpected tensors
     assert type(model).__module__.startswith("transformers.")
     assert model.num_parameters() == gpt.num_parameters
     ids = torch.randint(0, gpt.vocab_size, (3, gpt.context))
     with torch.inference_mode():
         ours, logits = gpt(ids), model(ids).logits
-    assert ours.std() > 0.5  # they say something
+    assert ours.std() > 0.5  # not trivially equal
     assert logits.dtype == torch.float32
     assert (logits - ours).abs().max() < 1e-4
 
@@ -62,7 +62,7 @@ def test_bfloat16_stays_bfloat16(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_the_tokens_of_any_text_are_the_same(name: str, tmp_path: Path) -> None:
+def test_tokens_are_equal(name: str, tmp_path: Path) -> None:
     ours = TOKENIZERS[name]
     gpt = random_model(ours.vocab_size, depth=1, width=64)
     theirs = AutoTokenizer.from_pretrained(export(tmp_path / "model", gpt, name))
@@ -77,8 +77,8 @@ def test_the_tokens_of_any_text_are_the_same(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_any_ids_are_the_same_text(name: str, tmp_path: Path) -> None:
-    """Broken UTF-8, special and unused ids too: a model may well produce them."""
+def test_decoded_texts_are_equal(name: str, tmp_path: Path) -> None:
+    """Includes invalid UTF-8, special tokens and unused ids, which a model may generate."""
     ours = TOKENIZERS[name]
     gpt = random_model(ours.vocab_size, depth=1, width=64)
     theirs = AutoTokenizer.from_pretrained(export(tmp_path / "model", gpt, name))
@@ -88,7 +88,7 @@ def test_any_ids_are_the_same_text(name: str, tmp_path: Path) -> None:
         assert theirs.decode(ids, skip_special_tokens=True) == ours.decode(ids)
 
 
-def test_the_special_tokens_are_the_same(theirs: Any) -> None:
+def test_special_tokens_are_equal(theirs: Any) -> None:
     ours = TOKENIZERS["english"]
     assert theirs.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == list(ours.special_tokens.values())
     assert len(theirs) == ours.vocab_size
@@ -99,7 +99,7 @@ def test_the_special_tokens_are_the_same(theirs: Any) -> None:
     assert theirs(text, split_special_tokens=True).input_ids == ours.encode(text)
 
 
-def test_the_chat_template(theirs: Any) -> None:
+def test_chat_template(theirs: Any) -> None:
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": " What is 2 + 2?\n"},
@@ -135,7 +135,7 @@ def test_the_chat_template(theirs: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("messages", "error"),
     [
         ([{"role": "tool", "content": "x"}], "there is no role tool"),
         ([{"role": "user", "content": "x"}, {"role": "system", "content": "x"}], "can only come first"),
@@ -143,12 +143,12 @@ def test_the_chat_template(theirs: Any) -> None:
         ([{"role": "assistant", "content": [{"type": "image", "text": "x"}]}], "no part of type image"),
     ],
 )
-def test_no_conversation_of_nanochats(theirs: Any, messages: list[dict[str, Any]], said: str) -> None:
-    with pytest.raises(Exception, match=said):
+def test_invalid_conversations_are_refused(theirs: Any, messages: list[dict[str, Any]], error: str) -> None:
+    with pytest.raises(Exception, match=error):
         theirs.apply_chat_template(messages, tokenize=False)
 
 
-def test_it_generates(folder: Path, theirs: Any) -> None:
+def test_generation(folder: Path, theirs: Any) -> None:
     gpt = random_model()
     model = AutoModelForCausalLM.from_pretrained(folder)
     ours = TOKENIZERS["english"]
@@ -164,8 +164,8 @@ def test_it_generates(folder: Path, theirs: Any) -> None:
     assert len(ids) == prompt.input_ids.size(1) + 30 or ids[-1] in config.eos_token_id
 
 
-def test_what_transformers_saves_comes_back(folder: Path, theirs: Any, tmp_path: Path) -> None:
-    """It leaves out what equals its own defaults, moves the chat template, and may divide the weights."""
+def test_import_of_a_model_saved_by_transformers(folder: Path, theirs: Any, tmp_path: Path) -> None:
+    """transformers omits default settings, moves the chat template, and may split the weights into several files."""
     gpt = random_model()
     AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path, max_shard_size="300KB")
     theirs.save_pretrained(tmp_path)
@@ -176,8 +176,8 @@ def test_what_transformers_saves_comes_back(folder: Path, theirs: Any, tmp_path:
     assert back.tokenizer.fingerprint == TOKENIZERS["english"].fingerprint
 
 
-def test_transformers_own_model_comes_in(tmp_path: Path) -> None:
-    """Born there, with its default epsilon, which embeddings as large as nanochat's do not feel."""
+def test_import_of_a_model_made_by_transformers(tmp_path: Path) -> None:
+    """Its default epsilon differs, which has no effect at the scale of nanochat's embeddings."""
     config = transformers.NanoChatConfig(
         vocab_size=400, hidden_size=96, intermediate_size=384, num_hidden_layers=2, num_attention_heads=3
     )

@@ -72,13 +72,13 @@ def write_run(
 
 def write_scores(folder: Path, *entries: Mapping[str, Any]) -> None:
     """Writes ``evaluation.json``; the model of an entry is the last checkpoint unless its conditions name another."""
-    from nanochat.evaluation.results_file import FORMAT, content_of
+    from nanochat.evaluation.results_file import FORMAT, file_hash
 
     evaluations = []
     for entry in entries:
         conditions = {"max_per_task": None, **entry.get("conditions", {})}
         if "model" not in conditions:
-            conditions["model"] = content_of(folder / "checkpoints" / "last.ckpt")
+            conditions["model"] = file_hash(folder / "checkpoints" / "last.ckpt")
         evaluations.append(
             {"format": FORMAT, "time": "2026-01-01", "checkpoint": "last.ckpt", **entry, "conditions": conditions}
         )

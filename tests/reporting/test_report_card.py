@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nanochat.evaluation.chat_core import CHAT_CORE
+from nanochat.evaluation.chat_core import CHATCORE_TASKS
 from nanochat.reporting import score_tables, tables
 from nanochat.reporting.lineage import find_lineage
 from nanochat.reporting.render import render_markdown, render_text
@@ -254,7 +254,7 @@ def test_missing_humaneval_needs_code_execution(tmp_path: Path) -> None:
 
 def test_a_full_chat_score_includes_humaneval(tmp_path: Path) -> None:
     chat = write_run(tmp_path, "tiny-chat", 0, 2000, {})
-    tasks = {name: chat_task([1]) for name in CHAT_CORE}
+    tasks = {name: chat_task([1]) for name in CHATCORE_TASKS}
     write_scores(chat, {"group": "chat", "tasks": tasks, "conditions": {"max_per_task": 1}})
     card = card_of(tmp_path)
     assert missing(card)["full ChatCORE of CHAT"] == "only ChatCORE, 1 items of each at most was measured"

@@ -1,4 +1,4 @@
-"""Checkpoints of small random models, as training leaves them."""
+"""Writes checkpoints of small random models, in the format of training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from nanochat.serving.model import Model
-from nanochat.training.checkpoint_files import CHAT, TEXT
-from nanochat.training.checkpoint_io import SafeCheckpointIO
+from nanochat.training.checkpoint.loading import CHAT, TEXT
+from nanochat.training.checkpoint.safe_io import SafeCheckpointIO
 from tests.serving.tools import random_model
 
 
 def attentive_model(is_chat: bool = True, context: int = 256) -> Model:
-    """A random model whose answer depends on all that was said, which fresh weights do not: some of them are zero."""
+    """A random model whose output depends on its whole input. Freshly initialised it would not: some weights are 0."""
     model = random_model(is_chat, context, endless=False)
     for block in model.gpt.blocks:
         for weight in (block.attn.c_proj.weight, block.mlp.c_proj.weight):
@@ -23,7 +23,7 @@ def attentive_model(is_chat: bool = True, context: int = 256) -> Model:
 
 
 def write_checkpoint(path: Path, is_chat: bool = True, time: float | None = None, context: int = 256) -> Model:
-    """Writes one, of a given age; returns its model."""
+    """Writes a checkpoint, with ``time`` as its modification time; returns its model."""
     model = attentive_model(is_chat, context)
     content = {
         "pytorch-lightning_version": "2.6.0",
@@ -44,7 +44,7 @@ def run_folder(root: Path, name: str, version: int = 0) -> Path:
 
 
 def write_run(root: Path, name: str, version: int = 0, is_chat: bool = False, time: float | None = None) -> Path:
-    """A run with one checkpoint; returns that."""
+    """Writes a run with one checkpoint; returns the checkpoint's path."""
     path = run_folder(root, name, version) / "checkpoints" / "last.ckpt"
     write_checkpoint(path, is_chat, time)
     return path

@@ -1,4 +1,4 @@
-"""What holds for all of these tests: one thread, and patience."""
+"""Fixtures for all tests of this folder: one thread of torch, and longer HTTP timeouts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
-    """The models here are so small that a second one would only be waited for."""
+    """The models are too small to gain from a second thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -20,10 +20,10 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def patience() -> Iterator[None]:
-    """httpx waits for five seconds unless it is told otherwise: little where something else has the processor."""
-    usual = signature(httpx.get).parameters["timeout"].default
+def long_timeouts() -> Iterator[None]:
+    """Replaces httpx's default timeout of 5 seconds, which a busy machine may exceed."""
+    default = signature(httpx.get).parameters["timeout"].default
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "read", "write", "pool"):
-            patch.setattr(usual, name, 60.0)
+            patch.setattr(default, name, 60.0)
         yield

@@ -1,4 +1,4 @@
-"""Who is let in, and with what."""
+"""Access control: hosts, origins, the API key, the rate limit and the security headers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from types import SimpleNamespace
 import httpx2 as httpx
 import pytest
 
-from nanochat.serving.guard import MOST_ADDRESSES, RateLimiter
-from tests.serving.tools import Running, running
+from nanochat.serving.guard import MAX_ADDRESSES, RateLimiter
+from tests.serving.tools import ServerThread, running_server
 
 BODY = {"prompt": "a", "max_tokens": 1}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running() as server:
+def server() -> Iterator[ServerThread]:
+    with running_server() as server:
         yield server
 
 
 @pytest.fixture
-def still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No time goes by, in which a rate would refill."""
+def frozen_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stops the clock, so that no bucket refills."""
     monkeypatch.setattr("nanochat.serving.guard.time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1]:8000", "192.168.1.7", socket.gethostname()])
-def test_names_of_this_machine_and_numbers_are_answered(server: Running, host: str) -> None:
+def test_own_host_names_and_addresses_are_allowed(server: ServerThread, host: str) -> None:
     assert httpx.get(f"{server.url}/health", headers={"Host": host}).status_code == 200
 
 
@@ -36,55 +36,55 @@ def test_names_of_this_machine_and_numbers_are_answered(server: Running, host: s
     "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "[", "@"]
 )
 @pytest.mark.parametrize("path", ["/", "/health", "/v1/models"])
-def test_a_name_that_somebody_else_has_pointed_here_is_not(server: Running, host: str, path: str) -> None:
+def test_foreign_host_is_refused(server: ServerThread, host: str, path: str) -> None:
     refused = httpx.get(server.url + path, headers={"Host": host})
     assert refused.status_code == 403
     assert refused.json()["error"]["code"] == "host_not_allowed"
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1", "file://", "http://[", ""])
-def test_pages_from_elsewhere_are_refused(server: Running, origin: str) -> None:
+def test_foreign_origin_is_refused(server: ServerThread, origin: str) -> None:
     refused = httpx.post(f"{server.url}/v1/completions", json=BODY, headers={"Origin": origin})
     assert refused.status_code == 403
     assert refused.json()["error"]["code"] == "origin_not_allowed"
     assert "access-control-allow-origin" not in refused.headers
 
 
-def test_the_servers_own_page_is_not(server: Running) -> None:
+def test_own_origin_is_allowed(server: ServerThread) -> None:
     assert httpx.post(f"{server.url}/v1/completions", json=BODY, headers={"Origin": server.url}).status_code == 200
 
 
-def test_pages_and_names_that_were_allowed_are_answered() -> None:
-    with running(allow_hosts=["box.lan"], allow_origins=["http://localhost:3000"]) as server:
+def test_allow_hosts_and_allow_origins() -> None:
+    with running_server(allow_hosts=["box.lan"], allow_origins=["http://localhost:3000"]) as server:
         headers = {"Origin": "http://localhost:3000", "Host": "box.lan:8000"}
         answer = httpx.post(f"{server.url}/v1/completions", json=BODY, headers=headers)
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "http://localhost:3000")
-        asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
-        assert httpx.options(f"{server.url}/v1/completions", headers=headers | asks).status_code == 200
+        preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+        assert httpx.options(f"{server.url}/v1/completions", headers=headers | preflight).status_code == 200
         refused = httpx.options(
-            f"{server.url}/v1/completions", headers=headers | asks | {"Origin": "http://evil.example"}
+            f"{server.url}/v1/completions", headers=headers | preflight | {"Origin": "http://evil.example"}
         )
         assert refused.status_code == 400
         assert "access-control-allow-origin" not in refused.headers
 
 
-@pytest.mark.usefixtures("still")
-def test_a_page_that_was_allowed_can_read_why_it_is_refused() -> None:
-    with running(allow_origins=["http://localhost:3000"], api_key="secret", per_minute=4) as server:
+@pytest.mark.usefixtures("frozen_time")
+def test_allowed_origin_can_read_errors() -> None:
+    with running_server(allow_origins=["http://localhost:3000"], api_key="secret", per_minute=4) as server:
         url, origin = f"{server.url}/v1/completions", {"Origin": "http://localhost:3000"}
-        asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-        assert httpx.options(url, headers=origin | asks).status_code == 200  # browsers ask without the key
-        without = httpx.post(url, json=BODY, headers=origin)
+        preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        assert httpx.options(url, headers=origin | preflight).status_code == 200  # a preflight request has no key
+        no_key = httpx.post(url, json=BODY, headers=origin)
         headers = origin | {"Authorization": "Bearer secret"}
-        often = [httpx.post(url, json=BODY, headers=headers) for _ in range(2)][-1]
-    for refused, status in ((without, 401), (often, 429)):
+        limited = [httpx.post(url, json=BODY, headers=headers) for _ in range(2)][-1]
+    for refused, status in ((no_key, 401), (limited, 429)):
         assert refused.status_code == status
         assert refused.headers["access-control-allow-origin"] == "http://localhost:3000"
-    assert often.headers["access-control-expose-headers"] == "Retry-After"
+    assert limited.headers["access-control-expose-headers"] == "Retry-After"
 
 
-def test_a_key_is_asked_for() -> None:
-    with running(api_key="secret") as server:
+def test_api_key() -> None:
+    with running_server(api_key="secret") as server:
         url = f"{server.url}/v1/completions"
         for header in (
             None,
@@ -102,13 +102,13 @@ def test_a_key_is_asked_for() -> None:
             assert "secret" not in refused.text
         assert httpx.post(url, json=BODY, headers={"Authorization": "Bearer secret"}).status_code == 200
         assert httpx.get(f"{server.url}/v1/models").status_code == 401
-        for open_to_all in ("/", "/health", "/style.css"):
-            assert httpx.get(server.url + open_to_all).status_code == 200
+        for path in ("/", "/health", "/style.css"):
+            assert httpx.get(server.url + path).status_code == 200
 
 
-@pytest.mark.usefixtures("still")
-def test_too_many_requests_are_told_when_to_come_back() -> None:
-    with running(per_minute=20) as server:
+@pytest.mark.usefixtures("frozen_time")
+def test_rate_limit_sends_retry_after() -> None:
+    with running_server(per_minute=20) as server:
         answers = [httpx.post(f"{server.url}/v1/completions", json=BODY) for _ in range(7)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
         assert answers[-1].headers["retry-after"] == "3"
@@ -116,21 +116,21 @@ def test_too_many_requests_are_told_when_to_come_back() -> None:
         assert httpx.get(f"{server.url}/v1/models").status_code == 200
 
 
-def test_a_rate_refills_and_forgets() -> None:
-    rate = RateLimiter(60)
-    assert [rate.wait("a", 0.0) for _ in range(16)] == [0] * 15 + [1.0]
-    assert rate.wait("b", 0.0) == 0
-    assert rate.wait("a", 0.5) == pytest.approx(0.5)
-    assert rate.wait("a", 1.0) == 0
-    assert rate.wait("a", 1.0) > 0
-    assert [rate.wait("a", 1e6) for _ in range(16)].count(0) == 15
-    for n in range(MOST_ADDRESSES + 10):
-        rate.wait(str(n), 1e6)
-    assert len(rate._left) == MOST_ADDRESSES
+def test_rate_limiter_refills_and_evicts() -> None:
+    limiter = RateLimiter(60)
+    assert [limiter.wait("a", 0.0) for _ in range(16)] == [0] * 15 + [1.0]
+    assert limiter.wait("b", 0.0) == 0
+    assert limiter.wait("a", 0.5) == pytest.approx(0.5)
+    assert limiter.wait("a", 1.0) == 0
+    assert limiter.wait("a", 1.0) > 0
+    assert [limiter.wait("a", 1e6) for _ in range(16)].count(0) == 15
+    for n in range(MAX_ADDRESSES + 10):
+        limiter.wait(str(n), 1e6)
+    assert len(limiter._buckets) == MAX_ADDRESSES
     assert all(RateLimiter(0).wait("a", 0.0) == 0 for _ in range(1000))
 
 
-def test_every_answer_forbids_what_the_page_does_not_need(server: Running) -> None:
+def test_security_headers(server: ServerThread) -> None:
     for path in ("/", "/main.js", "/health", "/nothing"):
         headers = httpx.get(server.url + path).headers
         policy = headers["content-security-policy"]
@@ -142,7 +142,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(server: Running) -> No
         assert "server" not in headers
 
 
-def test_only_the_pages_files_are_there(server: Running) -> None:
+def test_only_the_files_of_the_page_are_served(server: ServerThread) -> None:
     assert httpx.get(server.url).headers["content-type"] == "text/html; charset=utf-8"
     assert httpx.head(server.url).status_code == 200
     for path in (

@@ -1,4 +1,4 @@
-"""Requests that are wrong in every way: each is told so, none reaches the engine or breaks the server."""
+"""Malformed requests: each gets a 4xx response, and none reaches the engine or breaks the server."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from tests.serving.test_api import slow
-from tests.serving.tools import Running, random_model, running, until
+from tests.serving.test_api import slow_down
+from tests.serving.tools import ServerThread, random_model, running_server, wait_until
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 JSON = {"Content-Type": "application/json"}
@@ -20,7 +20,7 @@ GOOD: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1},
     TEXT: {"prompt": "Hello", "max_tokens": 1},
 }
-# Values that are wrong in every field that is listed with them.
+# Fields, with values that are invalid for each of them.
 WRONG: list[tuple[tuple[str, ...], list[Any]]] = [
     (("temperature",), [-0.1, 2.1, "1", "hot", [], {}, True, 1e400, -1e400, [0.5]]),
     (("top_p", "min_p"), [-1, 1.01, "0.5", [], {}, False, 1e400]),
@@ -73,7 +73,7 @@ NOT_JSON = [
 
 
 def malformed() -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
-    """Method, path, body and headers of requests that each have something wrong."""
+    """Method, path, body and headers of invalid requests."""
     for path, body in GOOD.items():
         for names, values in WRONG:
             for name in names:
@@ -98,7 +98,7 @@ def malformed() -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
         for origin in ("http://evil.example", "null"):
             yield "POST", path, good, {**JSON, "Origin": origin}
         yield "POST", path, good, {**JSON, "Host": "evil.example"}
-        # cut, and with single bytes changed until it is no JSON any more
+        # truncated JSON; JSON with random bytes follows at the end
         for end in range(len(good)):
             yield "POST", path, good[:end], JSON
     for messages in WRONG_MESSAGES:
@@ -128,10 +128,10 @@ def malformed() -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
             yield "POST", path, bytes(noise), JSON
 
 
-def test_a_thousand_malformed_requests_are_each_told_what_is_wrong() -> None:
+def test_a_thousand_malformed_requests() -> None:
     model = random_model()
-    counted = 0
-    with running(model) as server, httpx.Client(base_url=server.url) as http:
+    count = 0
+    with running_server(model) as server, httpx.Client(base_url=server.url) as http:
         started, start = 0, model.engine.start
 
         def counting(*args: Any, **kwargs: Any) -> Any:
@@ -152,8 +152,8 @@ def test_a_thousand_malformed_requests_are_each_told_what_is_wrong() -> None:
                 assert error["type"] == "invalid_request_error"
                 assert "Traceback" not in answer.text
                 assert "nanochat/" not in answer.text
-            counted += 1
-        assert counted >= 1000
+            count += 1
+        assert count >= 1000
         assert started == 0
         for path, body in GOOD.items():
             assert http.post(path, json=body).status_code == 200
@@ -173,57 +173,55 @@ RAW = [
 
 
 @pytest.mark.parametrize("sent", RAW, ids=range(len(RAW)))
-def test_what_is_not_even_http_is_refused(server: Running, sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+def test_invalid_http_is_refused(server: ServerThread, sent: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         try:
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(1000)
         except ConnectionError:
-            answer = b""  # closed at once
+            answer = b""  # closed immediately
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
-    assert capfd.readouterr() == ("", "")  # nor does it fill the terminal of the server
+    assert capfd.readouterr() == ("", "")  # and prints nothing in the server's terminal
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running() as server:
+def server() -> Iterator[ServerThread]:
+    with running_server() as server:
         yield server
         assert httpx.get(f"{server.url}/health").status_code == 200
 
 
-def test_a_body_that_grows_too_large_on_the_way_is_refused(server: Running) -> None:
-    def pieces() -> Iterator[bytes]:
+def test_chunked_body_that_is_too_large_is_refused(server: ServerThread) -> None:
+    def chunks() -> Iterator[bytes]:
         yield b'{"prompt": "'
         for _ in range(40):
             yield b"x" * 65536
 
     try:
-        answer = httpx.post(f"{server.url}{TEXT}", content=pieces(), headers=JSON)
+        answer = httpx.post(f"{server.url}{TEXT}", content=chunks(), headers=JSON)
     except httpx.TransportError:
-        return  # it closed the connection before all was sent
+        return  # the server closed the connection before the end of the body
     assert answer.status_code == 413
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, server: Running) -> None:
-    monkeypatch.setattr("nanochat.serving.requests.PATIENCE", 0.2)
+def test_body_timeout(monkeypatch: pytest.MonkeyPatch, server: ServerThread) -> None:
+    monkeypatch.setattr("nanochat.serving.requests.READ_TIMEOUT", 0.2)
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(POST + b"Content-Length: 50\r\n\r\n{")
         assert connection.recv(1000).startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.parametrize("first", [b"", b"GET /he", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
-def test_a_connection_on_which_no_whole_request_comes_is_closed(
-    first: bytes, monkeypatch: pytest.MonkeyPatch, server: Running
-) -> None:
-    monkeypatch.setattr("nanochat.serving.server.PATIENCE", 0.3)
+def test_incomplete_request_is_closed(first: bytes, monkeypatch: pytest.MonkeyPatch, server: ServerThread) -> None:
+    monkeypatch.setattr("nanochat.serving.server.READ_TIMEOUT", 0.3)
     with socket.create_connection(("127.0.0.1", server.port), timeout=0.05) as connection:
         connection.sendall(first)
-        until(lambda: _dribbled(connection))
+        wait_until(lambda: _closed_after_a_byte(connection))
 
 
-def _dribbled(connection: socket.socket) -> bool:
-    """Sends a byte, and takes what is answered; returns whether the connection is closed."""
+def _closed_after_a_byte(connection: socket.socket) -> bool:
+    """Sends a byte and reads; returns whether the connection is closed."""
     try:
         connection.sendall(b"x")
         return connection.recv(10_000) == b""
@@ -233,21 +231,21 @@ def _dribbled(connection: socket.socket) -> bool:
         return True
 
 
-def test_who_takes_nothing_of_an_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanochat.serving.server.STALLED", 0.5)
+def test_client_that_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.serving.server.WRITE_TIMEOUT", 0.5)
     body = json.dumps({"prompt": ["a"] * 16, "max_tokens": 4000, "stream": True, "top_k": 1}).encode()
-    with running(random_model(context=4096, width=16), at_once=16) as server, socket.socket() as lazy:
-        server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # which its connections inherit
-        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        lazy.connect(("127.0.0.1", server.port))
-        lazy.sendall(POST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        until(lambda: len(server.server.server_state.connections) == 1)
-        until(lambda: not server.server.server_state.connections)
-        until(lambda: server.worker.load == (0, 0))  # and nothing more is written for it
+    with running_server(random_model(context=4096, width=16), max_concurrency=16) as server, socket.socket() as client:
+        server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # its connections inherit it
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(POST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        wait_until(lambda: len(server.server.server_state.connections) == 1)
+        wait_until(lambda: not server.server.server_state.connections)
+        wait_until(lambda: server.worker.load == (0, 0))  # its texts are cancelled
 
 
-def test_an_answer_takes_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanochat.serving.server.PATIENCE", 0.1)
-    with running() as server:
-        slow(server, 0.02)
+def test_read_timeout_does_not_limit_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.serving.server.READ_TIMEOUT", 0.1)
+    with running_server() as server:
+        slow_down(server, 0.02)
         assert httpx.post(f"{server.url}{TEXT}", json={"prompt": "x", "max_tokens": 20}).status_code == 200

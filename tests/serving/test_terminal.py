@@ -1,4 +1,4 @@
-"""The chat as it is typed and seen: keys, pasted lines, Markdown that grows."""
+"""The chat in the terminal: keys, pasted lines, completion, and Markdown that is rendered while it arrives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from nanochat.serving.chat_loop import chat_loop
 from nanochat.serving.keyboard import CommandCompleter, Keyboard, PlainKeyboard, interruptible, new_keyboard
-from nanochat.serving.markdown import Block, clean, split_complete_blocks
+from nanochat.serving.markdown import MarkdownBlock, clean, split_complete_blocks
 from nanochat.serving.screen import THEME, PlainScreen, RichScreen
 from nanochat.serving.session import Chunk, Session, message_text
 from tests.serving.test_session import new_session
@@ -34,7 +34,7 @@ def keys() -> Iterator[PipeInput]:
 
 
 def chat(keys: PipeInput, typed: str, session: Session | None = None) -> tuple[Session, str]:
-    """Types all of it; returns the conversation and what was shown."""
+    """Types the keys; returns the session and the output."""
     session, out = session or new_session(), io.StringIO()
     keys.send_text(typed)
     chat_loop(session, Keyboard(input=keys, output=DummyOutput()), PlainScreen(out, out), "python cli.py")
@@ -45,19 +45,19 @@ def questions(session: Session) -> list[str]:
     return [message_text(m) for m in session.messages if m["role"] == "user"]
 
 
-def test_questions_are_answered_until_ctrl_d(keys: PipeInput) -> None:
+def test_answers_questions_until_ctrl_d(keys: PipeInput) -> None:
     session, shown = chat(keys, "hello\r\r  \ragain\r" + CTRL_D)
     assert questions(session) == ["hello", "again"]
     assert all(clean(message_text(m)) in shown for m in session.messages if m["role"] == "assistant")
     assert shown.startswith("babbler: 29,248 parameters, context 256 tokens\n/help lists")
 
 
-def test_commands_are_done_and_not_asked(keys: PipeInput) -> None:
+def test_commands_are_not_asked(keys: PipeInput) -> None:
     session, shown = chat(keys, "hello\r/stats\r/retry\r/hlep\r /usr is what?\r/undo\r/quit\rnever\r")
     assert questions(session) == ["hello"]
-    assert "Again: hello" in shown
+    assert "Retry: hello" in shown
     assert "error: there is no command /hlep, did you mean /help?" in shown
-    assert "Taken back: /usr is what?" in shown
+    assert "Removed: /usr is what?" in shown
     assert "all      1 answer, " in shown
     assert f"file     {session.model.path}" in shown
 
@@ -67,66 +67,66 @@ def test_pasted_lines_are_one_question(keys: PipeInput) -> None:
     assert questions(session) == ["def f():\n    return 1\nwhat?", "one\ntwo"]
 
 
-def test_ctrl_c_empties_the_line_and_twice_leaves(keys: PipeInput) -> None:
+def test_ctrl_c_clears_the_line_and_twice_quits(keys: PipeInput) -> None:
     session, shown = chat(keys, "not this" + CTRL_C + "this\r" + CTRL_C + "that\r" + CTRL_C + CTRL_C + "never\r")
     assert questions(session) == ["this", "that"]
-    assert shown.count("Ctrl-C once more leaves") == 2
+    assert shown.count("Press Ctrl-C again") == 2
 
 
 @pytest.mark.timeout(200)
-def test_escape_sequences_that_are_typed_are_passed_over(keys: PipeInput, capfd: pytest.CaptureFixture[str]) -> None:
-    """A colour looks like the click of a mouse, whose place it then lacks."""
+def test_pasted_escape_sequences_are_ignored(keys: PipeInput, capfd: pytest.CaptureFixture[str]) -> None:
+    """prompt_toolkit parses a colour as a mouse event without a position."""
     session, _ = chat(keys, "\x1b[31mred\x1b[0m\r\x1b[<0;1Mone\x1b[1;1R\r" + CTRL_D)
     assert questions(session) == ["red", "one"]
     assert capfd.readouterr() == ("", "")  # no traceback
 
 
 @pytest.mark.timeout(200)
-def test_ctrl_c_ends_a_search_in_the_history(keys: PipeInput) -> None:
+def test_ctrl_c_ends_a_history_search(keys: PipeInput) -> None:
     session, shown = chat(keys, "\x12" + CTRL_C + "hello\r" + CTRL_D)
     assert questions(session) == ["hello"]
-    assert "once more leaves" not in shown
+    assert "Ctrl-C again" not in shown
 
 
-def test_a_question_that_is_too_long_is_an_error_and_not_the_end(keys: PipeInput) -> None:
+def test_too_long_question_does_not_end_the_chat(keys: PipeInput) -> None:
     session, shown = chat(keys, "x" * 300 + "\rhello\r" + CTRL_D)
     assert questions(session) == ["hello"]
     assert "error: the last message is too long" in shown
 
 
-def test_dropped_turns_and_cut_answers_are_said(keys: PipeInput) -> None:
+def test_notes_about_dropped_turns_and_cut_answers(keys: PipeInput) -> None:
     _, shown = chat(keys, "a question of thirty letters..\r" * 12 + CTRL_D)
-    assert "The oldest 2 messages no longer fit into the model's 256 tokens" in shown
+    assert "The oldest 2 messages no longer fit into the model's context of 256 tokens" in shown
     assert "Cut off: --max_tokens is reached." in shown
 
 
-def test_a_base_model_says_that_it_only_completes(keys: PipeInput) -> None:
+def test_base_model_notice(keys: PipeInput) -> None:
     session, shown = chat(keys, "hello\r" + CTRL_D, new_session(is_chat=False))
-    assert "it goes on with what you write, but answers no question" in shown
+    assert "it continues your text, but does not answer questions" in shown
     assert "python cli.py fit --config configs/tiny.yaml --config configs/chat.yaml" in shown
     assert clean("hello" + message_text(session.messages[1])) in shown
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_program(keys: PipeInput) -> None:
-    """The signal comes while the answer does."""
+def test_ctrl_c_stops_the_answer(keys: PipeInput) -> None:
+    """SIGINT arrives during the answer."""
     session = new_session(max_tokens=None)
     ask, sent = session.ask, []
 
     def interrupted(question: str, stopped: object = None) -> Iterator[Chunk]:
-        for piece in ask(question, stopped):  # type: ignore[arg-type]
-            yield piece
-            if len(session.turns) == 0 and not sent:
+        for chunk in ask(question, stopped):  # type: ignore[arg-type]
+            yield chunk
+            if len(session.stats) == 0 and not sent:
                 sent.append(os.kill(os.getpid(), signal.SIGINT))
 
     session.ask = interrupted  # type: ignore[method-assign, assignment]
     _, shown = chat(keys, "hello\ragain\r" + CTRL_D, session)
-    assert [turn.finished for turn in session.turns] == ["cancelled", "length"]
+    assert [answer.finished for answer in session.stats] == ["cancelled", "length"]
     assert "Stopped." in shown
     assert questions(session) == ["hello", "again"]
 
 
-def test_ctrl_c_between_a_line_and_its_answer_is_no_error(keys: PipeInput) -> None:
-    """The signal comes when prompt_toolkit has ended its part and still listens."""
+def test_ctrl_c_between_line_and_answer(keys: PipeInput) -> None:
+    """SIGINT arrives after the line was accepted, while prompt_toolkit's handler is still installed."""
 
     async def signal_late() -> None:
         app = Keyboard(input=keys, output=DummyOutput()).session.app
@@ -136,7 +136,7 @@ def test_ctrl_c_between_a_line_and_its_answer_is_no_error(keys: PipeInput) -> No
     asyncio.run(signal_late())
 
 
-def test_a_second_ctrl_c_insists() -> None:
+def test_second_ctrl_c_raises() -> None:
     before = signal.getsignal(signal.SIGINT)
     with interruptible() as stopped:
         assert not stopped()
@@ -147,8 +147,8 @@ def test_a_second_ctrl_c_insists() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_where_answers_go_into_a_file_questions_are_typed_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    pty = pytest.importorskip("pty", reason="no such terminals on Windows")
+def test_redirected_stdout_keeps_the_prompt_in_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     monkeypatch.setenv("TERM", "xterm")
     near, far = pty.openpty()
     with open(near, "rb"), open(far, "w") as terminal:
@@ -159,36 +159,36 @@ def test_where_answers_go_into_a_file_questions_are_typed_on_the_terminal(monkey
         assert keyboard.session.output.fileno() == terminal.fileno()
 
 
-def test_keys_are_shown_by_who_reads_a_line_and_by_nobody_between_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is typed before an answer has begun would else stand in the middle of it."""
-    pty = pytest.importorskip("pty", reason="no such terminals on Windows")
+def test_echo_is_off_between_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise keys pressed during an answer would appear in the middle of it."""
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     import termios
 
     near, far = pty.openpty()
     with open(near, "wb"), open(far) as terminal:
         monkeypatch.setattr("sys.stdin", terminal)
 
-        def is_shown() -> bool:
+        def echoes() -> bool:
             return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
 
-        def typed(prompt: str) -> str:
-            read.append(is_shown())
-            return "/stats" if len(read) < 3 else "/quit"
+        def fake_input(prompt: str) -> str:
+            during_read.append(echoes())
+            return "/stats" if len(during_read) < 3 else "/quit"
 
         class Screen(PlainScreen):
             def note(self, text: str) -> None:
-                between.append(is_shown())
+                between.append(echoes())
 
-        read: list[bool] = []
+        during_read: list[bool] = []
         between: list[bool] = []
-        monkeypatch.setattr("builtins.input", typed)
+        monkeypatch.setattr("builtins.input", fake_input)
         chat_loop(new_session(), PlainKeyboard(), Screen(io.StringIO(), io.StringIO()), "python cli.py")
-        assert read == [True] * 3
+        assert during_read == [True] * 3
         assert between == [False] * 3  # the greeting, and two replies
-        assert is_shown()
+        assert echoes()
 
 
-def test_commands_are_completed() -> None:
+def test_command_completion() -> None:
     def completions(text: str) -> list[str]:
         return [c.text for c in CommandCompleter().get_completions(Document(text), CompleteEvent())]
 
@@ -197,7 +197,7 @@ def test_commands_are_completed() -> None:
     assert completions("/load ./pyproj") == ["ect.toml"]
 
 
-# ---------------------------------------------------------------------------------------------------- what is seen
+# ---------------------------------------------------------------------------------------------------- output
 
 ANSWER = """`dedent` removes **common** whitespace; see __init__, <lambda> and 2*3*4.
 
@@ -217,29 +217,29 @@ The end."""
 
 def shown(text: str, width: int = 60) -> list[str]:
     console = Console(file=io.StringIO(), width=width, theme=THEME, highlight=False)
-    console.print(Block(text))
+    console.print(MarkdownBlock(text))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
-def test_names_and_tags_are_shown_as_they_are() -> None:
+def test_names_and_tags_are_literal() -> None:
     assert shown("see __init__, _x_, <lambda>, 2*3*4 and **bold** *it*") == [
         "see __init__, _x_, <lambda>, 2*3*4 and bold it"
     ]
 
 
-def test_examples_are_code_and_not_quotations() -> None:
+def test_doctests_are_code() -> None:
     assert shown("Such as:\n>>> f(1)\n[1]\n\nSo it is.") == ["Such as:", "", ">>> f(1)", "[1]", "", "So it is."]
 
 
-def test_code_begins_in_the_first_column() -> None:
+def test_code_has_no_left_padding() -> None:
     assert shown("```python\ndef f():\n    return 1\n```") == ["def f():", "    return 1"]
 
 
-def test_a_link_does_not_hide_where_it_leads() -> None:
+def test_link_shows_its_address() -> None:
     assert "https://elsewhere.example" in " ".join(shown("[here](https://elsewhere.example)"))
 
 
-def test_no_control_character_reaches_the_terminal() -> None:
+def test_control_characters_are_replaced() -> None:
     assert clean("a\x1b]0;title\x07b\x9b\r\n\tc") == "a\ufffd]0;title\ufffdb\ufffd\ufffd\n\tc"
     assert "\x1b" not in "".join(shown("a\x1b[2Jb"))
 
@@ -248,7 +248,7 @@ def test_no_control_character_reaches_the_terminal() -> None:
     st.lists(st.sampled_from(["a\n", "\n", "```\n", "~~~\n", "````\n", "- b\n", "    c\n", "``` x\n"])),
     st.integers(0, 99),
 )
-def test_blocks_are_the_text_in_order_and_do_not_depend_on_how_it_comes(lines: list[str], cut: int) -> None:
+def test_blocks_do_not_depend_on_chunking(lines: list[str], cut: int) -> None:
     text = "".join(lines)
     blocks, rest = split_complete_blocks(text)
     assert "".join([*blocks, rest]).replace("\n", "") == text.replace("\n", "")
@@ -257,10 +257,10 @@ def test_blocks_are_the_text_in_order_and_do_not_depend_on_how_it_comes(lines: l
     assert split_complete_blocks(left + text[cut:]) == (blocks[len(first) :], rest)
 
 
-def test_an_answer_grows_and_ends_as_if_it_had_come_at_once() -> None:
-    pieces = [("text", c) for c in ANSWER]
+def test_streamed_answer_ends_like_a_whole_one() -> None:
+    chunks = [("text", c) for c in ANSWER]
     console = Console(file=io.StringIO(), width=60, height=6, force_terminal=True, theme=THEME, highlight=False)
-    RichScreen(console).show([("python", "6*7"), ("python_output", "42"), *pieces])
+    RichScreen(console).show([("python", "6*7"), ("python_output", "42"), *chunks])
     final = _final(console.file.getvalue())  # type: ignore[attr-defined]
     blocks, rest = split_complete_blocks(ANSWER)
     wanted = [line for block in [*blocks, rest] for line in [*shown(block), ""]]
@@ -268,7 +268,7 @@ def test_an_answer_grows_and_ends_as_if_it_had_come_at_once() -> None:
 
 
 def _final(text: str) -> list[str]:
-    """What is on an endless screen in the end, as a terminal would have it."""
+    """The final lines of a terminal of unlimited height."""
     import re
 
     lines, row = [""], 0
@@ -287,23 +287,25 @@ def _final(text: str) -> list[str]:
     return [*(line.rstrip() for line in lines), ""]
 
 
-def test_a_call_without_a_result_is_a_line_of_its_own_where_it_was_made() -> None:
+def test_call_without_result() -> None:
     console = Console(file=io.StringIO(), width=60, force_terminal=True, theme=THEME, highlight=False)
-    pieces = [("python", "1/"), ("python", "0"), ("text", "No."), ("python", "6*7"), ("python_output", "42")]
-    RichScreen(console).show([*pieces, ("text", "Yes.")])
+    chunks = [("python", "1/"), ("python", "0"), ("text", "No."), ("python", "6*7"), ("python_output", "42")]
+    RichScreen(console).show([*chunks, ("text", "Yes.")])
     shown = _final(console.file.getvalue())  # type: ignore[attr-defined]
     assert shown == ["1/0 = no result", "No.", "", "6*7 = 42", "Yes.", ""]
 
 
-def test_a_command_in_a_note_is_one_line_to_copy() -> None:
+def test_command_in_a_note_is_not_broken() -> None:
     console = Console(file=io.StringIO(), width=32, theme=THEME, highlight=False)
-    RichScreen(console).note("An assistant is made of such a model by\n  python cli.py fit --config configs/tiny.yaml")
+    RichScreen(console).note(
+        "Fine-tune it for chat with this command line:\n  python cli.py fit --config configs/tiny.yaml"
+    )
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     command = "  python cli.py fit --config configs/tiny.yaml"
-    assert [line.rstrip() for line in lines] == ["An assistant is made of such a", "model by", command, ""]
+    assert [line.rstrip() for line in lines] == ["Fine-tune it for chat with this", "command line:", command, ""]
 
 
-def test_plain_screens_show_the_text_alone() -> None:
+def test_plain_screen_prints_text_only() -> None:
     out, notes = io.StringIO(), io.StringIO()
     PlainScreen(out, notes).show([("python", "6*7"), ("python_output", "42"), ("text", "It is **42**.")])
     assert (out.getvalue(), notes.getvalue()) == ("It is **42**.\n", "")

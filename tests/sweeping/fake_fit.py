@@ -1,7 +1,7 @@
-"""Stands in for `fit` where a test is about the sweep: it leaves behind what training does, in a tenth of a second.
+"""A fake `fit` for tests of the sweep: writes the same files as training, in a tenth of a second.
 
 python -m tests.sweeping.fake_fit fit --model.quality=0.3 --pace=0.05 --root=... --name=... --version=...
-It does STEPS steps; each is kept, so that it goes on where it was stopped. SIGTERM ends it after its step.
+It runs STEPS steps and saves its state after each, so that it can be resumed. SIGTERM stops it after the current step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 STEPS = 6  # with a validation each
-HELD_AT = 2  # after so many steps it waits as long as there is a file named as --hold=... and --version=... say
+HELD_AT = 2  # after this many steps, it waits while the file <value of --hold><value of --version> exists
 stopped: list[int] = []
 
 
@@ -28,16 +28,16 @@ def main() -> int:
         print("nanochat: error: --model.quality=bad is not possible: expected a number", file=sys.stderr)
         return 2
     if quality == "crash":
-        raise RuntimeError("something that nobody has thought of")
+        raise RuntimeError("an unexpected error")
     noise = 0.01 * (int(options["seed_everything"]) % 3)
     score = 3.0 - float(quality) + noise
-    place = folder / "last.json"
-    done = json.loads(place.read_text())["steps"] if place.exists() else 0
+    state = folder / "last.json"
+    done = json.loads(state.read_text())["steps"] if state.exists() else 0
     metrics, held = folder / "metrics.csv", Path(options.get("hold", "") + options["version"])
     if not done:
         metrics.write_text("step,tokens,seconds,val/bpb\n")
     with open(folder / "starts.txt", "a") as file:
-        file.write(f"{done}\n")  # where each process began
+        file.write(f"{done}\n")  # the first step of each process
     for step in range(done, STEPS):
         if stopped:
             return 128 + stopped[0]
@@ -46,7 +46,7 @@ def main() -> int:
             time.sleep(0.01)
         with open(metrics, "a") as file:
             file.write(f"{step},{step},{step * pace},{score + STEPS - 1 - step}\n")
-        place.write_text(json.dumps({"steps": step + 1}))
+        state.write_text(json.dumps({"steps": step + 1}))
     value = float("nan") if quality == "0.666" else score
     (folder / "summary.json").write_text(json.dumps({"val_bpb": value, "seconds": 1.5, "complete": True}))
     return 0

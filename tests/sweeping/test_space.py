@@ -1,22 +1,22 @@
-"""What --over means, and what it refuses."""
+"""Parsing of --over."""
 
 from __future__ import annotations
 
 import pytest
 
-from nanochat.sweeping.space import grid, in_words, parse_axes, parse_axis, short_names, split
+from nanochat.sweeping.space import describe_setting, grid, parse_axes, parse_axis, short_names, split_values
 
 
-def test_values_are_kept_as_they_are_written() -> None:
+def test_values() -> None:
     axis = parse_axis("model.depth=4, 6,8")
     assert (axis.option, axis.values, axis.is_range) == ("model.depth", ("4", "6", "8"), False)
-    assert parse_axis("--model.depth=4").option == "model.depth"  # as it would stand behind fit
-    assert parse_axis("model.matrix_lr=0.1,0.10,1e-1,0.2").values == ("0.1", "0.2")  # one value, written thrice
+    assert parse_axis("--model.depth=4").option == "model.depth"  # with dashes, as for fit
+    assert parse_axis("model.matrix_lr=0.1,0.10,1e-1,0.2").values == ("0.1", "0.2")  # three spellings of one value
     assert parse_axis("model.depth=2,3,2").values == ("2", "3")
 
 
 @pytest.mark.parametrize(
-    ("text", "pieces"),
+    ("text", "values"),
     [
         ("[1,2],3", ["[1,2]", "3"]),
         ("{a: 1, b: 2},{a: 3}", ["{a: 1, b: 2}", "{a: 3}"]),
@@ -25,12 +25,12 @@ def test_values_are_kept_as_they_are_written() -> None:
         ("", [""]),
     ],
 )
-def test_commas_within_brackets_divide_nothing(text: str, pieces: list[str]) -> None:
-    assert split(text) == pieces
+def test_split_values(text: str, values: list[str]) -> None:
+    assert split_values(text) == values
 
 
 @pytest.mark.parametrize(
-    ("text", "low", "high", "whole", "log"),
+    ("text", "low", "high", "integer", "log"),
     [
         ("model.matrix_lr=0.005..0.05", 0.005, 0.05, False, True),  # a factor of ten exactly
         ("model.matrix_lr=0.01..0.09", 0.01, 0.09, False, False),
@@ -41,47 +41,47 @@ def test_commas_within_brackets_divide_nothing(text: str, pieces: list[str]) -> 
         ("model.weight_decay=-1e-3..1e-2", -0.001, 0.01, False, False),
     ],
 )
-def test_a_range(text: str, low: float, high: float, whole: bool, log: bool) -> None:
+def test_range(text: str, low: float, high: float, integer: bool, log: bool) -> None:
     axis = parse_axis(text)
-    assert (axis.low, axis.high, axis.whole, axis.log) == (low, high, whole, log)
+    assert (axis.low, axis.high, axis.integer, axis.log) == (low, high, integer, log)
     distribution = axis.distribution()
     assert (distribution.low, distribution.high, distribution.log) == (low, high, log)  # type: ignore[attr-defined]
 
 
-def test_what_is_drawn_is_written_shortly_and_whole_where_it_must_be() -> None:
-    assert parse_axis("a=0.001..1.0").write(0.0123456) == "0.01235"
-    assert parse_axis("a=1..5").write(3) == "3"
+def test_format() -> None:
+    assert parse_axis("a=0.001..1.0").format(0.0123456) == "0.01235"
+    assert parse_axis("a=1..5").format(3) == "3"
 
 
 @pytest.mark.parametrize(
-    ("texts", "search", "said"),
+    ("texts", "search", "message"),
     [
-        ([], False, "what is to be varied?"),
-        (["model.depth"], False, "--over model.depth: write an option"),
-        (["=3"], False, "write an option"),
-        (["model.depth="], False, "write an option"),
-        (["model.depth=4,,6"], False, "a comma too many"),
-        (["model.depth=4", "model.depth=6"], False, "there twice"),
-        (["model.depth=4..8"], False, "--search=20 tries 20 settings"),
+        ([], False, "no option to vary"),
+        (["model.depth"], False, "--over model.depth: give an option"),
+        (["=3"], False, "give an option"),
+        (["model.depth="], False, "give an option"),
+        (["model.depth=4,,6"], False, "there is a value missing"),
+        (["model.depth=4", "model.depth=6"], False, "given twice"),
+        (["model.depth=4..8"], False, "add --search=20 to try 20 settings"),
         (["model.depth=8..4"], True, "from a smaller to a larger"),
         (["model.depth=4..4"], True, "from a smaller to a larger"),
-        (["name=a,b"], False, "the sweep's to say"),
+        (["name=a,b"], False, "a sweep sets the folder of each trial"),
         (["seed_everything=1,2"], False, "--seeds=3"),
         (["trainer.logger.name=a"], False, "the project's own logger"),
     ],
 )
-def test_what_cannot_be_varied_is_refused(texts: list[str], search: bool, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_axes(texts: list[str], search: bool, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_axes(texts, search)
 
 
-def test_a_grid_has_every_combination_once() -> None:
+def test_grid() -> None:
     axes = parse_axes(["model.depth=4,6", "model.matrix_lr=0.01,0.02,0.04"], search=False)
     settings = [(s["model.depth"], s["model.matrix_lr"]) for s in grid(axes)]
     assert settings == [("4", "0.01"), ("4", "0.02"), ("4", "0.04"), ("6", "0.01"), ("6", "0.02"), ("6", "0.04")]
 
 
-def test_names_are_short_where_that_is_clear() -> None:
+def test_short_names() -> None:
     assert short_names(["model.depth", "data.seed"]) == {"model.depth": "depth", "data.seed": "seed"}
     assert short_names(["a.x", "b.x", "c.y"]) == {"a.x": "a.x", "b.x": "b.x", "c.y": "y"}
-    assert in_words({"model.depth": "4", "model.matrix_lr": "0.01"}) == "depth=4 matrix_lr=0.01"
+    assert describe_setting({"model.depth": "4", "model.matrix_lr": "0.01"}) == "depth=4 matrix_lr=0.01"

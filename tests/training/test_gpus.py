@@ -11,10 +11,10 @@ import torch.distributed as dist
 import yaml
 
 from nanochat.model import GPT, GPTConfig
-from nanochat.training.hardware import product_dtype
-from nanochat.training.memory import WORKSPACE, training_memory
-from nanochat.training.peaks import makers_peak
-from nanochat.training.steps import AnyRank
+from nanochat.training.any_rank import DelayedAnyRank
+from nanochat.training.budget.memory import WORKSPACE, training_memory
+from nanochat.training.gpu_peaks import rated_flops
+from nanochat.training.hardware import matmul_dtype
 from tests.cli.tools import ROOT
 
 
@@ -33,14 +33,14 @@ from tests.cli.tools import ROOT
     ],
 )
 def test_the_peak_is_that_of_the_card_and_the_precision(name: str, precision: str, tflops: float) -> None:
-    assert makers_peak(name, product_dtype(precision)) == pytest.approx(tflops * 1e12)
+    assert rated_flops(name, matmul_dtype(precision)) == pytest.approx(tflops * 1e12)
 
 
 @pytest.mark.parametrize(
     "name", ["NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA GeForce RTX 4090 Laptop GPU", "AMD Instinct MI300X", "A1000"]
 )
 def test_no_peak_is_better_than_that_of_another_card(name: str) -> None:
-    assert makers_peak(name, torch.bfloat16) is None
+    assert rated_flops(name, torch.bfloat16) is None
 
 
 def test_the_full_tier_fits_into_80_gigabytes() -> None:
@@ -65,8 +65,8 @@ def test_the_answer_of_all_ranks_is_that_to_the_question_before(tmp_path: Path) 
     alone = SimpleNamespace(world_size=1)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
-        late = AnyRank()
+        late = DelayedAnyRank()
         assert [late.ask(two, flag) for flag in (True, False, False)] == [False, True, False]  # type: ignore[arg-type]
-        assert [AnyRank().ask(alone, flag) for flag in (True, False)] == [True, False]  # type: ignore[arg-type]
+        assert [DelayedAnyRank().ask(alone, flag) for flag in (True, False)] == [True, False]  # type: ignore[arg-type]
     finally:
         dist.destroy_process_group()

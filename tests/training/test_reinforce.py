@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from nanochat.data.conversations.mixture import Mixture
-from nanochat.data.conversations.question_order import Part, Question, QuestionOrder, QuestionSteps
+from nanochat.data.conversations.question_order import MicroStep, Question, QuestionOrder, QuestionSteps
 from nanochat.data.question_data import QuestionsDataModule
 from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
@@ -23,6 +23,7 @@ from nanochat.tasks.arithmetic import Arithmetic
 from nanochat.tasks.task import Item, Task, single_turn
 from nanochat.tokenizer import Tokenizer, render, render_prompt
 from nanochat.training import reinforce
+from nanochat.training.budget.memory import onednn_memory
 from nanochat.training.reinforce import Reinforce
 from nanochat.training.rollouts import (
     Answer,
@@ -117,12 +118,14 @@ def test_micro_steps_come_in_few_sizes() -> None:
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("bf16-mixed", 28 * 10_200_000), ("32-true", 0)])
-def test_memory_is_reckoned_for_each_size(precision: str, expected: int) -> None:
+def test_memory_for_each_batch_shape(precision: str, expected: int) -> None:
     module = Reinforce(depth=1, vocab_size=265, context=128, width=32, heads=2)
     data = SimpleNamespace(batch_size=64, row_length=108)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    module.trainer = SimpleNamespace(datamodule=data, precision=precision, strategy=strategy)  # type: ignore[assignment]
-    assert module.memory_besides_training() == expected  # 16, 32, 48 and 64 rows of 16, 32 ... 112 tokens
+    trainer: Any = SimpleNamespace(datamodule=data, precision=precision, strategy=strategy)
+    module.trainer = trainer
+    shapes = module.training_batch_shapes()  # 16, 32, 48 and 64 rows of 16, 32 ... 112 tokens
+    assert onednn_memory(trainer, shapes) == expected
 
 
 def test_the_curves_of_three_groups() -> None:
@@ -221,7 +224,7 @@ def test_no_question_is_left_out_and_processes_share_them() -> None:
     first = [Arithmetic().item(3, index) for index in range(300)]
     assert all(item in sums for item in first)
 
-    def steps(rank: int, size: int) -> list[Part]:
+    def steps(rank: int, size: int) -> list[MicroStep]:
         some = iter(QuestionSteps(order, 8, 4, 2, rank, size))
         return [next(some) for _ in range(4)]
 
@@ -260,7 +263,7 @@ def test_the_gradient_is_that_of_a_loss_written_by_hand(
     module = module_with(GROUPS, parts, batch_size, monkeypatch)
     losses = []
     for number in range(parts):
-        loss = module.training_step(Part([], number), number)
+        loss = module.training_step(MicroStep([], number), number)
         (loss / parts).backward()  # as Lightning divides
         losses.append(loss.item() / parts)
     found = {name: p.grad.clone() for name, p in module.gpt.named_parameters() if p.grad is not None}
@@ -283,7 +286,7 @@ def test_the_gradient_is_that_of_a_loss_written_by_hand(
         assert parameter.grad is not None
         assert torch.allclose(found[name], parameter.grad, atol=1e-6), name
     assert module._sums["loss"] == pytest.approx(total.item(), abs=1e-6)
-    assert module.tokens_in(Part([], 0)) == tokens
+    assert module.tokens_in(MicroStep([], 0)) == tokens
 
 
 def test_a_right_answer_becomes_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +299,7 @@ def test_a_right_answer_becomes_likelier(monkeypatch: pytest.MonkeyPatch) -> Non
         return sum(float(found[i - 1, one.ids[i]]) for i in range(1, len(one.ids)) if one.chosen[i])
 
     before = logp(right), logp(wrong)
-    module.training_step(Part([], 0), 0).backward()
+    module.training_step(MicroStep([], 0), 0).backward()
     with torch.no_grad():
         for parameter in module.gpt.parameters():
             parameter -= 0.05 * parameter.grad  # type: ignore[operator]
@@ -410,5 +413,5 @@ def test_where_all_answers_agree_nothing_moves(
 
 @pytest.mark.parametrize("name", ["smoltalk", "my.jsonl"])
 def test_tasks_that_nobody_can_check_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="nobody can check"):
+    with pytest.raises(ValueError, match="cannot be checked"):
         QuestionsDataModule({name: 1})

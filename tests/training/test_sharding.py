@@ -13,8 +13,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from nanochat.model import GPT, GPTConfig
+from nanochat.training.budget.memory import training_memory
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.memory import training_memory
 from nanochat.training.sharding import FullyShardedStrategy, shard
 
 

@@ -13,7 +13,7 @@ from nanochat.data.tokens.held_out_rows import HeldOut, HeldOutRows
 from nanochat.data.tokens.prepare import CorpusOptions, find_held_out, prepare
 from nanochat.data.tokens.token_files import TokenFile
 from nanochat.tokenizer import Tokenizer
-from nanochat.training.checkpoint_files import data_state
+from nanochat.training.checkpoint.loading import data_state
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def held_out_text(checkpoint: Mapping[str, Any], tokenizer: Tokenizer, length: i
     """The held-out text of the run's corpus, or, if that is gone, of the documentation on this machine.
 
     Args:
-        checkpoint: content of the checkpoint, from :func:`nanochat.training.checkpoint_files.load_checkpoint`.
+        checkpoint: content of the checkpoint, from :func:`nanochat.training.checkpoint.loading.load_checkpoint`.
         tokenizer: the run's tokenizer.
         length: maximal number of predictions in a row: the model's context.
 

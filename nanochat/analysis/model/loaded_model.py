@@ -24,7 +24,7 @@ from nanochat.analysis.model.held_out_text import HeldOutText, held_out_text
 from nanochat.model import GPT, IGNORE
 from nanochat.runs import Run
 from nanochat.serving.model import Model, load
-from nanochat.training.checkpoint_files import load_checkpoint
+from nanochat.training.checkpoint.loading import load_checkpoint
 
 # Budget of floating-point operations for held-out tokens. On a CPU: 65,536 tokens of tiny, 3 s on two cores. Larger
 # models read at least MIN_TOKENS, or sampling noise would hide everything.

@@ -153,6 +153,6 @@ def figure(loaded: LoadedModel) -> Figure:
         )
     if beyond_training:
         caption += (
-            f" Positions to the right of the dashed line are longer than any training row ({trained_length:,} tokens)."
+            f" Positions to the right of the dashed line do not occur in training rows ({trained_length:,} tokens)."
         )
     return Figure(NAME, TITLE, loaded.with_note(caption), draw, Table(columns, cells), section=SECTION)

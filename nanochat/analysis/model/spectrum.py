@@ -19,12 +19,12 @@ from nanochat.analysis.style import color, evenly_spaced, subplots, theme
 from nanochat.analysis.units import thousands
 from nanochat.model import GPT
 from nanochat.runs import Run
-from nanochat.training.checkpoint_files import data_state
-from nanochat.training.ranks import KINDS, PREFIX, effective_ranks
+from nanochat.training.callbacks.weight_rank import KINDS, PREFIX, effective_ranks
+from nanochat.training.checkpoint.loading import data_state
 
 SECTION = "Inside the model"
 NAME, TITLE = "spectrum", "Singular values of the weight matrices"
-RANKS, RANKS_TITLE = "ranks", "Effective rank of the weight matrices during training"
+RANKS, RANKS_TITLE = "ranks", "Effective rank of the weight matrices"
 MAX_LAYERS = 8  # layers that are shown
 DASHED = (0, (5, 4))
 

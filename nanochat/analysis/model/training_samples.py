@@ -15,7 +15,7 @@ from nanochat.analysis.style import MONOSPACE, hide_axes, subplots, theme
 from nanochat.runs import EVENTS, Run
 
 NAME, TITLE, SECTION = "samples", "Samples during training", "Predictions"
-TAG = "sample/text_summary"  # TensorBoard's tag for the text that nanochat/training/samples.py logs as "sample"
+TAG = "sample/text_summary"  # the tag of the text "sample" of nanochat/training/callbacks/samples.py
 INDENT = "    "  # of nanochat.training.console.as_markdown
 MAX_SAMPLES = 10  # in the drawn figure
 COLUMNS, MAX_LINES = 96, 4  # characters per line, and lines per sample, in the drawn figure

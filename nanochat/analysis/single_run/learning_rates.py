@@ -34,10 +34,10 @@ def rates(history: History) -> Figure:
         curve = history.curve(name)
         rows.append([_short(name), float(curve.y.max()), float(curve.y[-1]), int(curve.x[np.argmax(curve.y)])])
     caption = (
-        "Top: the learning rate of each parameter group, on a logarithmic axis. They are constant at first, then "
-        "decrease together; a small jump means that the number of steps was adjusted to the time limit. Bottom: the "
-        "norm of the gradient of all weights. A single peak is an unusual batch; a lasting rise together with a rising "
-        "loss means that the learning rates are too high."
+        "Top: the learning rate of each parameter group, on a logarithmic axis. The rates are constant at first, "
+        "then decrease together; a small jump means that the number of steps was adjusted to the time limit. Bottom: "
+        "the norm of the gradient of all weights. A single peak is an unusual batch; a lasting rise together with a "
+        "rising loss means that the learning rates are too high."
     )
     return Figure(
         name="rates",

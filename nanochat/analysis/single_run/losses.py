@@ -19,7 +19,7 @@ from nanochat.analysis.units import TICK_STEPS, thousands, unit_of
 CLIPPED = 0.04  # fraction of the first values that may lie above the frame, so that the rest is not flat
 PANELS_CAPTION = (
     "The same curve against steps, tokens, time and compute. Thin: each logged value; thick: their running mean. "
-    "The first values are much higher, and lie above the frame. "
+    f"The first {CLIPPED:.0%} of the values may lie above the frame. "
 )
 VALIDATION = {"val/bpb": ("part of the held-out text", "o"), "val/bpb_all": ("all held-out text", "D")}
 
@@ -33,8 +33,8 @@ def loss(history: History) -> Figure:
     if len(history.curve("train/loss").x) < 2:
         raise ValueError("no loss has been logged yet")
     caption = PANELS_CAPTION + (
-        "It falls steeply at first, then ever more slowly; it bends down once more at the end, when the learning "
-        "rates decrease."
+        "Typically, the loss falls steeply at first, then ever more slowly, and bends down once more at the end, when "
+        "the learning rates decrease."
     )
     return Figure(
         name="loss",

@@ -73,7 +73,7 @@ def memory(history: History) -> Figure:
     devices = summary.get("devices") or 1
     blocks = gpt.num_block_parameters
     embedding_and_head = gpt.num_parameters - blocks
-    segments = {  # float32, as in nanochat/training/memory.py: one average per parameter for Muon, two for AdamW
+    segments = {  # float32, as in nanochat/training/budget/memory.py: one average per parameter for Muon, two for AdamW
         "weights": 4 * gpt.num_parameters,
         "gradients": 4 * gpt.num_parameters,
         "optimizer state": 4 * (blocks + 2 * embedding_and_head),

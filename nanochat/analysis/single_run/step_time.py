@@ -19,18 +19,18 @@ from nanochat.analysis.figure import Cell, Figure, Table
 from nanochat.analysis.history import History
 from nanochat.analysis.single_run.bars import stacked_bar
 from nanochat.data.synthetic import RandomRows
-from nanochat.training.bare import fit_bare
+from nanochat.training.budget.memory import training_memory
 from nanochat.training.console import duration, size
+from nanochat.training.dry_run import dry_run
 from nanochat.training.hardware import (
     available_memory,
     default_precision,
-    describe,
+    describe_device,
+    matmul_dtype,
     peak_flops,
-    product_dtype,
     synchronize,
 )
 from nanochat.training.language_model import LanguageModel
-from nanochat.training.memory import training_memory
 
 TIMED_SECONDS = 2.0  # steps are timed for about this long
 MIN_STEPS, MAX_STEPS = 4, 60  # timed steps
@@ -102,7 +102,7 @@ def measure_step(history: History, device: torch.device) -> tuple[dict[str, floa
     tokens_per_step = history.setting("data", "tokens_per_step")
     micro_steps = max(1, tokens_per_step // (batch_size * row_length)) if isinstance(tokens_per_step, int) else 1
     precision = default_precision(device.type)
-    dtype = product_dtype(precision)
+    dtype = matmul_dtype(precision)
     needed = training_memory(gpt, batch_size, row_length, dtype.itemsize, on_gpu=device.type == "cuda")
     if needed > 0.8 * available_memory(device):
         raise ValueError(f"steps of this size need {size(needed)} of memory, more than is free on this machine")
@@ -116,7 +116,7 @@ def measure_step(history: History, device: torch.device) -> tuple[dict[str, floa
     rows = RandomRows(gpt.vocab_size, gpt.context, row_length, batch_size, micro_steps * batch_size * row_length)
     log_every = history.setting("trainer", "log_every_n_steps")
     profiler, steps = StepProfiler(device), StopAfterTimedSteps()
-    fit_bare(
+    dry_run(
         module,
         rows,
         accelerator=device.type,
@@ -161,10 +161,11 @@ def step_time(history: History, device: str) -> Figure:
     total = sum(phases.values())
     rows: list[list[Cell]] = [[name, 1000 * value, 100 * value / total] for name, value in phases.items()]
     caption = (
-        f"Measured for this analysis: {count} steps of the run's shape on this machine ({describe(torch_device)}, "
-        f"{precision}, not compiled).{note} Everything else is Lightning's loop, its hooks and the logging, which take "
-        "the largest share in the smallest models. With more tokens per step, they and the optimizer cost less per "
-        "token. The gradient of the output head is computed in the forward pass, together with the loss."
+        f"Measured for this analysis: {count} steps of the run's shape on this machine "
+        f"({describe_device(torch_device)}, {precision}, not compiled).{note} Everything else is Lightning's "
+        "loop, its hooks and the logging, which take the largest share in the smallest models. With more tokens per "
+        "step, they and the optimizer cost less per token. The gradient of the output head is computed in the forward "
+        "pass, together with the loss."
     )
     return Figure(
         name="step_time",

@@ -1,4 +1,4 @@
-"""The rows of parquet files by number: copied once into a file that is mapped, and so take no memory."""
+"""Rows of parquet files by index: copied once into a memory-mapped Arrow file, so they take no memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BATCH_ROWS = 256
 
 
 class Table(Sequence[dict[str, Any]]):
-    """Rows as plain values.
+    """The rows of an Arrow file, as dictionaries of plain values.
 
     Args:
-        path: a file in Arrow's format, as :func:`to_table` writes it.
+        path: a file in Arrow's IPC format, as :func:`to_table` writes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,18 +40,18 @@ class Table(Sequence[dict[str, Any]]):
 
 
 def to_table(files: Sequence[Path], columns: Sequence[str], key: str) -> Table:
-    """The rows of parquet files, from the cache if they have been copied there before.
+    """The rows of parquet files, which are copied to the cache on the first call.
 
     Args:
-        files: of the same columns.
-        columns: those that are needed; where a file has none of them, all of it is taken.
-        key: changes whenever the files do.
+        files: the files, with the same columns.
+        columns: the columns to keep; if a file has none of them, all of its columns are kept.
+        key: identifies the content of the files.
 
     Raises:
         ValueError: if a file is damaged or lacks columns, naming it.
     """
-    known = short_hash([key, list(columns)])
-    folder = cache_root() / "tables" / known
+    name = short_hash([key, list(columns)])
+    folder = cache_root() / "tables" / name
     path = folder / "rows.arrow"
     if not path.is_file():
         with atomic_folder(folder) as work:

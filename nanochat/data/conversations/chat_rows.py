@@ -1,4 +1,4 @@
-"""From conversations to rows: packed whole to train on, each alone to be scored on."""
+"""Conversations to rows: packed whole into rows to train on, each in its own row to score."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ from nanochat.tokenizer import Tokenizer, render
 
 
 class Rendered(NamedTuple):
-    """A conversation as ids, and a mask of the same length: 1 for what is to be learned."""
+    """A conversation as ids, and a mask of the same length: 1 where the id is a target."""
 
     ids: list[int]
     mask: list[int]
 
 
 def pack(sizes: Sequence[int], capacity: int) -> list[list[int]]:
-    """Puts things into as few boxes as can be: the largest first, each where it leaves the least room (best fit).
+    """Packs items into few bins by best-fit decreasing: the largest first, each where it leaves the least room.
 
     Args:
-        sizes: none larger than the capacity.
-        capacity: of a box.
+        sizes: of the items, none larger than the capacity.
+        capacity: of a bin.
 
     Returns:
-        For each box, which things are in it.
+        For each bin the indices of its items.
     """
-    boxes: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # left in each box, and which box it is, sorted
+    bins: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (room left, index of the bin), sorted
     for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        place = bisect_left(room, (sizes[index], 0))
-        if place < len(room):
-            left, box = room.pop(place)
+        best = bisect_left(room, (sizes[index], 0))
+        if best < len(room):
+            left, chosen = room.pop(best)
         else:
-            left, box = capacity, len(boxes)
-            boxes.append([])
-        boxes[box].append(index)
-        insort(room, (left - sizes[index], box))
-    return boxes
+            left, chosen = capacity, len(bins)
+            bins.append([])
+        bins[chosen].append(index)
+        insort(room, (left - sizes[index], chosen))
+    return bins
 
 
 class Origin(NamedTuple):
-    """A round, and the number of its first row in the stream."""
+    """A round of the mixture, and the number of its first row in the stream."""
 
     round: int
     row: int
 
 
 class ConversationStream:
-    """An endless stream of rows; a function of the seed and a row's number.
+    """An endless stream of rows, a function of the seed and the row's number.
 
-    Conversations are packed whole, a round at a time; one that is longer than a row is cut at its end. Which rows a
-    round fills is found by packing all rounds before it, or those after an origin that is known.
+    Conversations are packed whole, one round at a time; one that is longer than a row is cut at its end. To find the
+    rows of a round, all rounds before it are packed, starting at the origin.
 
     Args:
         mixture: of tasks.
-        tokenizer: turns conversations into ids.
+        tokenizer: the tokenizer.
         row_length: predictions in a row, which holds one token more.
         seed: of the order.
-        origin: known from an earlier run.
+        origin: a round whose first row is known from an earlier run; None starts at the first round.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ConversationStream:
         self._open: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def origin(self, row: int) -> Origin:
-        """The round that fills a row."""
+        """The round that contains a row."""
         while self._origins[-1].row <= row:
             last = self._origins[-1]
             ids, _ = self._round(last.round)
@@ -105,45 +105,45 @@ class ConversationStream:
 
     def _pack(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         rendered = [r for turns in self.mixture.round(self.seed, number) for r in self._render(turns)]
-        rendered = [r for r in rendered if any(r.mask)]  # of a long one, the cut may have left nothing to learn
-        boxes = pack([len(r.ids) for r in rendered], self.capacity)
-        ids = np.full((len(boxes), self.capacity), self.tokenizer.bos, np.int64)
+        rendered = [r for r in rendered if any(r.mask)]  # a cut may have left no targets
+        bins = pack([len(r.ids) for r in rendered], self.capacity)
+        ids = np.full((len(bins), self.capacity), self.tokenizer.bos, np.int64)
         mask = np.zeros_like(ids)
-        for row, box in enumerate(shuffled(len(boxes), self.seed, number)):
-            place = 0
-            for index in shuffled(len(boxes[box]), self.seed, number, int(box)):
-                one = rendered[boxes[box][index]]
-                ids[row, place : place + len(one.ids)] = one.ids
-                mask[row, place : place + len(one.ids)] = one.mask
-                place += len(one.ids)
+        for row, chosen in enumerate(shuffled(len(bins), self.seed, number)):
+            begin = 0
+            for index in shuffled(len(bins[chosen]), self.seed, number, int(chosen)):
+                conversation = rendered[bins[chosen][index]]
+                end = begin + len(conversation.ids)
+                ids[row, begin:end], mask[row, begin:end] = conversation
+                begin = end
         return ids, mask
 
     def _render(self, turns: Turns) -> list[Rendered]:
-        """A conversation; several, where its turns do not fit into one row together."""
+        """A conversation as ids; split into its items if they do not fit into one row together."""
         ids, mask = render(self.tokenizer, [message for messages in turns for message in messages])
         if len(ids) > self.capacity and len(turns) > 1:
             return [r for messages in turns for r in self._render([messages])]
         return [Rendered(ids[: self.capacity], mask[: self.capacity])]
 
     def target_share(self) -> float:
-        """The share of a row's predictions that are to be learned, by its first round."""
+        """Share of the predictions that are targets, in the first round of this stream."""
         _, mask = self._round(self._origins[0].round)
         return float(mask[:, 1:].mean()) if len(mask) else 1.0
 
 
 def to_targets(ids: Tensor, mask: Tensor) -> Batch:
-    """Ids and targets, both (..., time - 1): targets that are not to be learned ask for nothing."""
+    """Ids and targets, both (..., time - 1). Targets outside the mask are IGNORE."""
     return ids[..., :-1], ids[..., 1:].masked_fill(mask[..., 1:] == 0, IGNORE)
 
 
 class ConversationBatches(IterableDataset[Batch]):
-    """This rank's part of the stream of rows, in batches; the same whatever the number of workers.
+    """This rank's batches of the stream of rows; the same for any number of workers.
 
     Args:
         stream: of rows.
         start: number of the first row of the first step.
         rows: rows in a batch.
-        rank: which of the processes this is: each takes every ``world_size``-th batch.
+        rank: number of this process; it takes every ``world_size``-th batch.
         world_size: number of processes.
     """
 
@@ -159,17 +159,17 @@ class ConversationBatches(IterableDataset[Batch]):
             rows = [self.stream.row(number) for number in range(first, first + self.rows)]
             ids, mask = (torch.from_numpy(np.stack(parts)) for parts in zip(*rows, strict=True))
             ids, targets = to_targets(ids, mask)
-            yield ids.contiguous(), targets  # as in batches.TrainingBatches
+            yield ids.contiguous(), targets  # contiguous as in batches.TrainingBatches
             batch += step
 
 
 class HeldOutConversations(HeldOut):
-    """Held-out conversations, each in a row of its own.
+    """Held-out conversations, each in its own row.
 
     Args:
-        items: in an order whose beginning is a fair sample.
-        tokenizer: turns them into ids.
-        length: predictions in a row at most; a longer conversation is cut at its end.
+        items: the conversations, in an order whose beginning is a fair sample.
+        tokenizer: the tokenizer.
+        length: predictions in a row, at most; a longer conversation is cut at its end.
     """
 
     def __init__(self, items: Sequence[Item], tokenizer: Tokenizer, length: int) -> None:

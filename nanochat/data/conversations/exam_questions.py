@@ -1,4 +1,4 @@
-"""The questions of the chat tasks: from the hub, or from files of the same form in a folder."""
+"""The questions of the chat tasks, from the hub or from files of the same format in a folder."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from nanochat.data.conversations.task_sources import HUB, hub_table
 from nanochat.tasks.records import Record, Records
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
-TEST = "test"  # the split that models are scored on
-TRAIN = "train"  # the one that they may learn from
+TEST = "test"  # the split to score on
+TRAIN = "train"  # the split to train on
 
 
-class Source(NamedTuple):
+class ExamSource(NamedTuple):
     """Where the questions of a task are.
 
     Attributes:
-        repository: on the hub.
-        folder: of the repository.
-        columns: that a question needs.
+        repository: on the hub, owner/name.
+        folder: in the repository.
+        columns: the columns that a question needs.
     """
 
     repository: str
@@ -32,21 +32,21 @@ class Source(NamedTuple):
     columns: tuple[str, ...]
 
 
-LEARNED_FROM = ("arc-easy", "arc-challenge", "mmlu", "gsm8k")
+TRAINABLE = ("arc-easy", "arc-challenge", "mmlu", "gsm8k")
 SOURCES = {
-    **{name: Source(HUB[name].repository, HUB[name].held_out[0], HUB[name].columns) for name in LEARNED_FROM},
-    "humaneval": Source("openai/openai_humaneval", "openai_humaneval", ("prompt", "test", "entry_point")),
+    **{name: ExamSource(HUB[name].repository, HUB[name].held_out[0], HUB[name].columns) for name in TRAINABLE},
+    "humaneval": ExamSource("openai/openai_humaneval", "openai_humaneval", ("prompt", "test", "entry_point")),
 }
 
 
 def local_task(name: str, folder: Path) -> Records:
-    """A task of the hub, made of the files in a folder: those with "train" in their names are learned from.
+    """A task of the hub from files in a folder. Files with "train" in their names are to train on.
 
     Raises:
-        ValueError: as :func:`exam_records`, and if there are none to learn from.
+        ValueError: as :func:`exam_records`, and if there are no files to train on.
     """
-    learned, held_out = (_local(name, SOURCES[name], folder.expanduser(), split) for split in (TRAIN, TEST))
-    return Records(name, learned, held_out, HUB[name].convert, HUB[name].check)
+    train, held_out = (_local(name, SOURCES[name], folder.expanduser(), split) for split in (TRAIN, TEST))
+    return Records(name, train, held_out, HUB[name].convert, HUB[name].check)
 
 
 def exam_records(name: str, folder: Path | None = None) -> Sequence[Record]:
@@ -54,10 +54,10 @@ def exam_records(name: str, folder: Path | None = None) -> Sequence[Record]:
 
     Args:
         name: one of SOURCES.
-        folder: that has a folder of the task's name with its files; None takes them from the hub.
+        folder: folder with a subfolder of the task's name that holds its files; None takes them from the hub.
 
     Raises:
-        ValueError: if they are not to be had, or a file is damaged, in one line.
+        ValueError: if they are not available or a file is damaged, in one line.
     """
     source = SOURCES[name]
     if folder is not None:
@@ -70,12 +70,12 @@ def has_exam(name: str, folder: Path) -> bool:
     return bool(_files(name, SOURCES[name], folder.expanduser()))
 
 
-def _local(name: str, source: Source, folder: Path, split: str = TEST) -> Sequence[Record]:
+def _local(name: str, source: ExamSource, folder: Path, split: str = TEST) -> Sequence[Record]:
     files = _files(name, source, folder, split)
     if not files:
-        kind = "" if split == TEST else f" to learn from ({split} in their names)"
+        kind = "" if split == TEST else f" to train on ({split} in their names)"
         raise ValueError(
-            f"--data={folder} has no {name}: its files{kind} ({', '.join(SUFFIXES)}) belong into {folder / name}"
+            f"--data={folder} has no {name}: put its files{kind} ({', '.join(SUFFIXES)}) into {folder / name}"
         )
     if files[0].suffix == ".parquet":
         stamps = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -83,11 +83,11 @@ def _local(name: str, source: Source, folder: Path, split: str = TEST) -> Sequen
     return [record for file in files for record in _lines(file, source.columns)]
 
 
-def _files(name: str, source: Source, folder: Path, split: str = TEST) -> list[Path]:
-    """The files of one form in the task's folder: those with the split in their names, or else all to be scored on."""
+def _files(name: str, source: ExamSource, folder: Path, split: str = TEST) -> list[Path]:
+    """The task's files of one format with the split in their names. If none has it, all files are of the test split."""
     if not folder.is_dir():
         raise ValueError(f"--data={folder}: there is no such folder")
-    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and _plain(path.name) == name]
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and _normalised(path.name) == name]
     for place in (path / inner for path in folders for inner in ("", source.folder)):
         if not place.is_dir():
             continue
@@ -99,7 +99,7 @@ def _files(name: str, source: Source, folder: Path, split: str = TEST) -> list[P
     return []
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     return name.lower().replace("_", "-")
 
 

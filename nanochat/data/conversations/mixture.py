@@ -1,4 +1,4 @@
-"""Several tasks as one endless order of conversations, each task with its share."""
+"""A mixture of tasks: one endless order of conversations, of which each task has its share."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from nanochat.data.tokens.shuffle import shuffled
 from nanochat.tasks.phrasings import SYSTEM_PROMPTS, pick
 from nanochat.tasks.task import Item, Message, Task, seeded_rng
 
-ROUND = 512  # conversations that are drawn, and packed, together
-SYSTEM_SHARE = 0.03  # of the conversations begin with a system message, as programs send one
+ROUND = 512  # items that are drawn together; the conversations made of them are packed together
+SYSTEM_SHARE = 0.03  # of the conversations begin with a system message, as some programs send one
 MOST_TURNS = 4
 
-
-Turns = list[tuple[Message, ...]]  # the messages of each of the items that make up a conversation
+Turns = list[tuple[Message, ...]]  # a conversation: the messages of each of its items
 
 
 class Mixture:
-    """An endless order of conversations, in rounds; a function of the seed and the number of the round.
+    """An endless order of conversations in rounds, a function of the seed and the number of the round.
 
-    In each round every task has its share, to within one conversation; and within a task, items come in its own
-    order, none left out and none twice.
+    In each round every task has its share, to within one item. The items of a task come in the task's own order, each
+    exactly once.
 
     Args:
-        tasks: with their weights, which need not add up to anything.
-        several_turns: the share of conversations to which another one is added, as further turns.
+        tasks: the tasks with their weights, which need not sum to 1.
+        several_turns: share of the short items that are appended to the conversation before, as its next turn.
 
     Raises:
         ValueError: if a weight is negative, or none is positive.
@@ -43,7 +42,7 @@ class Mixture:
         self.several_turns = several_turns
 
     def items(self, seed: int, number: int) -> list[tuple[Task, Item]]:
-        """The items of a round, in a shuffled order, each with the task that it is of."""
+        """The items of a round in a shuffled order, each with its task."""
         drawn = []
         for task, share in self.shares.items():
             first, last = (int((number + n) * ROUND * share + 0.5) for n in (0, 1))
@@ -51,29 +50,29 @@ class Mixture:
         return [drawn[i] for i in shuffled(len(drawn), seed, number)]
 
     def items_before(self, number: int) -> int:
-        """How many items there are in all rounds before one."""
+        """Number of items in all rounds before a round."""
         return sum(int(number * ROUND * share + 0.5) for share in self.shares.values())
 
     def round(self, seed: int, number: int) -> list[Turns]:
-        """The conversations of a round: items alone, or several as the turns of one."""
+        """The conversations of a round, each of one or several items."""
         rng = seeded_rng("turns", seed, number)
         conversations: list[Turns] = []
-        open_for_more = False
+        extensible = False  # whether an item may be appended to the last conversation
         for _, item in self.items(seed, number):
-            joins = item.messages[0]["role"] != "system" and len(item.messages) == 2
-            goes_on = rng.random() < self.several_turns
-            if goes_on and joins and open_for_more and len(conversations[-1]) < MOST_TURNS:
+            is_short = item.messages[0]["role"] != "system" and len(item.messages) == 2
+            appends = rng.random() < self.several_turns
+            if appends and is_short and extensible and len(conversations[-1]) < MOST_TURNS:
                 conversations[-1].append(item.messages)
                 continue
             messages = item.messages
-            if joins and rng.random() < SYSTEM_SHARE:
+            if is_short and rng.random() < SYSTEM_SHARE:
                 messages = ({"role": "system", "content": pick(rng, SYSTEM_PROMPTS)}, *messages)
             conversations.append([messages])
-            open_for_more = joins
+            extensible = is_short
         return conversations
 
     def held_out(self, count: int) -> list[tuple[Task, Item]]:
-        """About so many held-out items, each task with its share, in an order whose beginning is a fair sample."""
+        """About ``count`` held-out items, of each task its share, shuffled so that the first few are a fair sample."""
         drawn: list[tuple[Task, Item]] = []
         for task, share in self.shares.items():
             most = min(task.held_out_count, max(1, round(count * share)))
@@ -87,5 +86,5 @@ def describe(shares: Mapping[Task, float]) -> str:
 
 
 def first_items(tasks: Sequence[Task], count: int = 50) -> list[list[Item]]:
-    """A few items of each task, by which it is known again."""
+    """The first items of each task, which identify its content."""
     return [[task.item(0, index) for index in range(count)] for task in tasks]

@@ -1,4 +1,4 @@
-"""An endless order of questions whose answers can be checked, and how each step's are dealt out."""
+"""An endless order of questions whose answers can be checked, and each process's share of every step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nanochat.tasks.task import Item, Task
 
 
 class Question(NamedTuple):
-    """One that is put to the model.
+    """A question for the model.
 
     Attributes:
-        place: in the endless order, by which the answers to it are drawn.
-        task: that checks them.
+        place: its index in the endless order, which seeds the sampling of its answers.
+        task: the task that checks the answers.
         item: of the task.
     """
 
@@ -24,12 +24,12 @@ class Question(NamedTuple):
     item: Item
 
 
-class Part(NamedTuple):
-    """A micro-step: all of this process' questions of the step, whose answers are dealt out to its parts.
+class MicroStep(NamedTuple):
+    """A micro-step: it gets all of this process's questions of the step, and trains on its share of their answers.
 
     Attributes:
-        questions: the same ones in each part of a step.
-        number: of the part, from 0.
+        questions: the same in all micro-steps of a step.
+        number: of the micro-step within the step, from 0.
     """
 
     questions: list[Question]
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class QuestionOrder:
-    """An endless order of questions; a function of the seed.
+    """An endless order of questions, a function of the seed.
 
     Args:
         mixture: of tasks.
@@ -49,7 +49,7 @@ class QuestionOrder:
         self._open: tuple[int, list[tuple[Task, Item]]] | None = None
 
     def question(self, index: int) -> Question:
-        """The question at a place, from 0."""
+        """The question with this index, from 0."""
         number = bisect_right(range(index // ROUND + 3), index, key=self.mixture.items_before) - 1
         if self._open is None or self._open[0] != number:
             self._open = number, self.mixture.items(self.seed, number)
@@ -57,28 +57,28 @@ class QuestionOrder:
 
 
 class QuestionSteps:
-    """This rank's questions, step by step, each step in its parts.
+    """This rank's micro-steps of questions, endlessly.
 
     Args:
         order: of questions.
-        first: place of the first question of the first step.
+        first: index of the first question of the first step.
         count: questions in a step, over all processes.
-        parts: of a step.
-        rank: which of the processes this is: each takes every ``world_size``-th question.
+        micro_steps: micro-steps in a step.
+        rank: number of this process; it takes every ``world_size``-th question.
         world_size: number of processes.
     """
 
     def __init__(
-        self, order: QuestionOrder, first: int, count: int, parts: int, rank: int = 0, world_size: int = 1
+        self, order: QuestionOrder, first: int, count: int, micro_steps: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        self.order, self.first, self.count, self.parts = order, first, count, parts
+        self.order, self.first, self.count, self.micro_steps = order, first, count, micro_steps
         self.rank, self.world_size = rank, world_size
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[MicroStep]:
         first = self.first
         while True:
-            places = range(first + self.rank, first + self.count, self.world_size)
-            questions = [self.order.question(index) for index in places]
-            for number in range(self.parts):
-                yield Part(questions, number)
+            indices = range(first + self.rank, first + self.count, self.world_size)
+            questions = [self.order.question(index) for index in indices]
+            for number in range(self.micro_steps):
+                yield MicroStep(questions, number)
             first += self.count

@@ -1,4 +1,4 @@
-"""Tasks by name: those made of what is on this machine, those from the hub, and the user's own files."""
+"""Tasks by name: generated on this machine, from the hub, or from the user's own files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nanochat.tasks.task import Item, Task
 from nanochat.tokenizer.conversation import check_messages
 
 JSONL = ".jsonl"
-LEAST_USES = 2  # of a word in the documentation: what comes once may be a slip
+MIN_USES = 2  # of a word in the documentation: a word used once may be a typo
 
 
 class HubTask(NamedTuple):
@@ -32,15 +32,15 @@ class HubTask(NamedTuple):
 
     Attributes:
         repository: owner/name.
-        learned: folder and split to learn from.
-        held_out: folder and split to be scored on.
-        columns: that are needed.
-        convert: makes a conversation of a row.
-        check: whether an answer is right.
+        train: folder and split to train on.
+        held_out: folder and split to score on.
+        columns: the columns that ``convert`` needs.
+        convert: turns a row into a conversation.
+        check: returns whether an answer is right; None if answers cannot be checked.
     """
 
     repository: str
-    learned: tuple[str, str]
+    train: tuple[str, str]
     held_out: tuple[str, str]
     columns: tuple[str, ...]
     convert: Callable[[Record], Item]
@@ -75,10 +75,10 @@ NAMES = (*LOCAL, *HUB)
 
 
 def open_tasks(names: Sequence[str]) -> list[Task]:
-    """The tasks of these names, or of these .jsonl files.
+    """Opens tasks by name, or by the path of a .jsonl file.
 
     Raises:
-        ValueError: if there is no such task, or what it is made of cannot be had or is bad, in one line.
+        ValueError: if there is no such task, or its data is unavailable or invalid, in one line.
     """
     return [_open(name) for name in names]
 
@@ -96,40 +96,40 @@ def _open(name: str) -> Task:
         return Arithmetic()
     if name == "spelling":
         uses = Counter(docstring_words(documents()))
-        return Spelling(word for word, count in uses.items() if count >= LEAST_USES)
+        return Spelling(word for word, count in uses.items() if count >= MIN_USES)
     if name == "identity":
         return Identity()
-    every = f"(all of them: {', '.join(NAMES)}, or the path of a {JSONL} file)"
-    raise ValueError(f"--data.tasks: there is no task {name}{did_you_mean(name, NAMES)} {every}")
+    known = f"(all of them: {', '.join(NAMES)}, or the path of a {JSONL} file)"
+    raise ValueError(f"--data.tasks: there is no task {name}{did_you_mean(name, NAMES)} {known}")
 
 
 @cache
 def documents() -> list[DocEntry]:
-    """The documentation on this machine."""
+    """The entries of the embedded corpus."""
     with open(embedded_corpus() / DOCUMENTS, encoding="utf-8") as file:
         found = [json.loads(line) for line in file]
     return [DocEntry(d["name"], d["signature"], d["docstring"]) for d in found]
 
 
 def hub_task(name: str) -> Records:
-    """A task from the hub; what is not here is fetched."""
+    """A task from the hub. Missing files are fetched."""
     source = HUB[name]
-    learned = hub_table(source.repository, *source.learned, source.columns)
+    train = hub_table(source.repository, *source.train, source.columns)
     held_out = hub_table(source.repository, *source.held_out, source.columns)
-    return Records(name, learned, held_out, source.convert, source.check)
+    return Records(name, train, held_out, source.convert, source.check)
 
 
 def hub_table(repository: str, folder: str, split: str, columns: Sequence[str]) -> Table:
-    """The rows of a data set on the hub; what is not here is fetched.
+    """The rows of a data set on the hub. Missing files are fetched.
 
     Args:
         repository: owner/name.
-        folder: of the repository.
+        folder: in the repository.
         split: "train", "test", ...
-        columns: that are needed.
+        columns: the columns to keep.
 
     Raises:
-        ValueError: if it cannot be had, or a file lacks columns.
+        ValueError: if it is unavailable, or a file lacks columns.
     """
     listing = list_corpus(Address(repository, folder=folder), split)
     shards = [listing.shard(file) for file in listing.train]
@@ -138,10 +138,10 @@ def hub_table(repository: str, folder: str, split: str, columns: Sequence[str]) 
 
 
 def own_conversations(path: Path) -> Records:
-    """The user's own: a file with ``{"messages": [{"role": ..., "content": ...}, ...]}`` on each line.
+    """Conversations from a .jsonl file with ``{"messages": [{"role": ..., "content": ...}, ...]}`` on each line.
 
     Raises:
-        ValueError: if there is no such file, or a line of it is bad, with its number.
+        ValueError: if there is no such file, or a line is invalid, naming the line.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -156,8 +156,8 @@ def own_conversations(path: Path) -> Records:
                 raise ValueError(f"{path}, line {number}: {error}") from error
     if not found:
         raise ValueError(f"{path} has no conversations")
-    learned, held_out = split_held_out(found)
-    return Records(path.stem, learned, held_out, records.conversation)
+    train, held_out = split_held_out(found)
+    return Records(path.stem, train, held_out, records.conversation)
 
 
 def _conversation(line: bytes) -> Record:
@@ -168,8 +168,8 @@ def _conversation(line: bytes) -> Record:
     except (ValueError, RecursionError) as error:
         raise ValueError("it is not JSON") from error
     if not isinstance(record, dict) or "messages" not in record:
-        raise ValueError('it is no object with "messages"')
+        raise ValueError('it is not an object with "messages"')
     checked = check_messages(record["messages"])
     if not any(role == "assistant" and parts for role, parts in checked):
-        raise ValueError("the assistant says nothing in it")
+        raise ValueError("it has no assistant message")
     return {"messages": record["messages"]}

@@ -1,4 +1,4 @@
-"""Records that are no good, of which each is left out and counted."""
+"""Records of a corpus that cannot be used: each is skipped and counted."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from nanochat.wording import plural
 
 @dataclass
 class BadRecords:
-    """Counts the records that were left out, and remembers the first of each file.
+    """Counts bad records, and keeps the first one of each file.
 
     Attributes:
-        first: for each file, where its first bad record is and what is wrong with it.
-        counts: bad records of each file.
+        first: for each file, the location of its first bad record and what is wrong with it.
+        counts: number of bad records in each file.
     """
 
     first: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def add(self, path: Path, place: str | Callable[[], str], why: str) -> None:
-        """Counts a bad record; its place may be a function, if finding it out takes time: only the first is asked."""
+    def add(self, path: Path, location: str | Callable[[], str], why: str) -> None:
+        """Counts a bad record. A location that is slow to compute may be a function, called for the first one only."""
         name = str(path)
         if name not in self.first:
-            self.first[name] = f"{place if isinstance(place, str) else place()}: {why}"
+            self.first[name] = f"{location if isinstance(location, str) else location()}: {why}"
         self.counts[name] = self.counts.get(name, 0) + 1
 
     @property
     def total(self) -> int:
+        """Number of bad records in all files."""
         return sum(self.counts.values())
 
     def lines(self, most: int = 3) -> list[str]:
-        """What to tell the user: a line for each of the first few files, and one for the others."""
-        said = [
+        """Messages for the user: a line for each of the first few files, and one for all others."""
+        lines = [
             f"{name}: left out {plural(count, 'bad record')}, the first: {self.first[name]}"
             for name, count in list(self.counts.items())[:most]
         ]
         others = list(self.counts.values())[most:]
-        return said + ([f"... and {sum(others):,} bad records in {len(others):,} more files"] if others else [])
+        return lines + ([f"... and {sum(others):,} bad records in {len(others):,} more files"] if others else [])
 
 
 def bad_text(text: Any, column: str) -> str:
-    """What is wrong with a record's text; nothing if it is good."""
+    """The reason why a record's text is bad; empty if it is good."""
     if text is None:
         return f'no "{column}"'
     if not isinstance(text, str):
@@ -54,5 +55,5 @@ def bad_text(text: Any, column: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return "half of a surrogate pair, which is no character"
+        return "a lone surrogate, which is not valid Unicode"
     return ""

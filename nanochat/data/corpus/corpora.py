@@ -1,4 +1,4 @@
-"""A corpus: documents to train on, and others held out. A small one is read whole; a large one while training runs."""
+"""A corpus: documents to train on and held-out ones. A small corpus is read before training, a large one during it."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from nanochat.data.corpus.survey import THRESHOLD, Survey, document_hash, file_s
 log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
-LARGE_BYTES = 128_000_000  # files of more than this are not read whole before the first step
-LARGE_HELD_OUT = 32_000_000  # characters of a large corpus' validation split that are used
+LARGE_BYTES = 128_000_000  # a corpus with more bytes is large
+LARGE_HELD_OUT = 32_000_000  # characters used of a large corpus's held-out files
 LARGE_SEARCHED = 256_000_000  # characters of a large corpus that are searched for held-out documents
+TEXT_SHARD_BYTES = 16_000_000  # small files of a large corpus are grouped into text shards of this size
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in files that are read whole, and which of them are held out.
+    """A small corpus: documents in files, and the split into training and held-out documents.
 
-    A document is held out if the hash of its text is small. So the split depends on nothing but the document, and
-    two copies of one text never end up on both sides.
+    A document is held out if the hash of its text is below a threshold. So the split depends only on the document, and
+    copies of a text are on the same side of the split.
 
     Attributes:
-        name: for the plan and the summary.
+        name: shown in the plan and the summary.
         column: the column or field that holds the text.
-        files: where the documents are, in this order.
-        survey: what is known of them.
+        files: the files, in the order in which they are read.
+        survey: size, fingerprint and threshold.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Corpus:
         return self.survey.fingerprint
 
     def documents(self, held_out: bool | None = None) -> Iterator[str]:
-        """Those to train on (False), those held out (True), or all (None), in their order."""
+        """The documents to train on (False), the held-out ones (True), or all (None), in their order."""
         for file in self.files:
             for text in read_documents(file, self.column):
                 if held_out is None or (document_hash(text) < self.survey.threshold) == held_out:
@@ -55,11 +56,11 @@ class Corpus:
 
 @dataclass(frozen=True)
 class LocalShard:
-    """Files on this machine that are read together: a large one, or several small ones.
+    """A text shard on this machine: one large file, or several small ones.
 
     Attributes:
         paths: the files.
-        key: a short hash of their names, sizes and times.
+        key: short hash of their names, sizes and times.
     """
 
     paths: tuple[Path, ...]
@@ -76,41 +77,41 @@ class LocalShard:
         return self.paths[0]
 
 
-Shard = LocalShard | HubShard
+TextShard = LocalShard | HubShard
 
 
 @dataclass(frozen=True)
 class LargeCorpus:
-    """Documents in shards, each of them read when training comes near it.
+    """A large corpus: documents in text shards, which are read during training.
 
-    Held out are the files that the corpus says are, or else documents by their hash, as in a small corpus; of both
-    only as many as a score needs.
+    If the corpus has a validation split, its first file is held out; else documents are held out by their hash, as in a
+    small corpus. Of both only a bounded number is used.
 
     Attributes:
-        name: for the plan and the summary.
+        name: shown in the plan and the summary.
         column: the column or field that holds the text.
-        shards: to train on, in this order.
-        held_out_shards: held out; empty where documents are held out by their hash.
-        fingerprint: a short hash of the names and the sizes of all files, or of their commit on the hub.
-        in_order: whether the shards are read in their order: each is fetched only when its turn comes.
-        splits: whether a part is held out; not where the user gives other text for that.
+        shards: the text shards to train on.
+        held_out_shards: the held-out text shards; empty where documents are held out by their hash.
+        fingerprint: short hash of the names and sizes of all files, or of their commit on the hub.
+        in_order: whether shards are read in this order, rather than shuffled: each can then be fetched when needed.
+        splits: whether a part is held out. False where the user gives held-out text.
     """
 
     name: str
     column: str
-    shards: tuple[Shard, ...]
-    held_out_shards: tuple[Shard, ...]
+    shards: tuple[TextShard, ...]
+    held_out_shards: tuple[TextShard, ...]
     fingerprint: str
     in_order: bool
     splits: bool = True
 
     @property
     def threshold(self) -> int:
-        """Documents whose hash lies below it are not trained on."""
+        """Documents with a hash below it are not trained on."""
         return THRESHOLD if self.splits and not self.held_out_shards else 0
 
     def documents(self, held_out: bool | None = None) -> Iterator[str]:
-        """Those to train on (False), a bounded number of those held out (True), or the first of all (None)."""
+        """The documents to train on (False), a bounded number of held-out ones (True), or the first of all (None)."""
         if held_out and self.held_out_shards:
             return first_characters(self._read(self.held_out_shards), LARGE_HELD_OUT)
         if held_out is None:
@@ -118,21 +119,21 @@ class LargeCorpus:
         texts = first_characters(self._read(self.shards), LARGE_SEARCHED) if held_out else self._read(self.shards)
         return (text for text in texts if (document_hash(text) < self.threshold) == held_out)
 
-    def _read(self, shards: Iterable[Shard]) -> Iterator[str]:
+    def _read(self, shards: Iterable[TextShard]) -> Iterator[str]:
         for shard in shards:
             for span in shard_spans(shard, self.column):
                 yield from read_documents(span, self.column)
 
 
-def shard_spans(shard: Shard, column: str, span_bytes: int = SPAN_BYTES) -> list[Span]:
-    """The spans of a shard, which is fetched first if it is not here."""
+def shard_spans(shard: TextShard, column: str, span_bytes: int = SPAN_BYTES) -> list[Span]:
+    """The spans of a text shard, which is fetched first if it is missing."""
     if shard.local() is None:
         log.info("Fetching %s ...", shard.name)
     return [span for path in shard.fetch() for span in spans(path, column, span_bytes)]
 
 
 def first_characters(texts: Iterable[str], characters: int) -> Iterator[str]:
-    """Texts until they have that many characters in all, the one that reaches them included."""
+    """The first texts, up to and including the one that reaches this number of characters in total."""
     total = 0
     for text in texts:
         yield text
@@ -144,14 +145,14 @@ def first_characters(texts: Iterable[str], characters: int) -> Iterator[str]:
 def open_corpus(
     source: str, column: str = "text", split: str = "train", max_shards: int | None = None, to_score: bool = False
 ) -> Corpus | LargeCorpus:
-    """Finds a corpus; a small one is surveyed, unless that was done before and the files are as they were.
+    """Finds a corpus. A small one is surveyed, unless the survey is cached.
 
     Args:
         source: "embedded", the path of a file or a folder, or a corpus on the hub.
         column: the column or field that holds the text.
         split: of a corpus on the hub.
-        max_shards: of a corpus on the hub, no more than its first so many.
-        to_score: whether the corpus is only to be scored: of one on the hub, its held-out files if it has any.
+        max_shards: of a corpus on the hub: number of files to use, from the first; None for all.
+        to_score: whether the corpus is used only for scoring: takes the held-out files of one on the hub, if any.
 
     Raises:
         ValueError: if there is no such corpus, or it holds no documents.
@@ -173,12 +174,12 @@ def open_corpus(
     return Corpus(source, column, tuple(files), survey_of(source, column, files))
 
 
-def _group(files: list[Path], sizes: list[int], shard_bytes: int = 16_000_000) -> Iterator[LocalShard]:
-    """Small files in shards of 16 MB, so that a hundred thousand files are not a hundred thousand shards."""
+def _group(files: list[Path], sizes: list[int]) -> Iterator[LocalShard]:
+    """Groups small files into text shards of 16 MB, so that many small files do not become many shards."""
     group: list[Path] = []
     total = 0
     for file, size in zip(files, sizes, strict=True):
-        if group and total + size > shard_bytes:
+        if group and total + size > TEXT_SHARD_BYTES:
             yield LocalShard(tuple(group), short_hash(list(map(file_stamp, group))))
             group, total = [], 0
         group.append(file)

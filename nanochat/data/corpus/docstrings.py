@@ -1,6 +1,6 @@
-"""Reading docstrings without importing what they document: a module's source is parsed, not run.
+"""Reading docstrings without importing modules: their source is parsed, not run.
 
-C modules have no source; a few of Python's own are asked for their docstrings.
+C modules have no source; a few of Python's own are imported for their docstrings.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-MAX_SIGNATURE = 200  # characters; a longer one is cut, it would drown the text
-# Functions written in C get their docstrings from calls of these: torch's and numpy's ways.
+MAX_SIGNATURE = 200  # characters; longer ones are cut
+# torch and numpy call these functions to add docstrings to functions written in C.
 DOCSTRING_CALLS = {"add_docstr", "add_newdoc"}
-# Modules written in C, by the name under which people know what is in them.
+# Modules written in C, and the public names of the modules that export them.
 C_MODULES = {
     "builtins": "",
     "math": "math",
@@ -43,22 +43,22 @@ C_MODULES = {
 
 
 class DocEntry(NamedTuple):
-    """Something that has a docstring."""
+    """An object that has a docstring."""
 
-    name: str  # as one would import it: "textwrap.dedent"
+    name: str  # as it is imported: "textwrap.dedent"
     signature: str  # "(text)", or "" for modules and classes without a constructor
     docstring: str
 
     @property
     def text(self) -> str:
-        """The document that a model reads."""
+        """The document: name, signature and docstring."""
         return f"{self.name}{self.signature}\n\n{self.docstring}\n"
 
 
 def read_module(path: Path, module: str) -> list[DocEntry]:
-    """The docstrings of a module, its classes, their methods, and its functions, from the file's text alone.
+    """The docstrings of a module, its classes, their methods, and its functions, from the source.
 
-    A file that cannot be read or parsed (templates, other versions' syntax) holds no documents.
+    A file that cannot be read or parsed (a template, the syntax of another version) has none.
     """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ def read_module(path: Path, module: str) -> list[DocEntry]:
     if docstring := ast.get_docstring(tree):
         found.append(DocEntry(module, "", docstring))
     _visit(tree.body, module, found)
-    # the text of some files holds what UTF-8 cannot: half of a surrogate pair, written as an escape
+    # some files contain lone surrogates, written as escapes, which cannot be encoded as UTF-8
     return [d for d in found if d.text.isascii() or _is_unicode(d.text)]
 
 
@@ -99,7 +99,7 @@ def _signature(function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> str:
     arguments = function.args
     for named in (arguments.posonlyargs, arguments.args):
         if named and named[0].arg in ("self", "cls"):
-            del named[0]  # the caller does not write it
+            del named[0]  # not written by the caller
             break
     text = f"({ast.unparse(arguments)})"
     return text if len(text) <= MAX_SIGNATURE else f"{text[: MAX_SIGNATURE - 4]}...)"
@@ -121,7 +121,7 @@ def _docstring_call(call: ast.Call) -> DocEntry | None:
 
 
 def _literal_text(node: ast.expr) -> str | None:
-    """The text of a string literal, of a sum of some, or of ``"...".format(**shared_texts)``."""
+    """The text of a string literal, of a sum of literals, or of ``"...".format(**shared_texts)``."""
     match node:
         case ast.Constant(value=str(text)):
             return text
@@ -142,7 +142,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def read_topics() -> Iterator[DocEntry]:
-    """The Python manual's topics, which ``help()`` shows: statements, operators, the data model and the like."""
+    """The topics of the Python manual that ``help()`` shows: statements, operators, the data model and others."""
     path = Path(sysconfig.get_path("stdlib"), "pydoc_data", "topics.py")
     if not path.is_file():
         return
@@ -156,16 +156,16 @@ def read_c_modules() -> Iterator[DocEntry]:
     """Docstrings of the functions, classes and methods of Python's own C modules."""
     for module_name, known_as in C_MODULES.items():
         if importlib.util.find_spec(module_name) is None:
-            continue  # posix or nt, whichever this is not
+            continue  # posix exists on Unix only, nt on Windows only
         module = importlib.import_module(module_name)
         for name, value in sorted(vars(module).items(), key=lambda pair: pair[0]):
-            if module is sys:  # a program may have put hooks of its own into their place
+            if module is sys:  # a program may have replaced hooks; take the originals
                 value = getattr(sys, f"__{name}__", value)
             if name.startswith("_") or not (inspect.isroutine(value) or inspect.isclass(value)):
                 continue
             full_name = f"{known_as}.{name}".lstrip(".")
             if getattr(value, "__module__", None) not in (module_name, known_as):
-                continue  # it only passes through here
+                continue  # defined in another module
             yield from _live(full_name, value)
             if inspect.isclass(value) and not issubclass(value, BaseException):
                 for method, function in sorted(vars(value).items()):

@@ -1,7 +1,7 @@
-"""Reading documents from files: .txt, .md, .py, .jsonl and .parquet, in parts that can be read by themselves.
+"""Reading documents from files: .txt, .md, .py, .jsonl and .parquet, in spans that can be read independently.
 
-A record that cannot be read (a line that is not UTF-8 or not JSON, a null instead of a text) is left out and counted.
-A file that cannot be read at all, or in which no record is good, is an error that names the file.
+A record that cannot be read (a line that is not UTF-8 or not JSON, a null instead of a text) is skipped and counted.
+A file that cannot be read, or that has no good record, raises an error that names the file.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from nanochat.data.corpus.bad_records import BadRecords, bad_text
 TEXT_SUFFIXES = {".txt", ".md", ".py"}
 SUFFIXES = TEXT_SUFFIXES | {".jsonl", ".parquet"}
 
-# A text file is one document. A book in one file is cut at paragraphs, so that it can be split and shuffled.
+# A text file is one document. A longer one, such as a book, is cut at paragraphs, so that it can be split and shuffled.
 WHOLE_BYTES = 16_384
 CHUNK_BYTES = 4_096
-# A record is one document too, unless it is longer than a shelf of books: nothing that follows has to hold more.
+# A record is one document. A longer one is cut at paragraphs, which bounds the memory of all later stages.
 RECORD_BYTES = 1_000_000
 RECORD_CHUNK_BYTES = 262_144
 
-SPAN_BYTES = 16_000_000  # of text in a span, about: what is tokenized at a time
+SPAN_BYTES = 16_000_000  # approximate bytes of text in a span
 
 
 class Span(NamedTuple):
-    """A part of a file that can be read without reading what is before it.
+    """A part of a file that can be read without reading the file before it.
 
     Attributes:
         path: the file.
-        begin: the first row of a .parquet file; for other kinds a place in bytes: the first line that begins there
-            or later is the first of the span.
-        end: where the next span begins.
+        begin: of a .parquet file the first row; of other kinds a byte offset: the first line that begins there or later
+            is the first of the span.
+        end: the begin of the next span.
     """
 
     path: Path
@@ -44,9 +44,9 @@ class Span(NamedTuple):
 
 
 def find_files(path: Path) -> list[Path]:
-    """The files of a corpus: the path itself, or all of the known kinds below a folder, in the order of their names.
+    """The files of a corpus: the path itself, or all files of a known kind below a folder, sorted by name.
 
-    Hidden files and folders are left out.
+    Hidden files and folders are skipped.
 
     Raises:
         ValueError: if there is no such path, or no file of a known kind.
@@ -70,15 +70,18 @@ def find_files(path: Path) -> list[Path]:
 
 
 def spans(path: Path, column: str = "text", span_bytes: int = SPAN_BYTES) -> list[Span]:
-    """Cuts a file into spans of about so many bytes of text, without reading the text.
+    """Cuts a file into spans, without reading the text.
+
+    Args:
+        path: the file.
+        column: the column of a .parquet file that holds the text.
+        span_bytes: approximate bytes of text in a span.
 
     Raises:
-        ValueError: if a parquet file is damaged or has no such column.
+        ValueError: if a .parquet file is damaged or has no such column.
     """
     if path.suffix.lower() == ".parquet":
-        from nanochat.data.corpus.parquet import (
-            parquet_spans,  # pyarrow takes 0.3 s to import: only those who need it pay
-        )
+        from nanochat.data.corpus.parquet import parquet_spans  # here, as pyarrow takes 0.3 s to import
 
         return [Span(path, begin, end) for begin, end in parquet_spans(path, column, span_bytes)]
     size = path.stat().st_size
@@ -86,19 +89,19 @@ def spans(path: Path, column: str = "text", span_bytes: int = SPAN_BYTES) -> lis
 
 
 def read_documents(source: Path | Span, column: str = "text", bad_records: BadRecords | None = None) -> Iterator[str]:
-    """The documents of a file or of a span of it, in their order, without those that hold nothing but white space.
+    """The documents of a file or of a span of it, in their order, without blank ones.
 
-    A record of a .jsonl or .parquet file is a document, and one of more than 1 MB is cut at paragraphs. A .txt, .md
-    or .py file is one document too, but one of more than 16 KB is cut at paragraphs into documents of about 4 KB.
+    A record of a .jsonl or .parquet file is a document; one of more than 1 MB is cut at paragraphs. A .txt, .md or .py
+    file is one document; one of more than 16 KB is cut at paragraphs into documents of about 4 KB.
 
     Args:
-        source: what to read.
+        source: the file or the span.
         column: the column of a .parquet file, or the field of a .jsonl file's records, that holds the text.
         bad_records: counts the bad records.
 
     Raises:
-        ValueError: if the file is not what its name says, or no record of a whole file is good, in one line that
-            names it.
+        ValueError: if the file is not of the kind that its suffix says, or a whole file has no good record, in one line
+            that names it.
     """
     whole = not isinstance(source, Span)
     span = Span(source, 0, -1) if isinstance(source, Path) else source
@@ -119,24 +122,24 @@ def read_documents(source: Path | Span, column: str = "text", bad_records: BadRe
             yield text
     if whole and not good and str(span.path) in bad_records.counts:
         first = bad_records.first[str(span.path)]
-        raise ValueError(f"{span.path}, {first}; it has no good record: mend it or take it out")
+        raise ValueError(f"{span.path}, {first}; it has no good record: repair or remove it")
 
 
 def _lines(span: Span) -> Iterator[tuple[int, bytes]]:
-    """The lines that begin in a span, each with the place in the file where it begins."""
+    """The lines that begin in a span, each with its byte offset in the file."""
     with open(span.path, "rb") as file:
         end = span.end if span.end >= 0 else os.fstat(file.fileno()).st_size
-        if span.begin:  # the line that runs into this span belongs to the one before
+        if span.begin:  # a line that reaches into this span belongs to the span before
             file.seek(span.begin - 1)
             file.readline()
-        place = file.tell()
-        while place < end and (line := file.readline()):
-            yield place, line
-            place += len(line)
+        offset = file.tell()
+        while offset < end and (line := file.readline()):
+            yield offset, line
+            offset += len(line)
 
 
-def _decode_line(line: bytes, place: int) -> str:
-    return line.decode("utf-8-sig" if place == 0 else "utf-8")  # a file may begin with a byte order mark
+def _decode_line(line: bytes, offset: int) -> str:
+    return line.decode("utf-8-sig" if offset == 0 else "utf-8")  # a file may begin with a byte order mark
 
 
 def _read_text(span: Span, bad_records: BadRecords) -> Iterator[str]:
@@ -146,22 +149,22 @@ def _read_text(span: Span, bad_records: BadRecords) -> Iterator[str]:
 
 
 def _decode(span: Span, bad_records: BadRecords) -> Iterator[str]:
-    for place, line in _lines(span):
+    for offset, line in _lines(span):
         try:
-            text = _decode_line(line, place)
+            text = _decode_line(line, offset)
         except UnicodeDecodeError as error:
-            bad_records.add(span.path, f"byte {place + error.start:,}", "not UTF-8, convert the file to UTF-8")
+            bad_records.add(span.path, f"byte {offset + error.start:,}", "not UTF-8, convert the file to UTF-8")
             continue
         if "\0" in text:
-            bad_records.add(span.path, f"byte {place:,}", "a NUL byte, as in UTF-16 or binary files")
+            bad_records.add(span.path, f"byte {offset:,}", "a NUL byte, as in UTF-16 or binary files")
             continue
         yield text[:-2] + "\n" if text.endswith("\r\n") else text
 
 
 def cut_at_paragraphs(lines: Iterable[str], chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
-    """Joins lines to chunks of about 4 KB, cut at blank lines where there are any, else at lines, else anywhere.
+    """Joins lines to chunks of about 4 KB, cut at blank lines if possible, else between lines, else anywhere.
 
-    Nothing is lost: the chunks joined are the lines. No more than a chunk and a line is held at a time.
+    The chunks concatenated are the lines concatenated. Memory holds one chunk and one line.
     """
     chunk: list[str] = []
     size = 0
@@ -177,7 +180,7 @@ def cut_at_paragraphs(lines: Iterable[str], chunk_bytes: int = CHUNK_BYTES) -> I
 
 
 def _paragraphs(lines: Iterable[str], most: int) -> Iterator[str]:
-    """Runs of lines up to the blank ones after them; of a paragraph without end, parts of it."""
+    """Paragraphs: lines up to and including the blank ones after them; longer ones in parts of ``most`` characters."""
     paragraph: list[str] = []
     size = 0
     for whole_line in lines:
@@ -202,27 +205,27 @@ def _cut_records(texts: Iterator[str]) -> Iterator[str]:
 
 
 def _read_jsonl(span: Span, column: str, bad_records: BadRecords) -> Iterator[str]:
-    for place, line in _lines(span):
+    for offset, line in _lines(span):
         if line.isspace():
             continue
-        where = partial(_where, span, place)
+        location = partial(_location, span, offset)
         try:
-            record = json.loads(_decode_line(line, place))
+            record = json.loads(_decode_line(line, offset))
         except UnicodeDecodeError:
-            bad_records.add(span.path, where, "not UTF-8")
+            bad_records.add(span.path, location, "not UTF-8")
         except (ValueError, RecursionError) as error:
-            bad_records.add(span.path, where, f"not JSON ({error})")
+            bad_records.add(span.path, location, f"not JSON ({error})")
         else:
             text = record.get(column) if isinstance(record, dict) else None
             if isinstance(text, str) and not bad_text(text, column):
                 yield text
             else:
-                bad_records.add(span.path, where, bad_text(text, column))
+                bad_records.add(span.path, location, bad_text(text, column))
 
 
-def _where(span: Span, place: int) -> str:
-    """The line's number, if it does not take long to count."""
-    if place > SPAN_BYTES:
-        return f"byte {place:,}"
+def _location(span: Span, offset: int) -> str:
+    """The line's number; its byte offset if counting lines would take long."""
+    if offset > SPAN_BYTES:
+        return f"byte {offset:,}"
     with open(span.path, "rb") as file:
-        return f"line {file.read(place).count(10) + 1:,}"
+        return f"line {file.read(offset).count(10) + 1:,}"

@@ -1,7 +1,7 @@
-"""The embedded corpus: the documentation that every installation of this project already carries.
+"""The embedded corpus: the documentation that is installed with this project's dependencies.
 
-About 22 MB of English and code lie in the docstrings of Python's standard library and of the packages that the
-project depends on. A docstring is a document, headed by the name and the signature of what it describes.
+The docstrings of Python's standard library and of the packages that the project depends on hold about 22 MB of English
+and code. A docstring is a document, headed by the name and the signature of the object that it describes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from nanochat.data.corpus.docstrings import DocEntry, read_c_modules, read_modul
 
 log = logging.getLogger(__name__)
 
-# Raise it when the scan changes what it finds: older scans in the cache are then left alone.
+# Raise it when the scan finds other documents: older scans in the cache are then ignored.
 VERSION = 1
 DOCUMENTS = "documents.jsonl"
 CHECKSUM = "checksum.json"  # of the documents
 
-# A fixed list, so that the corpus does not change with what else is installed: the dependencies whose documentation
-# is worth reading. Those that are missing on a machine are left out.
+# The dependencies with useful documentation. A fixed list, so that the corpus does not depend on other installed
+# packages; missing ones are skipped.
 PACKAGES = (
     "torch",
     "numpy",
@@ -55,25 +55,25 @@ PACKAGES = (
     "psutil",
     "tiktoken",
 )
-# Folders that hold tests, code in other people's names, or tens of megabytes of compiler internals without prose.
+# Folders of tests, of vendored code, or of tens of megabytes of compiler internals without prose.
 SKIPPED_FOLDERS = {
     *("test", "tests", "testing", "__pycache__", "site-packages", "dist-packages", "_vendor", "third_party"),
     *("idlelib", "lib2to3", "turtledemo", "ensurepip", "_inductor", "_export", "benchmarks", "_strobelight"),
 }
-MIN_CHARACTERS = 20  # a shorter docstring says nothing
+MIN_CHARACTERS = 20  # shorter docstrings are skipped
 
 
 def embedded_corpus() -> Path:
-    """The folder with the corpus as ``documents.jsonl``, scanned if this installation has not been scanned before.
+    """The folder with the corpus as ``documents.jsonl``. It is made by a scan if it is missing or damaged.
 
-    The scan takes all cores about 20 s, once for each set of installed versions, and again if what it found is damaged.
+    The scan takes about 20 s on all cores, once for each set of installed versions.
     """
     target = cache_root() / "corpora" / f"embedded-{installation_key()}"
     if _is_whole(target):
         return target
     if target.exists():
-        log.warning("The documentation kept in %s is damaged: reading it again (about 20 s) ...", target)
-        with contextlib.suppress(FileNotFoundError):  # another process that noticed it was quicker
+        log.warning("The cached documentation in %s is damaged: reading it again (about 20 s) ...", target)
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
             shutil.rmtree(target)
     with atomic_folder(target) as work:
         with open(work / DOCUMENTS, "w", encoding="utf-8") as file:
@@ -86,12 +86,12 @@ def embedded_corpus() -> Path:
 def _is_whole(folder: Path) -> bool:
     try:
         return bool(read_checked(folder / CHECKSUM) == checksum_of(folder / DOCUMENTS))
-    except (OSError, ValueError):  # not there, or damaged
+    except (OSError, ValueError):  # missing or damaged
         return False
 
 
 def installation_key() -> str:
-    """Changes whenever the scan could find something else: with the version of Python or of a package."""
+    """Key of the scan's result: the versions of Python, of the packages and of the scan."""
     versions = {name: version for name in PACKAGES if (version := _version(name)) is not None}
     facts = [VERSION, sys.version, sys.platform, versions]
     return short_hash(facts)
@@ -106,10 +106,10 @@ def _version(package: str) -> str | None:
 
 
 def scan() -> Iterator[DocEntry]:
-    """All documents, each text once, in an order that depends on names alone."""
+    """All documents, each text once, in an order that depends only on their names."""
     files = [(path, module) for root, package in _roots() for path, module in _modules(root, package)]
     seen: set[str] = set()
-    # "spawn": forking a process that runs torch's threads could hang
+    # "spawn": forking a process that runs torch's threads could deadlock
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         found = pool.map(read_module, *zip(*files, strict=True), chunksize=8)
         for document in (*read_topics(), *read_c_modules(), *(d for documents in found for d in documents)):
@@ -127,7 +127,7 @@ def _roots() -> Iterator[tuple[Path, str]]:
 
 
 def _modules(root: Path, package: str) -> Iterator[tuple[Path, str]]:
-    """The source files below ``root`` with their modules' names, in the order of their paths."""
+    """The source files below ``root`` with the names of their modules, sorted by path."""
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = sorted(set(subfolders) - SKIPPED_FOLDERS)
         for file in sorted(files):

@@ -1,7 +1,7 @@
-"""Corpora on the Hugging Face hub: where they are, and which files they are made of.
+"""Corpora on the Hugging Face hub: their addresses, and the lists of their files.
 
-What a corpus is made of is asked once and then kept, with the commit: so a run that has its files makes no request at
-all, and means the same text tomorrow.
+The list of files is requested once and cached with its commit. So a run that has its files makes no request, and later
+runs use the same text.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanochat.cache import cache_root, read_checked, short_hash, write_checked
-from nanochat.data.corpus.hub_files import PREFIX, HubFile, HubShard, Unreachable, explained
+from nanochat.data.corpus.hub_files import PREFIX, HubFile, HubShard, HubUnreachable, call_hub
 
 SUFFIXES = (".parquet", ".jsonl", ".txt")  # in the order of preference
 CONVERTED = "refs/convert/parquet"  # the hub's own conversion, for repositories in other formats
-SPLIT_NAMES = {  # what files of a split are called
+SPLIT_NAMES = {  # words in the names of the files of a split
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
@@ -25,12 +25,12 @@ SPLIT_NAMES = {  # what files of a split are called
 
 
 class Address(NamedTuple):
-    """Where a corpus is on the hub.
+    """The address of a corpus on the hub.
 
     Attributes:
         repository: owner/name.
         revision: a branch, a tag or a commit.
-        folder: of the repository; "" for all of it.
+        folder: in the repository; "" for all of it.
         last_is_held_out: whether the last file is the validation split, by convention.
     """
 
@@ -48,13 +48,13 @@ KNOWN = {
 
 
 class Listing(NamedTuple):
-    """What a corpus is made of.
+    """The files of a corpus.
 
     Attributes:
         repository: owner/name.
-        commit: the state of the repository that is meant, for good.
+        commit: of the repository.
         train: files to train on, in their order.
-        held_out: files of held-out text; empty where the corpus has none.
+        held_out: files of held-out text; empty if the corpus has none.
     """
 
     repository: str
@@ -63,15 +63,15 @@ class Listing(NamedTuple):
     held_out: tuple[HubFile, ...]
 
     def shard(self, file: HubFile) -> HubShard:
-        """One of these files, which can be fetched."""
+        """A text shard of one of these files."""
         return HubShard(self.repository, self.commit, file)
 
 
 def parse_address(source: str) -> Address | None:
-    """The address behind a known name or ``hf://owner/name[@revision][/folder]``; None if it is neither.
+    """The address of a known name or of ``hf://owner/name[@revision][/folder]``; None if it is neither.
 
     Raises:
-        ValueError: if it begins with hf:// and does not go on like that.
+        ValueError: if it begins with hf:// and is not of this form.
     """
     if source in KNOWN:
         return KNOWN[source]
@@ -80,51 +80,51 @@ def parse_address(source: str) -> Address | None:
     path = source.removeprefix(PREFIX).removeprefix("datasets/")
     match = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@((?:refs/[\w-]+/)?[\w.-]+))?(?:/(.+?))?/?", path)
     if match is None:
-        raise ValueError(f"{source} is no address on the hub: write hf://owner/name or hf://owner/name/folder")
+        raise ValueError(f"{source} is not an address on the hub: write hf://owner/name or hf://owner/name/folder")
     repository, revision, folder = match.groups()
     return Address(repository, revision or "main", folder or "")
 
 
-def list_corpus(address: Address, split: str, again: bool = False) -> Listing:
-    """What the corpus is made of, as kept from the last time it was asked.
+def list_corpus(address: Address, split: str, refresh: bool = False) -> Listing:
+    """The files of a corpus, from the cache if possible.
 
     Args:
-        address: where it is.
-        split: which split to train on.
-        again: ask the hub even so; what is kept is used only if the hub cannot be reached.
+        address: of the corpus.
+        split: the split to train on.
+        refresh: whether to request the list again. The cached one is used only if the hub cannot be reached.
 
     Raises:
         ValueError: if there is no such corpus or split, or the hub cannot be reached, in one line.
     """
     key = short_hash([*address, split])
     path = cache_root() / "hub" / f"{address.repository.replace('/', '--')}-{key}.json"
-    known = _read_listing(path)
-    if known is not None and not again:
-        return known
+    cached = _read_listing(path)
+    if cached is not None and not refresh:
+        return cached
     try:
-        listing = _ask(address, split)
-    except Unreachable:
-        if known is None:
+        listing = _request(address, split)
+    except HubUnreachable:
+        if cached is None:
             raise
-        return known
+        return cached
     write_checked(path, listing._asdict())
     return listing
 
 
 def _read_listing(path: Path) -> Listing | None:
     try:
-        kept = read_checked(path)
-        train, held_out = (tuple(HubFile(*file) for file in kept[part]) for part in ("train", "held_out"))
-        return Listing(kept["repository"], kept["commit"], train, held_out)
+        fields = read_checked(path)
+        train, held_out = (tuple(HubFile(*file) for file in fields[name]) for name in ("train", "held_out"))
+        return Listing(fields["repository"], fields["commit"], train, held_out)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _ask(address: Address, split: str) -> Listing:
+def _request(address: Address, split: str) -> Listing:
     from huggingface_hub import HfApi
 
     def info(revision: str) -> Any:
-        return explained(
+        return call_hub(
             f"corpus {PREFIX}{address.repository}",
             lambda: HfApi().dataset_info(address.repository, revision=revision, files_metadata=True, timeout=30),
         )
@@ -142,18 +142,18 @@ def _ask(address: Address, split: str) -> Listing:
     patterns = _card_patterns(getattr(found, "card_data", None))
     train = choose_split(files, split, patterns)
     if not train:
-        raise ValueError(f"{PREFIX}{address.repository} has no split {split}: its files are {_some(files)}")
+        raise ValueError(f"{PREFIX}{address.repository} has no split {split}: its files are {_first_names(files)}")
     held_out = [f for f in choose_split(files, "validation", patterns) if f not in train]
     return Listing(address.repository, found.sha, tuple(train), tuple(held_out))
 
 
-def _some(files: Sequence[HubFile]) -> str:
+def _first_names(files: Sequence[HubFile]) -> str:
     names = [file.name for file in files[:3]]
     return ", ".join(names) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
 
 
 def _text_files(info: Any, folder: str) -> list[HubFile]:
-    """The repository's files of the most suitable kind, in the order of their names."""
+    """The repository's files of the preferred kind, sorted by name."""
     files = []
     for file in info.siblings or ():
         lfs = getattr(file, "lfs", None)
@@ -167,7 +167,7 @@ def _text_files(info: Any, folder: str) -> list[HubFile]:
 
 
 def _card_patterns(card: Any) -> dict[str, list[str]]:
-    """The files of each split, where the repository's card says them (its first configuration, or "default")."""
+    """The file patterns of each split in the repository's card ("default" or its first configuration); or empty."""
     try:
         configurations = card["configs"] if card else []
         chosen = next((c for c in configurations if c.get("config_name") == "default"), configurations[0])
@@ -181,17 +181,17 @@ def _card_patterns(card: Any) -> dict[str, list[str]]:
 
 
 def choose_split(files: Sequence[HubFile], split: str, patterns: dict[str, list[str]]) -> list[HubFile]:
-    """The files of a split: as the card says; else by their names; if no name says a split, all are for training."""
+    """The files of a split: by the card's patterns, else by their names; "train" also takes names without a split."""
     if split in patterns:
         chosen = [f for f in files if any(fnmatch.fnmatch(f.name, pattern) for pattern in patterns[split])]
         if chosen:
             return chosen
-    by_name = [file for file in files if _says(file.name, SPLIT_NAMES.get(split, (split,)))]
-    every_word = [word for words in SPLIT_NAMES.values() for word in words]
+    by_name = [file for file in files if _has_word(file.name, SPLIT_NAMES.get(split, (split,)))]
+    split_words = [word for words in SPLIT_NAMES.values() for word in words]
     if not by_name and split == "train":
-        return [file for file in files if not _says(file.name, every_word)]
+        return [file for file in files if not _has_word(file.name, split_words)]
     return by_name
 
 
-def _says(name: str, words: Sequence[str]) -> bool:
+def _has_word(name: str, words: Sequence[str]) -> bool:
     return any(re.search(rf"(?:^|[/_.-]){word}(?:$|[/_.-])", name, re.IGNORECASE) for word in words)

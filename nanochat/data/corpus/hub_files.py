@@ -1,7 +1,6 @@
-"""A file of a corpus on the Hugging Face hub, and how it gets here: whole, or not at all.
+"""A file of a corpus on the Hugging Face hub, and its verified download.
 
-Fetching and its cache are huggingface_hub's: HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE do what they do
-everywhere.
+Downloads and their cache are huggingface_hub's, so HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE apply.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from typing import NamedTuple, TypeVar
 from nanochat.cache import short_hash
 
 PREFIX = "hf://"
-BUSY = (429, 500, 502, 503, 504)  # answers of a hub that may do better in a while
-BUSY_SECONDS = (1.0, 2.0, 4.0, 8.0)
+RETRIED_STATUS = (429, 500, 502, 503, 504)  # HTTP status codes of a busy hub
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
 T = TypeVar("T")
 
 
 class HubFile(NamedTuple):
-    """A file of a repository, as the hub describes it; size and sha256 are None where it does not say."""
+    """A file of a repository, as the hub lists it. Size in bytes and sha256 are None if the hub states none."""
 
     name: str
     size: int | None
@@ -32,7 +31,7 @@ class HubFile(NamedTuple):
 
 @dataclass(frozen=True)
 class HubShard:
-    """A file of a corpus on the hub."""
+    """A text shard on the hub: one file of a repository at one commit."""
 
     repository: str
     commit: str
@@ -44,11 +43,11 @@ class HubShard:
 
     @property
     def key(self) -> str:
-        """Changes with the file's content."""
+        """Short hash that identifies the file and its version."""
         return short_hash([self.repository, self.commit, self.name])
 
     def local(self) -> Path | None:
-        """The file, if it is here and has the right size; no request is made."""
+        """The file in the local cache, if it has the right size; else None. Makes no request."""
         from huggingface_hub import try_to_load_from_cache
 
         path = try_to_load_from_cache(self.repository, self.name, revision=self.commit, repo_type="dataset")
@@ -57,27 +56,27 @@ class HubShard:
         return Path(path) if self.file.size in (None, Path(path).stat().st_size) else None
 
     def fetch(self) -> tuple[Path, ...]:
-        """Brings the file here, unless it is here.
+        """Downloads the file, unless it is in the local cache.
 
-        A file that arrives with another size or checksum than the hub states is fetched once more, and never kept.
+        A file with another size or checksum than the hub states is deleted, and downloaded once more.
 
         Raises:
-            ValueError: if it cannot be had, in one line.
+            ValueError: if the download fails, in one line.
             OSError: if the disk is full.
         """
         if (path := self.local()) is not None:
             return (path,)
         what = f"{self.name} of {PREFIX}{self.repository}"
         for _ in range(2):
-            path = explained(what, self._download)
+            path = call_hub(what, self._download)
             if path is not None and self._is_whole(path):
                 return (path,)
             if path is not None:
-                path.resolve().unlink()  # the link in the snapshot's folder then points nowhere: not there
+                path.resolve().unlink()  # leaves a dangling link in the snapshot, which counts as missing
         raise ValueError(f"{what} arrived damaged twice: its size or checksum is not what the hub states; try again")
 
     def _download(self) -> Path | None:
-        """The file as it arrives; None if the library notices that it is not whole."""
+        """Downloads the file; None if the library finds it incomplete."""
         from huggingface_hub import hf_hub_download
 
         try:
@@ -102,41 +101,45 @@ class HubShard:
         return digest.hexdigest() == self.file.sha256
 
 
-class Unreachable(ValueError):
-    """The hub does not answer, or may not be asked."""
+class HubUnreachable(ValueError):
+    """The hub does not respond, or offline mode is set."""
 
 
-def explained(what: str, ask: Callable[[], T]) -> T:
-    """Asks the hub, again after a while if it is only busy; its errors become one line each.
+def call_hub(what: str, request: Callable[[], T]) -> T:
+    """Makes a request to the hub, with retries if the hub is busy.
 
     Args:
-        what: what is wanted, for the message.
-        ask: the request.
+        what: the requested thing, for errors.
+        request: makes the request.
+
+    Raises:
+        ValueError: if the request fails, in one line.
+        OSError: if the disk is full or not writable.
     """
     from huggingface_hub import errors
 
-    for wait in (*BUSY_SECONDS, None):
+    for wait in (*RETRY_SECONDS, None):
         try:
-            return ask()
+            return request()
         except errors.HfHubHTTPError as error:
             status = error.response.status_code if error.response is not None else 0
-            if wait is None or status not in BUSY:
-                raise _in_one_line(what, error, status) from error
+            if wait is None or status not in RETRIED_STATUS:
+                raise _to_error(what, error, status) from error
             time.sleep(wait)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
                 raise
-            raise _in_one_line(what, error) from error
-        except Exception as error:  # the HTTP library's own, another one in each version
-            raise _in_one_line(what, error) from error
+            raise _to_error(what, error) from error
+        except Exception as error:  # of the HTTP library, which differs between versions
+            raise _to_error(what, error) from error
     raise AssertionError
 
 
-def _in_one_line(what: str, error: Exception, status: int = 0) -> ValueError:
+def _to_error(what: str, error: Exception, status: int = 0) -> ValueError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return ValueError(f"{what} is given only to those who agreed to its terms: do so, and set HF_TOKEN")
+        return ValueError(f"{what} is given only to those who agreed to its terms: agree on its page, and set HF_TOKEN")
     if isinstance(error, errors.RevisionNotFoundError):
         return ValueError(f"there is no such revision of {what}")
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -146,12 +149,12 @@ def _in_one_line(what: str, error: Exception, status: int = 0) -> ValueError:
     if status in (401, 403):
         return ValueError(f"the hub refuses {what} ({status}): set HF_TOKEN to a token that may read it")
     if status:
-        why = f"the hub answers {status}"
+        why = f"the hub responds with {status}"
     elif isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)):
         why = "the hub cannot be reached"
     else:
         why = " ".join(str(error).split())[:120] or type(error).__name__
-    return Unreachable(
+    return HubUnreachable(
         f"{what} is not on this machine and cannot be fetched ({why}): check the network, or fetch it with `download` "
         "where there is one"
     )

@@ -1,4 +1,4 @@
-"""Documents in parquet files, read in bounded memory whatever the size of the file."""
+"""Documents in parquet files, read in bounded memory for any file size."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from nanochat.wording import one_line
 
 BATCH_ROWS = 256  # rows decoded at a time
 STRINGS = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_string_view)
-MOST_SAID = 160  # characters of what pyarrow, or a file, says of itself in an error
+MAX_QUOTE = 160  # characters quoted from pyarrow or from the file in an error
 
 
 @contextmanager
 def _open(path: Path, column: str) -> Iterator[ParquetFile]:
-    """A file that has that column of text.
+    """Opens a file that has this column of strings.
 
     Raises:
-        ValueError: if it is damaged, or has no such column; also for damage found while it is open.
+        ValueError: if it is damaged or has no such column. Errors raised inside the ``with`` block are converted too.
     """
     try:
-        # no pre-buffering: it would read a row group whole, and some files are one row group
+        # without pre-buffering, which would read whole row groups: some files are a single one
         with ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             if column not in names:
                 known = _printable(", ".join(names))
                 raise ValueError(f'{path} has no column "{column}", only: {known} (see --data.column)')
             if names.count(column) > 1:
-                raise ValueError(f'{path} has several columns "{column}": give one of them another name')
+                raise ValueError(f'{path} has several columns "{column}": rename one of them')
             kind = file.schema_arrow.field(column).type
             if not any(is_kind(kind) for is_kind in STRINGS):
                 raise ValueError(f'{path}: the column "{column}" does not hold strings but {_printable(str(kind))}')
             yield file
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
-        # damage comes as any of them; a file that is missing or may not be read says so itself
+        # damage can raise any of these; the errors of a missing or unreadable file are clear already
         if isinstance(error, (FileNotFoundError, PermissionError)):
             raise
         raise _damaged(path, str(error) or type(error).__name__) from error
@@ -52,36 +52,39 @@ def _damaged(path: Path, reason: str) -> ValueError:
 
 
 def _printable(text: str) -> str:
-    """A part of a line: what comes out of a damaged file may hold anything."""
-    return one_line(text[:MOST_SAID])
+    """A short text without line breaks or control characters, which a damaged file may contain."""
+    return one_line(text[:MAX_QUOTE])
 
 
 def _check_layout(path: Path, file: ParquetFile, column: str) -> None:
-    """Refuses metadata that contradicts itself, which pyarrow would read as fewer rows, or as others.
+    """Checks that the metadata is consistent; pyarrow would read inconsistent metadata as fewer or different rows.
 
-    A row of each group is read first: what pyarrow raises then is an exception, whereas some damage that its metadata
-    objects come across ends the process.
+    One row of each group is read first: damage found there raises an exception, while some damage found through the
+    metadata objects crashes the process.
+
+    Raises:
+        ValueError: if it is not.
     """
     metadata = file.metadata
     for group in range(metadata.num_row_groups):
         next(file.iter_batches(1, [group], [column]), None)
-    rows, places = 0, []
+    rows, ranges = 0, []
     for group, chunk in _chunks(file, column):
         begin = chunk.data_page_offset
         if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < begin:
             begin = chunk.dictionary_page_offset
         if chunk.num_values != group.num_rows or group.num_rows < 0:
-            raise _damaged(path, "its row groups have other numbers of rows than their columns")
+            raise _damaged(path, "its row groups and their columns differ in their number of rows")
         rows += group.num_rows
-        places.append((begin, begin + chunk.total_compressed_size))
-    if any(end > begin for (_, end), (begin, _) in pairwise(sorted(places))):
-        raise _damaged(path, f"two parts of the column {column} lie in the same place")
+        ranges.append((begin, begin + chunk.total_compressed_size))
+    if any(end > begin for (_, end), (begin, _) in pairwise(sorted(ranges))):
+        raise _damaged(path, f"two chunks of the column {column} overlap")
     if rows != metadata.num_rows:
         raise _damaged(path, f"its row groups have {rows:,} rows, and the file {metadata.num_rows:,}")
 
 
 def _chunks(file: ParquetFile, column: str) -> Iterator[tuple[Any, Any]]:
-    """The metadata of each row group, and of the part of the column in it."""
+    """The metadata of each row group and of its chunk of the column."""
     metadata = file.metadata
     index = [metadata.schema.column(i).path for i in range(metadata.num_columns)].index(column)
     for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
@@ -89,7 +92,7 @@ def _chunks(file: ParquetFile, column: str) -> Iterator[tuple[Any, Any]]:
 
 
 def parquet_spans(path: Path, column: str, span_bytes: int) -> list[tuple[int, int]]:
-    """Ranges of rows that hold about that many bytes of text each: by the file's metadata, and a row of each group."""
+    """Ranges of rows that hold about ``span_bytes`` of text each, estimated from the file's metadata."""
     with _open(path, column) as file:
         _check_layout(path, file, column)
         ranges: list[tuple[int, int]] = []
@@ -111,7 +114,7 @@ def parquet_spans(path: Path, column: str, span_bytes: int) -> list[tuple[int, i
 
 
 def read_parquet(path: Path, begin: int, end: int, column: str, bad_records: BadRecords) -> Iterator[str]:
-    """The texts of rows ``begin`` to ``end`` (-1: to the last), without those that are null or not UTF-8."""
+    """The texts of rows ``begin`` to ``end`` (-1: to the last); null and invalid ones are counted as bad records."""
     with _open(path, column) as file:
         if end < 0:
             _check_layout(path, file, column)
@@ -137,7 +140,7 @@ def read_parquet(path: Path, begin: int, end: int, column: str, bad_records: Bad
 def _texts(array: pyarrow.Array, path: Path, row: int, column: str, bad_records: BadRecords) -> Iterator[str]:
     try:
         texts = array.to_pylist()
-    except UnicodeDecodeError:  # one of them is not UTF-8: find out which
+    except UnicodeDecodeError:  # one of them is not UTF-8: decode one at a time
         texts = [_decoded(raw) for raw in array.cast(pyarrow.large_binary()).to_pylist()]
     for number, text in enumerate(texts, row):
         if isinstance(text, bytes):

@@ -1,4 +1,4 @@
-"""One pass over a small corpus: how much there is, by what it is known again, and which documents are held out."""
+"""One pass over a small corpus, which gives its size, its fingerprint and the held-out split."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from nanochat.data.corpus.documents import read_documents
 
 log = logging.getLogger(__name__)
 
-HELD_OUT_SHARE = 1 / 64  # of the documents; of a small corpus more, so that there are:
+HELD_OUT_SHARE = 1 / 64  # of the documents; of a small corpus more, to hold out at least:
 HELD_OUT_BYTES = 16_384
-THRESHOLD = int(HELD_OUT_SHARE * 2**64)  # hashes below it are those of so many documents
+THRESHOLD = int(HELD_OUT_SHARE * 2**64)  # the share of hashes below it is HELD_OUT_SHARE
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the pass finds out; kept in the cache, because a pass over a large corpus takes time.
+    """The result of the pass, which is cached.
 
     Attributes:
         documents: number of documents.
         bytes: their size in UTF-8.
-        fingerprint: a short hash of all documents in their order.
+        fingerprint: short hash of all documents in their order.
         threshold: documents whose hash lies below it are held out.
-        bad_records: number of bad records that are none of them.
+        bad_records: number of bad records, which are not among the documents.
     """
 
     documents: int
@@ -40,45 +40,43 @@ class Survey:
 
 
 def survey_of(source: str, column: str, files: Sequence[Path]) -> Survey:
-    """The survey of the documents in files, from the cache if it was made before and the files are as they were.
+    """The survey of the documents in files; cached until a file changes.
 
     Args:
-        source: the corpus as the user gave it.
+        source: the corpus as the user gave it, for errors.
         column: the column or field that holds the text.
-        files: in their order.
+        files: the files of the corpus, in their order.
 
     Raises:
         ValueError: if they hold no documents.
     """
-    known = (
-        cache_root() / "corpora" / f"survey-{short_hash([list(map(file_stamp, files)), column, HELD_OUT_SHARE])}.json"
-    )
+    key = short_hash([list(map(file_stamp, files)), column, HELD_OUT_SHARE])
+    path = cache_root() / "corpora" / f"survey-{key}.json"
     try:
-        return Survey(**read_checked(known))
+        return Survey(**read_checked(path))
     except (OSError, ValueError, TypeError):
-        pass  # not there, or damaged
+        pass  # missing or damaged
     bad_records = BadRecords()
-    survey = survey_documents(
-        (text for file in files for text in read_documents(file, column, bad_records)), bad_records
-    )
+    documents = (text for file in files for text in read_documents(file, column, bad_records))
+    survey = survey_documents(documents, bad_records)
     for line in bad_records.lines():
         log.warning("%s", line)
     if not survey.documents:
         raise ValueError(f"the corpus {source} is empty: its files hold no text")
-    write_checked(known, asdict(survey))
+    write_checked(path, asdict(survey))
     return survey
 
 
 def survey_documents(documents: Iterator[str], bad_records: BadRecords | None = None) -> Survey:
-    """Counts documents, takes their fingerprint, and decides where to split.
+    """Counts documents, computes their fingerprint, and chooses the threshold of the held-out split.
 
-    One document in 64 is held out, but at least 16 KB if that is less than half of the corpus. Memory does not grow
+    One document in 64 is held out, but at least 16 KB unless that is more than half of the corpus. Memory does not grow
     with the corpus.
     """
     count = total = held_out = 0
     fingerprint = hashlib.sha256()
     smallest: list[tuple[int, int]] = []  # a heap of (-hash, bytes): candidates for a small corpus' held-out part
-    candidates = 0  # bytes of those
+    candidates = 0  # bytes of those candidates
     threshold = THRESHOLD
     for text in documents:
         hashed, size = document_hash(text), len(text.encode("utf-8", "surrogatepass"))
@@ -94,16 +92,16 @@ def survey_documents(documents: Iterator[str], bad_records: BadRecords | None = 
         while len(smallest) > 1 and candidates > total / 2:
             candidates -= heapq.heappop(smallest)[1]
         threshold = max(threshold, 1 - smallest[0][0]) if smallest else threshold
-    skipped = bad_records.total if bad_records is not None else 0
-    return Survey(count, total, fingerprint.hexdigest()[:16], threshold, skipped)
+    bad = bad_records.total if bad_records is not None else 0
+    return Survey(count, total, fingerprint.hexdigest()[:16], threshold, bad)
 
 
 def document_hash(text: str) -> int:
-    """A number from 0 to 2**64 - 1 that depends on the text alone."""
+    """A number from 0 to 2**64 - 1 that depends only on the text (BLAKE2b)."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 def file_stamp(path: Path) -> tuple[str, int, int]:
-    """By which a file is known again, without reading it: its name, size and time."""
+    """Identifies a file's content without reading it: its path, size in bytes and modification time in ns."""
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns

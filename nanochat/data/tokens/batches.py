@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,30 +13,31 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from nanochat.data.tokens.held_out_rows import HeldOut
 from nanochat.data.tokens.shards import TokenShards
 from nanochat.data.tokens.token_stream import Segment, TokenStream
+from nanochat.data.tokens.workers import init_loader_worker
 from nanochat.model import IGNORE
 
 Batch = tuple[Tensor, Tensor]  # ids and targets, both (rows, time), int64
 
-# Held-out rows are scored in batches of about this many tokens. Of a small model on a CPU larger ones are no quicker,
-# and take far more memory than training does.
+# Tokens in a batch of held-out rows, about. For a small model on a CPU larger batches are no faster, and take far more
+# memory than training does.
 VAL_BATCH_TOKENS = 2048
-# Their length is a multiple of so many: in bfloat16 something is kept for each size of a batch (17 MB at the tiny
-# shape, of 8,192 tokens), and a score on all of the held-out text had a new size in each of its batches.
+# Batches of held-out rows are padded to a multiple of this length: in bfloat16 oneDNN caches something for each shape
+# (17 MB per shape at tiny, of 8,192 tokens), and scoring all held-out text had a new shape in each batch.
 VAL_LENGTH_MULTIPLE = 64
 
 
 class TrainingBatches(IterableDataset[Batch]):
-    """This rank's part of the endless token stream, in batches; the same whatever the number of workers.
+    """This rank's batches of the endless token stream; the same for any number of workers.
 
     Args:
         shards: of the corpus.
         seed: of the order of documents.
-        start: place in the stream, in tokens, of the first row of the first step.
+        start: position in the stream, in tokens, of the first row of the first step.
         rows: rows in a batch.
-        row_length: predictions in a row; a row takes one token more from the stream.
-        rank: which of the processes this is: each takes every ``world_size``-th batch.
+        row_length: predictions in a row, which takes one token more from the stream.
+        rank: number of this process; it takes every ``world_size``-th batch.
         world_size: number of processes.
-        origin: a segment of the stream at or before ``start``, from which on it is known; None begins at its beginning.
+        origin: a segment at or before ``start``; the stream before it is not read. None reads from the beginning.
     """
 
     def __init__(
@@ -59,31 +61,42 @@ class TrainingBatches(IterableDataset[Batch]):
         return self.rows * (self.row_length + 1)
 
     def __iter__(self) -> Iterator[Batch]:
-        # The loader takes one batch from each worker in turn, so workers that take every n-th batch give the order
-        # that a single process would.
+        # The loader takes one batch from each worker in turn. Worker w of n makes the batches w, w + n, ..., so the
+        # order is that of a single process.
         worker = get_worker_info()
         batch, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         stream = TokenStream(self.shards, self.seed, self.origin)
         while True:
-            place = self.start + (batch * self.world_size + self.rank) * self.size
-            tokens = torch.from_numpy(stream.read(place, self.size)).view(self.rows, self.row_length + 1)
-            # whole, as a GPU's copy of a view with gaps would first be gathered in memory that is not pinned: a stop
+            position = self.start + (batch * self.world_size + self.rank) * self.size
+            tokens = torch.from_numpy(stream.read(position, self.size)).view(self.rows, self.row_length + 1)
+            # contiguous: else the copy to a GPU would gather the view in unpinned memory first, and so synchronise
             yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
             batch += step
 
 
+def new_data_loader(batches: IterableDataset[Batch], num_workers: int, pin_memory: bool) -> DataLoader[Any]:
+    """A DataLoader of a dataset that yields whole batches."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        worker_init_fn=init_loader_worker,
+    )
+
+
 class TrainingLoader:
-    """Hands out batches, measures how long they were waited for, and says how far the stream has been read.
+    """Yields the batches of a DataLoader, and measures how long training waits for them.
 
     Args:
-        loader: of :class:`TrainingBatches`.
-        on_batch: called with the number of batches handed out so far, before each one.
+        loader: the DataLoader.
+        on_batch: called before each batch with the number of batches yielded so far.
 
     Attributes:
-        seconds_waited: since the beginning, for all batches.
+        seconds_waited: for all batches so far.
     """
 
-    def __init__(self, loader: DataLoader[Batch], on_batch: Callable[[int], None]) -> None:
+    def __init__(self, loader: DataLoader[Batch], on_batch: Callable[[int], None] | None = None) -> None:
         self.loader, self.on_batch = loader, on_batch
         self.seconds_waited = 0.0
 
@@ -91,7 +104,8 @@ class TrainingLoader:
         batches = iter(self.loader)
         count = 0
         while True:
-            self.on_batch(count)
+            if self.on_batch is not None:
+                self.on_batch(count)
             started = time.perf_counter()
             try:
                 batch = next(batches)
@@ -103,24 +117,24 @@ class TrainingLoader:
 
 
 def _without_traceback(message: str) -> str:
-    """What went wrong in a worker process; torch puts the whole traceback into the message."""
+    """The error of a worker process, without the traceback that torch puts into the message."""
     return message.rsplit("ValueError: ", 1)[-1].strip() if message.startswith("Caught ValueError") else message
 
 
 def number_of_lengths(longest: int) -> int:
-    """How many lengths batches of held-out rows may have, the longest of which has so many tokens."""
+    """Number of different lengths that batches of held-out rows of up to ``longest`` tokens can have."""
     return -(-longest // VAL_LENGTH_MULTIPLE)
 
 
 class HeldOutBatches:
-    """Held-out rows in batches of similar lengths, each row in one batch of one rank; may be iterated again.
+    """Held-out rows in batches of similar lengths, each row in one batch of one rank. Can be iterated repeatedly.
 
     Args:
         rows: the held-out rows.
-        count: how many of them, from the first.
-        bos: id to fill up short rows with; their targets are masked, so it does not matter which.
-        rank: which of the processes this is.
-        world_size: number of processes; each gets the same number of batches, filled up with masked ones.
+        count: number of rows to use, from the first.
+        bos: id to pad short rows with. Its targets are masked, so any id would do.
+        rank: number of this process.
+        world_size: number of processes. All get the same number of batches; missing ones are fully masked.
     """
 
     def __init__(self, rows: HeldOut, count: int, bos: int, rank: int = 0, world_size: int = 1) -> None:
@@ -138,7 +152,7 @@ class HeldOutBatches:
         return len(self.batches)
 
     def _length(self, indices: Sequence[int]) -> int:
-        """Of a batch, whose first row is the longest."""
+        """Padded length of a batch. Its first row is the longest."""
         longest = int(self.rows.sizes[indices[0]]) if indices else 1
         return min(longest + -longest % VAL_LENGTH_MULTIPLE, self.rows.length)
 

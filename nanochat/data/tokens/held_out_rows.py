@@ -18,8 +18,8 @@ class HeldOut(ABC):
     """Rows to score a model on.
 
     Attributes:
-        length: tokens in a row, at most.
-        sizes: (rows,), tokens in each row.
+        length: predictions in the longest possible row.
+        sizes: (rows,), predictions in each row.
     """
 
     length: int
@@ -30,10 +30,11 @@ class HeldOut(ABC):
 
     @property
     def predictions(self) -> int:
+        """Predictions in all rows."""
         return int(self.sizes.sum())
 
     def first(self, predictions: int) -> int:
-        """How many of the first rows hold at least that many predictions, or all rows if they hold fewer."""
+        """Number of rows, from the first, that hold at least this many predictions; all rows if they hold fewer."""
         return min(int(np.searchsorted(np.cumsum(self.sizes), predictions)) + 1, len(self))
 
     @abstractmethod
@@ -44,8 +45,8 @@ class HeldOut(ABC):
 class HeldOutRows(HeldOut):
     """The held-out documents in rows of at most ``length`` predictions, each document alone.
 
-    A document of n tokens (``<|bos|>`` included) asks for n - 1 predictions: each token but the first is predicted
-    once, from what comes before it in its row. So the score does not depend on how training packs its rows.
+    A document of n tokens (including ``<|bos|>``) has n - 1 predictions: each token except the first is predicted once,
+    from the tokens before it in its row. So the score does not depend on how training packs its rows.
 
     The rows are in a shuffled order, so that the first few are a fair sample of all.
 
@@ -59,18 +60,17 @@ class HeldOutRows(HeldOut):
         predictions = np.diff(file.starts) - 1  # of each document
         rows = np.maximum(-(-predictions // length), 0)  # rounded up
         document = np.repeat(np.arange(file.documents), rows)
-        nth = np.arange(len(document)) - np.repeat(np.cumsum(rows) - rows, rows)  # row of its document
+        nth = np.arange(len(document)) - np.repeat(np.cumsum(rows) - rows, rows)  # index of the row in its document
         begins = file.starts[document] + nth * length
         ends = np.minimum(begins + length, file.starts[document + 1] - 1)
         order = shuffled(len(document), 0, 0)
         self.begins, self.sizes = begins[order], (ends - begins)[order]
 
     def row(self, index: int) -> NDArray[np.int64]:
-        """Inputs and targets of a row: token i of it is an input, token i + 1 its target."""
+        """Tokens of a row: token i is an input, and token i + 1 its target."""
         begin = self.begins[index]
         return self.file.tokens[begin : begin + self.sizes[index] + 1].astype(np.int64)
 
     def example(self, index: int) -> tuple[Tensor, Tensor]:
-        """Ids and targets of a row, both (time,)."""
         row = torch.from_numpy(self.row(index))
         return row[:-1], row[1:]

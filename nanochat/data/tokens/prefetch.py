@@ -1,8 +1,8 @@
-"""Fetching and tokenizing ahead, in processes of their own, so that a step of training never waits for text.
+"""Fetching and tokenizing ahead of training, in separate processes, so that a step never waits for text.
 
-One process fetches text shards, others turn spans into tokens. They are given tasks and leave their results in the
-cache, whole or not at all, where every process finds them: nothing has to be sent back, a crash loses nothing, and the
-processes of all ranks and workers see the same. What goes wrong is written down beside the result that is missing.
+One process fetches text shards, others tokenize their spans. Processes receive tasks through queues and write their
+results to the cache, atomically; the readers of all ranks and workers find them there. So no results are sent between
+processes, and a crash loses nothing. An error is written to a file beside the missing result.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nanochat.cache import write_atomically
 from nanochat.data.tokens.shards import NotReady, ShardId, StreamedShards, error_path
-from nanochat.data.tokens.workers import end_with_parent, ignore_warnings
+from nanochat.data.tokens.token_stream import Segment, TokenStream
+from nanochat.data.tokens.workers import exit_with_parent, ignore_signals
 
 TEXT_SHARDS_AHEAD = 2  # fetched before they are needed
 SHARDS_AHEAD = 2  # tokenized before they are needed
-LOOK_SECONDS = 0.2  # between two looks at what is done and what comes next
-RETRY_SECONDS = 60.0  # after a task that failed, if nobody needs its result yet
-NICENESS = 5  # training goes first
+INTERVAL_SECONDS = 0.2  # between two checks of what is done and what to request next
+RETRY_SECONDS = 60.0  # before a failed task is tried again
+NICENESS = 5  # training has priority
 
 Task = tuple[str, Any]  # "fetch" and the number of a text shard, or "tokenize" and a shard
 
@@ -37,17 +38,18 @@ class Prefetcher:
 
     Args:
         shards: of the corpus.
-        seed: of the order in which they will be needed.
+        seed: of the order in which training reads them.
         workers: processes that tokenize, at least one.
-        window: tokens that are read before a step needs them; so many are made ready, or two shards if that is more.
+        window: tokens that are read before a step needs them. At least this number is kept ready, and at least two
+            shards.
     """
 
     def __init__(self, shards: StreamedShards, seed: int, workers: int = 1, window: int = 0) -> None:
         self.shards, self.seed, self.window = replace(shards, when_missing="raise"), seed, window
-        self._at: tuple[int, ShardId, float] | None = None  # epoch, shard that is being read, tokens still needed
-        self._asked: dict[Task, float] = {}  # when
+        self._position: tuple[int, ShardId, float] | None = None  # epoch, shard being read, tokens still needed
+        self._requested: dict[Task, float] = {}  # time of each request
         self._closing = threading.Event()
-        context = multiprocessing.get_context("spawn")  # forking a process that runs torch's threads could hang
+        context = multiprocessing.get_context("spawn")  # forking a process that runs torch's threads could deadlock
         self._queues = {"fetch": context.SimpleQueue(), "tokenize": context.SimpleQueue()}
         maker = replace(shards, when_missing="make")
         self._processes = [
@@ -56,15 +58,15 @@ class Prefetcher:
         ]
         for process in self._processes:
             process.start()
-        self._thread = threading.Thread(target=self._look_ahead, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def reading(self, epoch: int, shard: ShardId, tokens_left: float) -> None:
-        """Says which shard is being read, and how many tokens the run still needs, counted from its beginning."""
-        self._at = epoch, shard, tokens_left + self.window  # batches are read before it is known that none is needed
+    def set_position(self, epoch: int, shard: ShardId, tokens_left: float) -> None:
+        """Sets the shard that is being read, and the tokens that the run still needs, from that shard's beginning."""
+        self._position = epoch, shard, tokens_left + self.window  # the loader reads ahead of the last step, too
 
     def close(self) -> None:
-        """Ends the processes; what they were making is dropped, as nothing half-made is ever kept."""
+        """Ends the processes. Unfinished results are discarded: the cache holds only complete ones."""
         self._closing.set()
         for process in self._processes:
             process.kill()
@@ -73,77 +75,108 @@ class Prefetcher:
 
     # ------------------------------------------------------------------------------------- in a thread
 
-    def _look_ahead(self) -> None:
-        while not self._closing.wait(LOOK_SECONDS):
-            if self._at is not None:
+    def _run(self) -> None:
+        while not self._closing.wait(INTERVAL_SECONDS):
+            if self._position is not None:
                 try:
-                    self._ask_for_what_follows(*self._at)
-                except NotReady as missing:  # a run goes on where not even the text shard is here
-                    self._ask(("fetch", missing.text_shard))
-                    self._ask(("tokenize", self._at[1]))
+                    self._request_following(*self._position)
+                except NotReady as missing:  # a resumed run whose text shard is not on this machine
+                    self._request(("fetch", missing.text_shard))
+                    self._request(("tokenize", self._position[1]))
             if (dead := next((p for p in self._processes if not p.is_alive()), None)) is not None:
                 if not self._closing.is_set():
-                    self._give_up(f"a process that prepares the text ended (exit code {dead.exitcode})")
+                    self._fail_all(f"a process that prepares the text ended (exit code {dead.exitcode})")
                 return
 
-    def _ask_for_what_follows(self, epoch: int, shard: ShardId, tokens_left: float) -> None:
-        """Asks for shards until enough are ready or asked for, and for the text shards that the run will come to."""
-        order, spans = (
-            self.shards.text_shard_order(self.seed, epoch),
-            self.shards.span_order(self.seed, epoch, shard[0]),
-        )
-        if self._is_ready(shard):  # by its size it is reckoned how many more text shards are needed
+    def _request_following(self, epoch: int, shard: ShardId, tokens_left: float) -> None:
+        """Requests shards until enough are ready or requested, and the text shards that the run will reach."""
+        order = self.shards.text_shard_order(self.seed, epoch)
+        spans = self.shards.span_order(self.seed, epoch, shard[0])
+        if self._is_ready(shard):  # its size gives an estimate of the text shards still needed
             shards_left = tokens_left / max(1, self.shards.size(shard)) + spans.index(shard[1])
-            text_shards = 1 + int(min(TEXT_SHARDS_AHEAD, shards_left // len(spans)))
-            for text_shard in order[order.index(shard[0]) :][:text_shards]:
-                self._ask(("fetch", text_shard))
-        ready = unfinished = 0  # tokens in finished shards, and how many shards are not finished
-        for number, (at, following) in enumerate(self._walk(epoch, shard)):
+            count = 1 + int(min(TEXT_SHARDS_AHEAD, shards_left // len(spans)))
+            for text_shard in order[order.index(shard[0]) :][:count]:
+                self._request(("fetch", text_shard))
+        ready = unfinished = 0  # tokens in finished shards, and number of unfinished shards
+        for number, (at_epoch, following) in enumerate(self._walk(epoch, shard)):
             if self._is_ready(following):
                 ready += self.shards.size(following)
             else:
-                self._ask(("tokenize", following))
+                self._request(("tokenize", following))
                 unfinished += 1
             enough = number >= SHARDS_AHEAD and ready >= self.window
-            if enough or ready > tokens_left or unfinished > 2 * len(self._processes) or at > epoch + 1:
+            if enough or ready > tokens_left or unfinished > 2 * len(self._processes) or at_epoch > epoch + 1:
                 return
 
     def _walk(self, epoch: int, shard: ShardId) -> Iterator[tuple[int, ShardId]]:
-        """The shard and those after it with their epochs, as far as their text is here; asks for the next one."""
-        at: ShardId | None = shard
+        """The shard and those after it with their epochs, up to the first text shard that is missing; requests it."""
+        current: ShardId | None = shard
         while True:
-            if at is not None:
-                yield epoch, at
+            if current is not None:
+                yield epoch, current
             try:
-                at = self.shards.after(self.seed, epoch, at)
+                current = self.shards.after(self.seed, epoch, current)
             except NotReady as missing:
-                self._ask(("fetch", missing.text_shard))
+                self._request(("fetch", missing.text_shard))
                 return
-            epoch += at is None
+            epoch += current is None
 
     def _is_ready(self, shard: ShardId) -> bool:
         return self.shards.shard_folder(shard).is_dir()
 
-    def _ask(self, task: Task) -> None:
+    def _request(self, task: Task) -> None:
         target = _target(self.shards, task)
-        asked = self._asked.get(task)
-        if asked is not None and error_path(target).exists() and time.monotonic() - asked > RETRY_SECONDS:
+        requested = self._requested.get(task)
+        if requested is not None and error_path(target).exists() and time.monotonic() - requested > RETRY_SECONDS:
             error_path(target).unlink(missing_ok=True)
-            asked = None
-        if asked is None and not target.exists():
-            self._asked[task] = time.monotonic()
+            requested = None
+        if requested is None and not target.exists():
+            self._requested[task] = time.monotonic()
             self._queues[task[0]].put(task)
 
-    def _give_up(self, why: str) -> None:
-        """Tells whoever waits for something that it will not come."""
-        for task in self._asked:
+    def _fail_all(self, why: str) -> None:
+        """Writes an error for every unfinished task, so that readers stop waiting."""
+        for task in self._requested:
             if not _target(self.shards, task).exists():
                 _write_error(_target(self.shards, task), why)
 
 
+class PrefetchProgress:
+    """Callback of the training loader: reports to a prefetcher how far training has read.
+
+    Args:
+        prefetcher: the prefetcher.
+        stream: that training reads.
+        first: the segment that contains ``start``, or an earlier one. The first call reports it, as ``stream`` could
+            not find it before it is tokenized.
+        start: position in the stream of the first batch.
+        tokens_per_batch: tokens that one batch of every rank takes from the stream.
+        end: returns the position at the end of the run.
+    """
+
+    def __init__(
+        self,
+        prefetcher: Prefetcher,
+        stream: TokenStream,
+        first: Segment,
+        start: int,
+        tokens_per_batch: int,
+        end: Callable[[], float],
+    ) -> None:
+        self.prefetcher, self.stream, self.first = prefetcher, stream, first
+        self.start, self.tokens_per_batch, self.end = start, tokens_per_batch, end
+
+    def __call__(self, batches: int) -> None:
+        """Reports the segment of the last batch, after this number of batches."""
+        read = max(0, batches - 1) * self.tokens_per_batch
+        segment = self.stream.segment_at(self.start + read) if batches else self.first
+        self.prefetcher.set_position(segment.epoch, segment.shard, self.end() - segment.start)
+
+
 def _target(shards: StreamedShards, task: Task) -> Path:
-    kind, what = task
-    return shards.spans_path(what) if kind == "fetch" else shards.shard_folder(what)
+    """The file or folder that a task makes."""
+    kind, item = task
+    return shards.spans_path(item) if kind == "fetch" else shards.shard_folder(item)
 
 
 def _write_error(target: Path, why: str) -> None:
@@ -152,23 +185,23 @@ def _write_error(target: Path, why: str) -> None:
 
 
 def _work(tasks: Any, shards: StreamedShards) -> None:
-    """What a process does: one task after the other, until its parent is gone."""
-    ignore_warnings()
+    """Main function of a process: runs tasks until the parent ends."""
+    ignore_signals()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # close() kills
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
     while True:
         task = tasks.get()
         try:
-            kind, what = task
+            kind, item = task
             if kind == "fetch":
-                shards.make_spans(what)
+                shards.make_spans(item)
             else:
-                shards.make_shard(what, threads=1)
+                shards.make_shard(item, threads=1)
         except Exception as error:
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             _write_error(_target(shards, task), "the disk is full: free some space" if full else str(error))

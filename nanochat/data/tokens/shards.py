@@ -1,7 +1,8 @@
-"""The shards of a corpus that training reads one after the other, each a token file of some millions of tokens.
+"""The token shards of a corpus: token files of some millions of tokens, which training reads one after the other.
 
-Only a shard or two are open at a time, so memory does not grow with the corpus. In a small corpus each shard is a fair
-sample of the whole; in a large one it is a segment of a file, made into tokens when training comes near it.
+Only one or two shards are open at a time, so memory does not grow with the corpus. In a small corpus each shard is a
+uniform sample of the documents. In a large one it is a span of a text shard (a file of the corpus), tokenized shortly
+before training needs it.
 """
 
 from __future__ import annotations
@@ -27,24 +28,25 @@ from nanochat.tokenizer import Tokenizer
 log = logging.getLogger(__name__)
 
 TRAIN = "train"
+SHARD_COUNT = "pieces"  # the key in the metadata of token files
 POLL_SECONDS = 0.02
-SAY_SECONDS = 5.0  # a wait longer than this is said
+NOTICE_SECONDS = 5.0  # a longer wait is logged
 
 T = TypeVar("T")
-ShardId = tuple[int, int]  # text shard and span, or 0 and the number of the shard
+ShardId = tuple[int, int]  # numbers of the text shard and of the span in it; of a small corpus 0 and the shard's number
 
 
 class TokenShards(Protocol):
     """The shards of a corpus, in an order that depends on the seed and the epoch."""
 
     def after(self, seed: int, epoch: int, shard: ShardId | None) -> ShardId | None:
-        """The next shard of the epoch, the first one after None; None at the end of the epoch."""
+        """The next shard of the epoch: the first one after None, and None after the last one."""
 
     def size(self, shard: ShardId) -> int:
         """Tokens in a shard."""
 
     def open(self, shard: ShardId) -> TokenFile:
-        """The shard itself."""
+        """Opens the token file of a shard."""
 
     @property
     def tokens(self) -> int | None:
@@ -53,12 +55,12 @@ class TokenShards(Protocol):
 
 @dataclass(frozen=True)
 class StoredShards:
-    """A small corpus: all of its shards lie in one folder.
+    """The shards of a small corpus, all of them in one folder.
 
     Attributes:
-        folder: where they are.
-        sizes: tokens of each.
-        documents: number of documents in all of them.
+        folder: the folder.
+        sizes: tokens of each shard.
+        documents: number of documents in all shards.
     """
 
     folder: Path
@@ -67,14 +69,14 @@ class StoredShards:
 
     @classmethod
     def open_folder(cls, folder: Path) -> StoredShards:
-        """What :func:`write_shards` wrote; every shard is checked.
+        """Opens what :func:`~nanochat.data.tokens.prepare.write_shards` wrote, and verifies every shard.
 
         Raises:
-            OSError, ValueError: if it is not there, or damaged.
+            OSError, ValueError: if the folder is missing or damaged.
         """
         sizes, documents = [], 0
-        for number in range(read_metadata(folder, f"{TRAIN}-0")["pieces"]):
-            file = TokenFile.open(folder, f"{TRAIN}-{number}")  # one at a time: what is mapped counts as memory
+        for number in range(read_metadata(folder, f"{TRAIN}-0")[SHARD_COUNT]):
+            file = TokenFile.open(folder, f"{TRAIN}-{number}")  # one at a time: mapped pages count as memory
             sizes.append(len(file.tokens))
             documents += file.documents
         return cls(folder, tuple(sizes), documents)
@@ -85,8 +87,8 @@ class StoredShards:
 
     def after(self, seed: int, epoch: int, shard: ShardId | None) -> ShardId | None:
         order = shuffled(len(self.sizes), seed, epoch).tolist()
-        place = 0 if shard is None else order.index(shard[1]) + 1
-        return (0, order[place]) if place < len(order) else None
+        index = 0 if shard is None else order.index(shard[1]) + 1
+        return (0, order[index]) if index < len(order) else None
 
     def size(self, shard: ShardId) -> int:
         return self.sizes[shard[1]]
@@ -97,15 +99,15 @@ class StoredShards:
 
 @dataclass(frozen=True)
 class StreamedShards:
-    """A large corpus: a shard is a span of a text shard, and is made when it is needed, or before (see ``ahead``).
+    """The shards of a large corpus: each is a span of a text shard, tokenized on demand or ahead (see ``prefetch``).
 
     Attributes:
-        corpus: where the text is.
-        tokenizer: what turns it into tokens.
-        folder: where the shards are kept.
-        span_bytes: of text in a shard, about.
-        when_missing: what happens to a shard that is not there: this process makes it, or waits for the process that
-            makes it, or raises :class:`NotReady`.
+        corpus: the text.
+        tokenizer: the tokenizer.
+        folder: where the shards are cached.
+        span_bytes: approximate bytes of text in a shard.
+        when_missing: what to do if a shard is not in the cache: make it in this process, wait for the process that
+            makes it, or raise :class:`NotReady`.
     """
 
     corpus: LargeCorpus
@@ -122,9 +124,9 @@ class StreamedShards:
         order = self.text_shard_order(seed, epoch)
         if shard is not None:
             spans = self.span_order(seed, epoch, shard[0])
-            place = spans.index(shard[1]) + 1
-            if place < len(spans):
-                return shard[0], spans[place]
+            index = spans.index(shard[1]) + 1
+            if index < len(spans):
+                return shard[0], spans[index]
             order = order[order.index(shard[0]) + 1 :]
         for text_shard in order:
             if spans := self.span_order(seed, epoch, text_shard):
@@ -147,13 +149,13 @@ class StreamedShards:
         return self._read(shard, lambda folder: TokenFile.open(folder, TRAIN))
 
     def _read(self, shard: ShardId, read: Callable[[Path], T]) -> T:
-        """Reads something of a shard, which is made again if it turns out to be damaged."""
+        """Reads from a shard's folder. A damaged shard is made again."""
         folder = self.shard_folder(shard)
-        self._get_ready(shard[0], folder, lambda: self.make_shard(shard))
+        self._ensure(shard[0], folder, lambda: self.make_shard(shard))
         try:
             return read(folder)
         except (OSError, ValueError, KeyError) as error:
-            log.warning("The token cache %s is damaged (%s): made again from its text.", folder, error)
+            log.warning("The token cache %s is damaged (%s): tokenizing its text again.", folder, error)
             shutil.rmtree(folder, ignore_errors=True)
             self.make_shard(shard)
             return read(folder)
@@ -161,18 +163,18 @@ class StreamedShards:
     def spans(self, text_shard: int) -> list[Span]:
         """The spans of a text shard."""
         path = self.spans_path(text_shard)
-        self._get_ready(text_shard, path, lambda: self.make_spans(text_shard))
+        self._ensure(text_shard, path, lambda: self.make_spans(text_shard))
         try:
             spans = read_checked(path)
-        except (OSError, ValueError) as error:  # damaged, or just taken away by another process that found it so
-            log.warning("%s: made again.", error)
+        except (OSError, ValueError) as error:  # damaged, or just removed by another process that found it damaged
+            log.warning("%s: making it again.", error)
             path.unlink(missing_ok=True)
             self.make_spans(text_shard)
             spans = read_checked(path)
         return [Span(Path(file), begin, end) for file, begin, end in spans]
 
-    def forget_errors(self) -> None:
-        """What failed in an earlier run may be possible now."""
+    def clear_errors(self) -> None:
+        """Removes the errors of earlier runs, so that failed tasks are tried again."""
         for pattern in ("*/*.error", "*.error"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
@@ -180,9 +182,11 @@ class StreamedShards:
     # ------------------------------------------------------------------------------------------- making them
 
     def spans_path(self, text_shard: int) -> Path:
+        """The file with the spans of a text shard."""
         return self.folder / self.corpus.shards[text_shard].key / "spans.json"
 
     def shard_folder(self, shard: ShardId) -> Path:
+        """The folder with the token file of a shard."""
         return self.folder / self.corpus.shards[shard[0]].key / str(shard[1])
 
     def make_spans(self, text_shard: int) -> None:
@@ -193,7 +197,12 @@ class StreamedShards:
             write_checked(path, [(str(span.path), span.begin, span.end) for span in spans])
 
     def make_shard(self, shard: ShardId, threads: int | None = None) -> None:
-        """Turns a span into tokens, unless that is done."""
+        """Tokenizes a span, unless that is done.
+
+        Args:
+            shard: the span.
+            threads: of the tokenizer; None takes one per core.
+        """
         folder = self.shard_folder(shard)
         if folder.is_dir():
             return
@@ -205,37 +214,37 @@ class StreamedShards:
         bad_records = BadRecords()
         texts = read_documents(span, self.corpus.column, bad_records)
         threshold = self.corpus.threshold
-        kept = (text for text in texts if document_hash(text) >= threshold)
+        training = (text for text in texts if document_hash(text) >= threshold)
         with atomic_folder(folder) as work:
             writer = TokenWriter(work, TRAIN, self.tokenizer)
-            for batch in tokenize(kept, self.tokenizer, threads):
+            for batch in tokenize(training, self.tokenizer, threads):
                 writer.write(batch)
             writer.close(bad_records=bad_records.total, bad_record_lines=bad_records.lines())
         for line in bad_records.lines():
             log.warning("%s", line)
 
-    def _get_ready(self, text_shard: int, path: Path, make: Callable[[], None]) -> None:
-        """Waits for a file or folder that another process makes, or makes it."""
+    def _ensure(self, text_shard: int, path: Path, make: Callable[[], None]) -> None:
+        """Makes a file or folder, or waits for another process to make it."""
         if self.when_missing == "make":
             make()
             return
-        started, said = time.monotonic(), False
+        started, logged = time.monotonic(), False
         while not path.exists():
             if self.when_missing == "raise":
                 raise NotReady(text_shard)
-            if (error := error_of(path)) is not None:
+            if (error := read_error(path)) is not None:
                 raise ValueError(error)
             parent = multiprocessing.parent_process()
             if parent is not None and not parent.is_alive():
-                raise SystemExit  # a loader's worker whose training process was killed: nobody is going to make it
-            if not said and time.monotonic() - started > SAY_SECONDS:
+                raise SystemExit  # a worker whose training process was killed: the file will never be made
+            if not logged and time.monotonic() - started > NOTICE_SECONDS:
                 log.info("Waiting for more text (%s) ...", self.corpus.name)
-                said = True
+                logged = True
             time.sleep(POLL_SECONDS)
 
 
 class NotReady(Exception):
-    """A text shard is not here yet, or a shard of it not yet made."""
+    """A text shard is not on this machine yet, or a span of it is not tokenized yet."""
 
     def __init__(self, text_shard: int) -> None:
         super().__init__(f"text shard {text_shard} is not ready")
@@ -243,12 +252,12 @@ class NotReady(Exception):
 
 
 def error_path(path: Path) -> Path:
-    """Where it is written down why a file or folder could not be made."""
+    """The file that holds the error if a file or folder could not be made."""
     return path.with_name(f"{path.name}.error")
 
 
-def error_of(path: Path) -> str | None:
-    """Why a file or folder could not be made; None if nothing went wrong so far."""
+def read_error(path: Path) -> str | None:
+    """Why a file or folder could not be made; None if there was no error so far."""
     try:
         return error_path(path).read_text(encoding="utf-8")
     except OSError:

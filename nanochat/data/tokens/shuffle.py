@@ -1,4 +1,4 @@
-"""Random orders that depend on nothing but numbers: the same on every machine, at any time."""
+"""Pseudo-random permutations that are the same on every machine and with every version of every library."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from numpy.typing import NDArray
 
 
 def shuffled(count: int, *salts: int) -> NDArray[np.int64]:
-    """A permutation of ``range(count)`` that depends on its arguments alone.
+    """A permutation of ``range(count)`` that depends only on its arguments.
 
-    Each index gets a pseudo-random number (SplitMix64, Steele, Lea and Flood 2014), and the numbers are sorted:
-    no state, and the same with every version of every library.
+    Each index gets a pseudo-random number (SplitMix64; Steele, Lea and Flood 2014), and the indices are sorted by it.
 
     Args:
-        count: how many.
-        salts: each choice of these numbers gives another order: a seed, an epoch, ...
+        count: length of the permutation.
+        salts: numbers that select the permutation: a seed, an epoch, ...
     """
     mixed = np.arange(count, dtype=np.uint64)
     for salt in salts:

@@ -1,4 +1,4 @@
-"""How processes that prepare data beside training end with it, and leave signals to it."""
+"""Signal handling in processes that prepare data, so that they end with the training process and only with it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ import sys
 from types import TracebackType
 
 
-def leave_signals_to_parent(worker: int) -> None:
-    """What a terminal, torchrun or a cluster sends reaches a whole group of processes; only the main one answers.
+def init_loader_worker(worker: int) -> None:
+    """Initialises a DataLoader worker: signals to the process group are left to the training process.
 
-    SIGTERM is not ignored, because by it the main process ends a worker that hangs: so a worker leaves the group.
+    A terminal, torchrun or a cluster signals a whole group of processes, and only the training process should respond.
+    SIGTERM cannot be ignored, as torch ends hanging workers by it; so the worker leaves the group instead.
     """
-    ignore_warnings()
-    sys.excepthook = _say_unless_parent_is_gone
+    ignore_signals()
+    sys.excepthook = _hide_lost_connection
     if hasattr(os, "setpgrp"):
         os.setpgrp()
 
 
-def _say_unless_parent_is_gone(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A worker whose parent is killed while a batch is handed over has nothing to say of it."""
+def _hide_lost_connection(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints no traceback in a worker whose parent was killed while a batch was sent to it."""
     if not issubclass(kind, (EOFError, ConnectionError)):
         sys.__excepthook__(kind, error, trace)
 
 
-def ignore_warnings() -> None:
-    """Lets the main process answer alone: Ctrl-C and a cluster's warnings may reach all processes of a job."""
-    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):  # not all of them on Windows
+def ignore_signals() -> None:
+    """Ignores Ctrl-C and a cluster's warnings, which may reach all processes of a job."""
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):  # Windows lacks some of them
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def end_with_parent() -> None:
-    """A parent that was killed cannot end its processes: they notice by themselves."""
+def exit_with_parent() -> None:
+    """Blocks until the parent process ends, then ends this one: a killed parent cannot end its children."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

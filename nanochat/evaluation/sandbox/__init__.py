@@ -1,17 +1,19 @@
-"""A place to run a program that a model wrote, where it can do no harm and cannot pass its tests by a trick.
+"""A sandbox for programs that a model wrote, where they can do no harm and cannot pass their tests by a trick.
 
-Two processes run inside, in Linux namespaces of their own: the *program*, and the *judge*, which runs the tests. The
-judge asks the program's function over a pipe, and gets back plain data. So the program cannot touch the tests: what
-it patches, prints, raises at exit or exits with is its own affair, and it has never seen the tests' text. The verdict
-is written by the judge, to a pipe that the program does not have.
+Two processes run in Linux namespaces of their own: the *program process* and the *test process*. The test process runs
+the tests. For each call of the program's function it sends a message over a pipe and receives plain data. So the
+program cannot change the tests: patched builtins, printed text, exit statuses and code that runs at exit stay in its
+own process, and it never sees the tests' source. The test process writes the verdict to a pipe that the program process
+does not have.
 
-What protects the machine, each enough for most of it: no network (a network namespace without any interface); a file
-system that holds Python's own files, read-only, and an empty folder in memory, and nothing else; no other process to be
-seen (a process namespace, which dies as a whole with the judge); limits on time, memory, files and output; no
-privileges; and a filter of system calls (seccomp), by which whoever starts a process, opens a socket or sends a signal
-dies. Besides, Python's audit events name what the program attempted; they protect from nothing.
+The machine is protected by several layers, most of which would suffice alone: no network (a network namespace without
+any interface); a file system with Python's own files, read-only, and an empty folder in memory; no other visible
+process (a process namespace, all of which is killed when the test process ends); limits on time, memory, files and
+output; no privileges; and a system call filter (seccomp) that kills a process which starts another one, opens a socket
+or sends a signal. In addition, Python's audit events name what the program attempted; they are for the report, not for
+protection.
 
-What remains possible: a program that knows its tests by heart passes them, as does one that recognises them by their
-arguments. Data of other kinds than Python's plain ones (numbers, texts, lists, tuples, sets, dicts, bytes, None) is
-unlike anything that a test compares it with. The kernel is shared: a hole in it would be a hole here.
+Remaining limits: a program that memorised its tests passes them, as does one that recognises them by their arguments.
+Return values other than plain data (numbers, strings, lists, tuples, sets, dicts, bytes, None) compare unequal to
+everything. The kernel is shared: a vulnerability in it is one of the sandbox.
 """

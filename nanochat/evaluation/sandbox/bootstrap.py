@@ -1,8 +1,8 @@
-"""What the new process does: leaves the machine behind, then becomes the judge, with the program as its child.
+"""Entry point of the sandbox: isolates this process, then forks the test process and its child, the program process.
 
-Run by a bare interpreter, with the standard library alone. The job lies on standard input: first what the program may
-know, then the tests, which are read when the program has gone its own way. The verdict goes to standard output, what
-is printed to standard error.
+It runs in a separate interpreter, with the standard library only. Standard input holds the job: first what the program
+process may see, then the tests, which are read after the program process was forked. The verdict goes to standard
+output; printed text goes to standard error.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any, NoReturn
 
 from nanochat.evaluation.sandbox import isolation, wire
 from nanochat.evaluation.sandbox.program_process import serve
-from nanochat.evaluation.sandbox.seccomp import filter_calls
-from nanochat.evaluation.sandbox.verdict import Candidate, Verdict, judge
+from nanochat.evaluation.sandbox.seccomp import install_filter
+from nanochat.evaluation.sandbox.verdict import RemoteFunction, Verdict, get_verdict
 
-JOB, VERDICT, PRINTED = 0, 1, 2
+JOB, VERDICT, PRINTED = 0, 1, 2  # file descriptors
 
 
 def main(parent: int) -> None:
-    """Runs the job, and ends when everything that came of it has ended.
+    """Runs the job and returns when all processes of the sandbox have ended.
 
     Args:
-        parent: the process that waits for the verdict: if that goes, so does this one.
+        parent: process id of the process that waits for the verdict; if it ends, so does this one.
     """
     isolation.die_with_parent()
     if os.getppid() != parent:
@@ -35,56 +35,56 @@ def main(parent: int) -> None:
     os.umask(0o077)
     try:
         privileged = isolation.isolate(job["folder_bytes"])
-    except isolation.Refused as error:
-        return tell(("refused", str(error)))
+    except isolation.IsolationError as error:
+        return write_verdict(("refused", str(error)))
     except OSError as error:
-        return tell(("refused", f"{error.strerror}: {error.filename}"))
-    number = os.getpid()
-    alive, held = os.pipe()  # ends when this process does: the judge's prctl may come too late for that
-    first = os.fork()
-    if first == 0:
+        return write_verdict(("refused", f"{error.strerror}: {error.filename}"))
+    pid = os.getpid()
+    alive, held = os.pipe()  # closes when this process ends: the child's prctl may come too late to notice that
+    child = os.fork()
+    if child == 0:
         os.close(held)
-        _first(job, privileged, number, alive)
+        _run_test_process(job, privileged, pid, alive)
     os.close(alive)
-    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(first, signal.SIGKILL))
-    os.waitpid(first, 0)
+    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, signal.SIGKILL))
+    os.waitpid(child, 0)
     return None
 
 
-def _first(job: dict[str, Any], privileged: bool, number: int, alive: int) -> NoReturn:
-    """The first process of the namespace. When it ends, the kernel kills all others in it."""
+def _run_test_process(job: dict[str, Any], privileged: bool, parent: int, alive: int) -> NoReturn:
+    """The first process of the process namespace. When it ends, the kernel kills all others in it."""
     status = 1
     try:
-        isolation.drop_privileges(privileged, number)
+        isolation.drop_privileges(privileged, parent)
         isolation.die_with_parent()
         os.set_blocking(alive, False)
         try:
             if os.read(alive, 1) == b"":
-                os._exit(1)  # the parent is gone already
+                os._exit(1)  # the parent has already ended
         except BlockingIOError:
             pass
         os.close(alive)
-        isolation.limit(job["cpu_seconds"], job["memory_bytes"], job["file_bytes"])
-        tell(_judged(job))
+        isolation.set_limits(job["cpu_seconds"], job["memory_bytes"], job["file_bytes"])
+        write_verdict(_run_job(job))
         status = 0
-    except isolation.Refused as error:
-        tell(("refused", str(error)))
+    except isolation.IsolationError as error:
+        write_verdict(("refused", str(error)))
     except OSError as error:
-        tell(("refused", str(error)))
+        write_verdict(("refused", str(error)))
     except MemoryError:
-        tell(("memory", "of the tests"))
+        write_verdict(("memory", "of the tests"))
     finally:
         os._exit(status)
 
 
-def _judged(job: dict[str, Any]) -> Verdict:
+def _run_job(job: dict[str, Any]) -> Verdict:
     calls, answers = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
-        # the program has these four, and neither the tests nor the way to the verdict
-        nothing = os.pipe()
-        os.close(nothing[1])
-        os.dup2(nothing[0], JOB)
+        # the program process keeps its two pipes and standard error, but neither the tests nor the verdict's pipe
+        empty = os.pipe()
+        os.close(empty[1])
+        os.dup2(empty[0], JOB)
         os.dup2(PRINTED, VERDICT)
         kept = sorted({JOB, VERDICT, PRINTED, calls[0], answers[1]})
         for before, after in zip(kept, [*kept[1:], 4096], strict=True):
@@ -95,13 +95,12 @@ def _judged(job: dict[str, Any]) -> Verdict:
             os._exit(1)
     os.close(calls[0])
     os.close(answers[1])
-    filter_calls()
-    rest = wire.receive(JOB)
-    assert rest is not None
-    sys.stdout = sys.stderr  # what the tests print is no verdict
-    return judge(Candidate(calls[1], answers[0], pid), rest["given"], rest["tests"], job["name"])
+    install_filter()
+    tests = wire.receive(JOB)
+    assert tests is not None
+    sys.stdout = sys.stderr  # what the tests print must not mix with the verdict
+    return get_verdict(RemoteFunction(calls[1], answers[0], pid), tests["given"], tests["tests"], job["name"])
 
 
-def tell(verdict: Verdict) -> None:
-    """Writes the verdict."""
+def write_verdict(verdict: Verdict) -> None:
     os.write(VERDICT, json.dumps(verdict).encode())

@@ -1,4 +1,4 @@
-"""The program's side: makes the function, and answers the judge's calls of it."""
+"""The program process: executes the program and answers the test process's calls of its function."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, NoReturn
 
 from nanochat.evaluation.sandbox import wire
 from nanochat.evaluation.sandbox.isolation import FOLDER, LIBRARIES, PYTHON, limit_processes
-from nanochat.evaluation.sandbox.seccomp import filter_calls
+from nanochat.evaluation.sandbox.seccomp import install_filter
 
 READABLE = (PYTHON, *LIBRARIES)
-HOME = "/nonexistent"  # whoever looks there does what is forbidden
+HOME = "/nonexistent"  # outside of the readable folders, so access is reported as forbidden
 NETWORK = ("socket.", "urllib.", "http.", "ftplib.", "smtplib.", "poplib.", "imaplib.", "telnetlib.")
 PROCESSES = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.spawn")
 SIGNALS = ("os.kill", "signal.pthread_kill")
-# audit events with a path, and what the program is then about to do
+# audit events whose first argument is a path, and the action that they announce
 PATHS = {
     "os.remove": "deleting",
     "os.rmdir": "deleting",
@@ -37,8 +37,8 @@ PATHS = {
 }
 
 
-def forbidden(event: str, arguments: tuple[Any, ...]) -> str | None:
-    """What is forbidden in an audit event of Python's; None if nothing is."""
+def find_violation(event: str, arguments: tuple[Any, ...]) -> str | None:
+    """Describes what an audit event of Python does that is forbidden; None if it is allowed."""
     if event.startswith(NETWORK):
         return f"the network ({event})"
     if event.startswith(PROCESSES):
@@ -50,63 +50,63 @@ def forbidden(event: str, arguments: tuple[Any, ...]) -> str | None:
         path = os.fsdecode(path)
     if not isinstance(path, str) or path == "":
         return None
-    place = os.path.abspath(path)  # noqa: PTH100 (links lead nowhere here, and are not followed)
-    if _within(place, FOLDER):
+    absolute = os.path.abspath(path)  # noqa: PTH100 (links cannot be created here and are not followed)
+    if _is_within(absolute, FOLDER):
         return None
     if event == "open":
         flags = arguments[2] if len(arguments) > 2 and isinstance(arguments[2], int) else 0
         writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        if not writes and any(_within(place, folder) for folder in READABLE):
+        if not writes and any(_is_within(absolute, folder) for folder in READABLE):
             return None
         return f"{'writing' if writes else 'reading'} {path}"
-    if event in PATHS and not (PATHS[event] == "listing" and any(_within(place, folder) for folder in READABLE)):
+    if event in PATHS and not (PATHS[event] == "listing" and any(_is_within(absolute, folder) for folder in READABLE)):
         return f"{PATHS[event]} {path}"
     return None
 
 
-def _within(place: str, folder: str) -> bool:
-    return place == folder or place.startswith(folder + "/")
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
 
 
 def serve(source: str, name: str, calls: int, answers: int, threads: int) -> NoReturn:
-    """Runs a program, then its function each time that it is called; never returns.
+    """Executes a program, then runs its function for each call received; never returns.
 
     Args:
-        source: the program.
-        name: of the function.
-        calls: the pipe on which the judge calls.
-        answers: the pipe for what comes of it.
-        threads: how many it may have.
+        source: the program's source.
+        name: name of the function.
+        calls: pipe on which the test process sends calls.
+        answers: pipe for return values and exceptions.
+        threads: limit on the program's threads.
     """
-    leave = os._exit  # the program may put others into their places: in its own process, where nobody else uses them
+    leave = os._exit  # kept in a local variable: the program may replace os._exit
 
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
         try:
-            what = forbidden(event, arguments)
+            violation = find_violation(event, arguments)
         except (OSError, ValueError):
             return
-        if what is not None:
-            wire.send(answers, ["over", "forbidden", what[:200]])
+        if violation is not None:
+            wire.send(answers, ["over", "forbidden", violation[:200]])
             leave(1)
 
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it: so it is known what ended the program
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it; by default it kills, which names the cause
     os.environ.clear()
     os.environ["HOME"] = HOME
     limit_processes(threads)
-    filter_calls()
+    install_filter()
     sys.argv = [""]
-    sys.addaudithook(watch)
+    sys.addaudithook(audit)
     namespace: dict[str, Any] = {"__name__": "program"}
     function: Callable[..., Any] | None = None
 
     def attempt(work: Callable[[], Any]) -> None:
-        """Does it, and says what came of it."""
+        """Runs ``work`` and sends its value or exception."""
         try:
             wire.send(answers, ["value", wire.pack(work())])
         except MemoryError:
             wire.send(answers, ["over", "memory", "MemoryError"])
         except wire.TooLong:
-            wire.send(answers, ["over", "output", f"an answer of more than {wire.MOST:,} bytes"])
+            wire.send(answers, ["over", "output", f"an answer of more than {wire.MAX_BYTES:,} bytes"])
         except SystemExit as end:
             wire.send(answers, ["over", "exited", f"SystemExit({str(end.code)[:100]})"])
         except BaseException as error:
@@ -114,12 +114,12 @@ def serve(source: str, name: str, calls: int, answers: int, threads: int) -> NoR
                 wire.send(answers, ["over", "file size", str(error)[:200]])
             wire.send(answers, ["raised", type(error).__name__[:100], _text(error)])
 
-    def begin() -> None:
+    def execute() -> None:
         nonlocal function
         exec(compile(source, "program.py", "exec"), namespace)
-        function = namespace[name] if name in namespace else _missing(name)
+        function = namespace[name] if name in namespace else _raise_missing(name)
 
-    attempt(begin)
+    attempt(execute)
     while (call := wire.receive(calls)) is not None:
         assert function is not None
         positional, keywords = wire.unpack(call[0]), wire.unpack(call[1])
@@ -127,7 +127,7 @@ def serve(source: str, name: str, calls: int, answers: int, threads: int) -> NoR
     leave(0)
 
 
-def _missing(name: str) -> NoReturn:
+def _raise_missing(name: str) -> NoReturn:
     raise NameError(f"the program does not define {name}")
 
 

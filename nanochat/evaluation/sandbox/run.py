@@ -1,4 +1,4 @@
-"""The way in from outside: starts the sandbox, listens to it for so long, and ends it for certain."""
+"""Runs a program and its tests in the sandbox: starts it, reads the verdict within the limits, and ends it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-# what came of a program, and what that means
+# the kinds of outcome, with their descriptions
 KINDS = {
     "passed": "all tests passed",
     "failed": "a test failed",
@@ -23,26 +23,27 @@ KINDS = {
     "memory": "it took too much memory",
     "output": "it printed too much",
     "file size": "it wrote too much",
-    "forbidden": "it tried what it must not",
-    "exited": "it exited before the tests were done",
+    "forbidden": "it attempted a forbidden action",
+    "exited": "it exited before the tests were finished",
     "crashed": "it crashed",
     "refused": "this machine cannot isolate it",
 }
-ROOT = str(Path(__file__).parents[3])  # the folder that the package nanochat is in
+ROOT = str(Path(__file__).parents[3])  # the folder of the package nanochat
 START = "import sys; sys.path.append(sys.argv[1]); from nanochat.evaluation.sandbox.bootstrap import main; main({pid})"
-PATIENCE = 5.0  # seconds for what was killed to be gone
+EXIT_TIMEOUT = 5.0  # seconds to wait for killed processes
 
 
 class Limits(NamedTuple):
-    """What a program may use.
+    """Resource limits of a program.
 
     Attributes:
-        cpu_seconds: of the processor's time.
-        wall_seconds: from beginning to end.
-        memory_bytes: of each of the two processes.
-        file_bytes: of a file; ``folder_bytes`` of all files.
-        output_bytes: that it prints.
-        threads: how many; another process it cannot start.
+        cpu_seconds: processor time.
+        wall_seconds: total duration.
+        memory_bytes: memory of each of the two processes.
+        file_bytes: size of a file.
+        folder_bytes: size of all files together.
+        output_bytes: printed output.
+        threads: number of threads; it cannot start another process.
     """
 
     cpu_seconds: int = 5
@@ -55,13 +56,13 @@ class Limits(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a program.
+    """The outcome of running a program.
 
     Attributes:
         kind: one of KINDS.
-        detail: more about it. The program may have written it: it is no more than a text.
-        output: what was printed, as far as that is kept.
-        seconds: how long it took.
+        detail: further explanation. It may contain text from the program, so it must only be displayed.
+        output: printed text, up to the limit.
+        seconds: duration.
     """
 
     kind: str
@@ -78,52 +79,52 @@ class Outcome(NamedTuple):
 
 
 @cache
-def why_not() -> str | None:
-    """Why this machine cannot isolate programs; None if it can, which one that does nothing is run to see."""
+def missing_isolation() -> str | None:
+    """Why this machine cannot isolate programs, found by running a trivial one; None if it can."""
     if sys.platform != "linux":
-        return "programs are isolated by Linux's namespaces, and this is no Linux"
+        return "programs are isolated with Linux namespaces, but this is not Linux"
     outcome = run_tests("def f(): return 1", "f", "assert f() == 1")
     return None if outcome.passed else outcome.detail or str(outcome)
 
 
-def require() -> None:
-    """Makes sure that programs can be isolated here.
+def require_isolation() -> None:
+    """Checks that this machine can isolate programs.
 
     Raises:
-        ValueError: if not, with the reason.
+        ValueError: if it cannot, with the reason.
     """
-    reason = why_not()
+    reason = missing_isolation()
     if reason is not None:
         raise ValueError(
-            f"programs that a model wrote cannot be run here, as they could not be isolated: {reason}; leave HumanEval "
-            "out, or use a Linux where users may make namespaces (in a container: --privileged, or --security-opt "
+            f"programs written by the model cannot be isolated here and are not run: {reason}; leave HumanEval out, or "
+            "use a Linux system where users may create namespaces (in a container: --privileged, or --security-opt "
             "seccomp=unconfined)"
         )
 
 
 def run_tests(program: str, name: str, tests: str, given: str = "", limits: Limits | None = None) -> Outcome:
-    """Runs a program in isolation, and tests of a function of its own.
+    """Runs a program and the tests of its function in the sandbox.
 
     Args:
-        program: Python.
-        name: of the function that it is to define.
-        tests: Python, in which the function has its name; what raises no exception has passed.
-        given: what the tests may use besides.
-        limits: what it may use.
+        program: Python source of the program.
+        name: name of the function that it must define.
+        tests: Python source of the tests, in which the function has its name; they pass if they raise no exception.
+        given: Python source that the tests may use, such as helper functions.
+        limits: resource limits; None for the defaults.
 
     Returns:
-        What came of it; "refused" where the machine cannot isolate it, and it was not run.
+        The outcome; "refused" if the machine cannot isolate the program, which is not run then.
     """
     if sys.platform != "linux":
-        return Outcome("refused", "this is no Linux", "", 0.0)
+        return Outcome("refused", "this is not Linux", "", 0.0)
     limits = limits or Limits()
-    begin = time.monotonic()
-    first = {"program": program, "name": name, **limits._asdict()}
+    started = time.monotonic()
+    program_part = {"program": program, "name": name, **limits._asdict()}
     command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", START.format(pid=os.getpid()), ROOT]
     job = os.memfd_create("job")
     try:
         with open(job, "wb", closefd=False) as file:
-            for part in (first, {"given": given, "tests": tests}):
+            for part in (program_part, {"given": given, "tests": tests}):
                 data = json.dumps(part).encode()
                 file.write(len(data).to_bytes(4, "big") + data)
         os.lseek(job, 0, os.SEEK_SET)
@@ -139,14 +140,14 @@ def run_tests(program: str, name: str, tests: str, given: str = "", limits: Limi
     finally:
         os.close(job)
     try:
-        kind, detail, printed = _listen(process, begin + limits.wall_seconds, limits)
+        kind, detail, printed = _read_verdict(process, started + limits.wall_seconds, limits)
     finally:
-        _end(process)
-    return Outcome(kind, detail, printed.decode("utf-8", "replace"), time.monotonic() - begin)
+        _kill(process)
+    return Outcome(kind, detail, printed.decode("utf-8", "replace"), time.monotonic() - started)
 
 
-def _listen(process: subprocess.Popen[bytes], deadline: float, limits: Limits) -> tuple[str, str, bytes]:
-    """Reads what comes, until there is a verdict or a limit is reached."""
+def _read_verdict(process: subprocess.Popen[bytes], deadline: float, limits: Limits) -> tuple[str, str, bytes]:
+    """Reads verdict and output until both end or a limit is exceeded: (kind, detail, output)."""
     assert process.stdout is not None
     assert process.stderr is not None
     verdict, printed = b"", b""
@@ -170,23 +171,23 @@ def _listen(process: subprocess.Popen[bytes], deadline: float, limits: Limits) -
     try:
         kind, detail = json.loads(verdict)
     except ValueError:
-        # the judge has said nothing: it was killed, or could not even start
-        last = printed.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
-        return "crashed", f"the judge has gone: {last[0][:200]}", printed
+        # the test process was killed or could not start
+        last = printed.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no output"]
+        return "crashed", f"the test process ended without a verdict: {last[0][:200]}", printed
     return (str(kind) if kind in KINDS else "crashed"), str(detail), printed
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills all that may be left, and waits until it is gone."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills all remaining processes of the sandbox and waits for them."""
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        process.terminate()  # it kills the first process of the namespace, and with it all others
-        process.wait(PATIENCE)
+        process.terminate()  # its handler kills the first process of the namespace, and the kernel all others
+        process.wait(EXIT_TIMEOUT)
     except subprocess.TimeoutExpired:
         pass
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # where none is left
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # no process is left
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()

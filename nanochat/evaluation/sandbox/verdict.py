@@ -1,4 +1,4 @@
-"""The judge: runs the tests, asks the program for what its function returns, and says what came of it."""
+"""The test process: runs the tests, forwards their calls to the program process, and returns the verdict."""
 
 from __future__ import annotations
 
@@ -10,144 +10,145 @@ from typing import Any
 
 from nanochat.evaluation.sandbox import wire
 
-Verdict = tuple[str, str]  # a kind of outcome, and more about it in words
-ENDS = ("forbidden", "memory", "output", "exited", "file size")  # what the program may say of itself: never "passed"
-ENDS_LOOPS = (StopIteration, StopAsyncIteration)  # raised within a loop of the tests, they would look like its end
+Verdict = tuple[str, str]  # kind, one of nanochat.evaluation.sandbox.run.KINDS, and a detail in words
+PROGRAM_KINDS = ("forbidden", "memory", "output", "exited", "file size")  # that the program process may report itself
+LOOP_EXCEPTIONS = (StopIteration, StopAsyncIteration)  # raised inside a loop of the tests, they would end it silently
 
 
-class Over(BaseException):
-    """There will be no more answers: the tests can stop."""
+class ProgramEnded(BaseException):
+    """The program process has ended or failed: it will not answer any more calls."""
 
 
-class Candidate:
-    """What the tests call: asks the program.
+class RemoteFunction:
+    """The function that the tests call: each call is forwarded to the program process.
 
     Args:
-        calls: the pipe to the program.
-        answers: the pipe from it.
-        pid: of the program.
+        calls: pipe to the program process.
+        answers: pipe from the program process.
+        pid: process id of the program process.
 
     Attributes:
-        over: what has ended the program, if something has.
-        raised: the exception that the last call ended with, if it did.
-        called: how often it was called.
+        ended: the verdict on the program process once it has ended or failed, else None.
+        raised: the exception that the last failed call raised.
+        call_count: number of calls.
     """
 
     def __init__(self, calls: int, answers: int, pid: int) -> None:
         self._calls, self._answers, self._pid = calls, answers, pid
-        self.over: Verdict | None = None
+        self.ended: Verdict | None = None
         self.raised: BaseException | None = None
-        self.called = 0
+        self.call_count = 0
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        self.called += 1
-        if self.over is None:
+        self.call_count += 1
+        if self.ended is None:
             try:
                 wire.send(self._calls, [wire.pack(list(arguments)), wire.pack(keywords)])
-            except OSError:  # it is gone
-                self.over = self._ended()
-        return self.answer()
+            except OSError:  # the program process has ended
+                self.ended = self._exit_verdict()
+        return self.receive()
 
-    def answer(self) -> Any:
-        """Waits for what the program says next.
+    def receive(self) -> Any:
+        """Waits for the next message and returns its value.
 
         Raises:
-            Over: if it says no more.
-            Exception: what its function raised.
+            ProgramEnded: if there are no more messages.
+            Exception: the exception that the program's function raised.
         """
-        if self.over is None:
+        if self.ended is None:
             try:
                 reply = wire.receive(self._answers)
                 if reply is None:
-                    self.over = self._ended()
-                elif reply[0] == "over" and reply[1] in ENDS:
-                    self.over = (reply[1], str(reply[2])[:300])
+                    self.ended = self._exit_verdict()
+                elif reply[0] == "over" and reply[1] in PROGRAM_KINDS:
+                    self.ended = (reply[1], str(reply[2])[:300])
                 elif reply[0] == "raised":
-                    self.raised = _exception(str(reply[1]), str(reply[2]))
+                    self.raised = _make_exception(str(reply[1]), str(reply[2]))
                 elif reply[0] == "value":
                     return wire.unpack(reply[1])
                 else:
                     raise ValueError("not a message")
             except wire.TooLong:
-                self.over = ("output", f"an answer of more than {wire.MOST:,} bytes")
+                self.ended = ("output", f"an answer of more than {wire.MAX_BYTES:,} bytes")
             except (ValueError, TypeError, LookupError, RecursionError):
-                self.over = ("failed", "the answer is no plain data")
-        if self.over is not None:
-            raise Over
+                self.ended = ("failed", "the answer is not plain data")
+        if self.ended is not None:
+            raise ProgramEnded
         assert self.raised is not None
         raise self.raised
 
-    def _ended(self) -> Verdict:
-        """What the end of the program's process means."""
+    def _exit_verdict(self) -> Verdict:
+        """The verdict that follows from the exit status of the program process."""
         _, status = os.waitpid(self._pid, 0)
         if not os.WIFSIGNALED(status):
-            return "exited", f"with status {os.WEXITSTATUS(status)}, before the tests were done"
+            return "exited", f"with status {os.WEXITSTATUS(status)}, before the tests were finished"
         number = os.WTERMSIG(status)
-        known: dict[int, Verdict] = {
-            signal.SIGXCPU: ("timeout", "its processor time is used up"),
-            signal.SIGSYS: ("forbidden", "a system call that no program needs: processes, sockets, signals and such"),
+        verdicts: dict[int, Verdict] = {
+            signal.SIGXCPU: ("timeout", "it exceeded its processor time"),
+            signal.SIGSYS: ("forbidden", "a system call for processes, sockets, signals or the like"),
             signal.SIGXFSZ: ("file size", "a file became too large"),
-            signal.SIGKILL: ("timeout", "its processor time, or the machine's memory, is used up"),
+            signal.SIGKILL: ("timeout", "it exceeded its processor time, or the machine ran out of memory"),
         }
-        return known.get(number, ("crashed", f"signal {number}"))
+        return verdicts.get(number, ("crashed", f"signal {number}"))
 
 
-def _exception(name: str, text: str) -> Exception:
-    """An exception of the program's, as the tests may expect it."""
+def _make_exception(name: str, text: str) -> Exception:
+    """An exception like the one raised in the program process, of the same builtin type if there is one."""
     kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ENDS_LOOPS):
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, LOOP_EXCEPTIONS):
         try:
             return kind(text)
-        except TypeError:  # UnicodeError's want more
+        except TypeError:  # UnicodeError's subclasses take more arguments
             pass
     return type(name if name.isidentifier() else "Error", (Exception,), {})(text)
 
 
-def judge(candidate: Candidate, given: str, tests: str, name: str) -> Verdict:
+def get_verdict(function: RemoteFunction, given: str, tests: str, name: str) -> Verdict:
     """Runs the tests.
 
     Args:
-        candidate: the program's function.
-        given: what the tests may use besides: the helpers that the question came with.
-        tests: Python, in which the function has its name.
-        name: of the function.
+        function: the program's function.
+        given: Python source that the tests may use: the helper functions of the question.
+        tests: Python source of the tests, in which the function has its name.
+        name: name of the function.
     """
     try:
-        candidate.answer()  # the program has run, and its function is there
-    except Over:
-        assert candidate.over is not None
-        return candidate.over
+        function.receive()  # the program was executed and defines its function
+    except ProgramEnded:
+        assert function.ended is not None
+        return function.ended
     except Exception as error:
-        return "exception", _words(error)
+        return "exception", _describe(error)
     namespace: dict[str, Any] = {"__name__": "tests"}
-    verdict = _run(lambda: exec(compile(given, "given.py", "exec"), namespace), candidate)
+    verdict = _run(lambda: exec(compile(given, "given.py", "exec"), namespace), function)
     if verdict is None:
-        namespace[name] = candidate
-        verdict = _run(lambda: exec(compile(tests, "tests.py", "exec"), namespace), candidate)
-    if candidate.over is not None:  # whatever the tests have made of that
-        return candidate.over
-    if verdict is None and not candidate.called:
-        return "failed", "the tests have not called the program"
-    return verdict or ("passed", f"{candidate.called} calls")
+        namespace[name] = function
+        verdict = _run(lambda: exec(compile(tests, "tests.py", "exec"), namespace), function)
+    if function.ended is not None:  # even if the tests caught ProgramEnded
+        return function.ended
+    if verdict is None and not function.call_count:
+        return "failed", "the tests did not call the program"
+    return verdict or ("passed", f"{function.call_count} calls")
 
 
-def _run(work: Callable[[], object], candidate: Candidate) -> Verdict | None:
+def _run(work: Callable[[], object], function: RemoteFunction) -> Verdict | None:
+    """Runs a part of the tests; returns the verdict of a failure, None if there was none."""
     try:
         work()
-    except Over:
+    except ProgramEnded:
         return "failed", ""
     except BaseException as error:
-        if isinstance(error, AssertionError) and error is not candidate.raised:
-            return "failed", _place(error)
-        return ("exception" if error is candidate.raised else "failed"), _words(error)
+        if isinstance(error, AssertionError) and error is not function.raised:
+            return "failed", _find_line(error)
+        return ("exception" if error is function.raised else "failed"), _describe(error)
     return None
 
 
-def _words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:300]
 
 
-def _place(error: BaseException) -> str:
+def _find_line(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

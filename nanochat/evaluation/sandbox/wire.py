@@ -1,6 +1,6 @@
-"""How the judge and the program speak: messages of JSON over a pipe, with the kinds of plain data kept apart.
+"""Messages between the test process and the program process: length-prefixed JSON over pipes, with Python's types kept.
 
-Nothing is unpickled or evaluated: what the program sends is data, whatever it is.
+Nothing is unpickled or evaluated: whatever the program process sends is only data.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import json
 import os
 from typing import Any
 
-MOST = 4_000_000  # bytes of a message
-LARGE = 2**53  # whole numbers from here on are written in hexadecimal, which takes no time and has no limit of digits
+MAX_BYTES = 4_000_000  # of a message
+LARGE = 2**53  # larger integers are sent in hexadecimal, which is fast and has no limit on digits
 
 
 class TooLong(Exception):
@@ -18,7 +18,7 @@ class TooLong(Exception):
 
 
 class Other:
-    """What the program has sent that is no plain data: it equals nothing."""
+    """Stands for a value that is not plain data; it compares unequal to everything."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -28,7 +28,7 @@ class Other:
 
 
 def pack(value: Any) -> Any:
-    """Plain data as JSON has it."""
+    """Encodes a value as JSON data."""
     if value is None or isinstance(value, (bool, str, float)):
         return value
     if isinstance(value, int):
@@ -48,10 +48,10 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """The data again.
+    """The inverse of :func:`pack`.
 
     Raises:
-        ValueError, TypeError: if it is none that :func:`pack` makes.
+        ValueError, TypeError: if :func:`pack` does not give such data.
     """
     if isinstance(value, list):
         return [unpack(item) for item in value]
@@ -80,11 +80,11 @@ def send(pipe: int, message: Any) -> None:
     """Writes a message.
 
     Raises:
-        TooLong: if it is; nothing has then been sent.
-        OSError: if nobody reads.
+        TooLong: if it exceeds MAX_BYTES; nothing is sent then.
+        OSError: if the reading end is closed.
     """
     data = json.dumps(message).encode()
-    if len(data) > MOST:
+    if len(data) > MAX_BYTES:
         raise TooLong
     data = len(data).to_bytes(4, "big") + data
     while data:
@@ -92,24 +92,24 @@ def send(pipe: int, message: Any) -> None:
 
 
 def receive(pipe: int) -> Any:
-    """Reads a message; None if the other side has gone.
+    """Reads a message; None if the writing end is closed.
 
     Raises:
-        TooLong: if it is.
+        TooLong: if it exceeds MAX_BYTES.
         ValueError, RecursionError: if it is not JSON.
     """
     head = read_exactly(pipe, 4)
     if head is None:
         return None
     length = int.from_bytes(head, "big")
-    if length > MOST:
+    if length > MAX_BYTES:
         raise TooLong
     data = read_exactly(pipe, length)
     return None if data is None else json.loads(data)
 
 
 def read_exactly(pipe: int, length: int) -> bytes | None:
-    """So many bytes, and none beyond them; None if it ends before."""
+    """Reads exactly ``length`` bytes; None if the pipe ends before."""
     data = b""
     while len(data) < length:
         new = os.read(pipe, length - len(data))

@@ -1,10 +1,10 @@
-// Asks the server, and reads what it streams.
+// HTTP client of the server's API, with streaming.
 
 import { read } from "./store.js";
 
-export class ServerGone extends Error {}
+export class ServerUnreachable extends Error {}
 
-export class Refused extends Error {
+export class ApiError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
@@ -13,34 +13,34 @@ export class Refused extends Error {
 
 function headers() {
   const key = read("key", "", sessionStorage);
-  // no header takes other signs, and no server here has a key with them: it will ask again
-  const fits = /^[ -~]+$/.test(key);
-  return { "Content-Type": "application/json", ...(fits && { Authorization: `Bearer ${key}` }) };
+  // fetch throws for other characters in a header. No valid key has them, so without it the server asks again
+  const isValid = /^[ -~]+$/.test(key);
+  return { "Content-Type": "application/json", ...(isValid && { Authorization: `Bearer ${key}` }) };
 }
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   let response;
   try {
     response = await fetch(path, { ...options, headers: headers(), credentials: "omit" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServerGone("The server does not answer.");
+    throw new ServerUnreachable("The server is not reachable.");
   }
   if (response.ok) return response;
-  let message = `The server answered ${response.status}.`;
+  let message = `The server responded with status ${response.status}.`;
   try {
     message = (await response.json()).error.message;
   } catch {
-    // not our server's words: the number has to do
+    // the response is not from our server, such as a proxy's error page
   }
-  throw new Refused(response.status, message);
+  throw new ApiError(response.status, message);
 }
 
 export async function fetchModel() {
-  return (await (await ask("/v1/models")).json()).data[0];
+  return (await (await request("/v1/models")).json()).data[0];
 }
 
-export async function isThere() {
+export async function isReachable() {
   try {
     await fetch("/health", { cache: "no-store" });
     return true;
@@ -49,30 +49,30 @@ export async function isThere() {
   }
 }
 
-// The chunks of an answer as they come. Ends with an error if the stream ends before it says that it is done.
+// Yields the chunks of a streamed response. Throws if the stream ends without its final [DONE].
 export async function* stream(path, body, signal) {
   const options = { stream: true, stream_options: { include_usage: true } };
-  const response = await ask(path, { method: "POST", body: JSON.stringify({ ...body, ...options }), signal });
+  const response = await request(path, { method: "POST", body: JSON.stringify({ ...body, ...options }), signal });
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
   let text = "";
   for (;;) {
-    let piece;
+    let result;
     try {
-      piece = await reader.read();
+      result = await reader.read();
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new ServerGone("The connection was lost before the answer ended.");
+      throw new ServerUnreachable("The connection was lost during the answer.");
     }
-    if (piece.done) throw new ServerGone("The connection was lost before the answer ended.");
-    text += decoder.decode(piece.value, { stream: true });
+    if (result.done) throw new ServerUnreachable("The connection was lost during the answer.");
+    text += decoder.decode(result.value, { stream: true });
     const events = text.split("\n\n");
     text = events.pop();
     for (const event of events) {
       const data = event.replace(/^data: ?/, "");
       if (data === "[DONE]") return;
       const chunk = JSON.parse(data);
-      if (chunk.error) throw new Refused(503, chunk.error.message);
+      if (chunk.error) throw new ApiError(503, chunk.error.message);
       yield chunk;
     }
   }

@@ -1,45 +1,45 @@
-// The conversation: what was said, and asking for what comes next. Knows nothing of how it looks.
+// The conversation: its messages, and requests for answers. Independent of the display; changes are sent as events.
 
-import { Refused, ServerGone, stream } from "./api.js";
-import { keepMessages, readMessages } from "./store.js";
+import { ApiError, ServerUnreachable, stream } from "./api.js";
+import { readMessages, writeMessages } from "./store.js";
 
-const KEEP_EVERY = 400; // milliseconds between two savings while an answer is coming
-// Of a conversation that has become long only the end is sent: the server takes so much, and no model here reads more.
-const MOST_SENT = 500; // messages
-const MOST_CHARACTERS = 200_000;
+const SAVE_INTERVAL = 400; // milliseconds, while an answer is streamed
+// Only the end of a long conversation is sent: the server limits the body, and no model here has a longer context.
+const MAX_SENT_MESSAGES = 500;
+const MAX_SENT_CHARACTERS = 200_000;
 
 export class Chat extends EventTarget {
   constructor() {
     super();
     this.messages = readMessages("messages");
-    this.model = null; // what the server says of its model
-    this.sampling = {}; // what is sent along
+    this.model = null; // the model's description from /v1/models
+    this.sampling = {}; // the sampling options of a request
     this.system = "";
-    this.running = null; // aborts the answer that is coming
-    this.unsent = 0; // messages that were too long ago to be sent
-    this.keptAt = 0;
+    this.running = null; // the AbortController of the running request
+    this.unsent = 0; // messages at the beginning that were not sent
+    this.savedAt = 0;
   }
 
   get busy() {
     return this.running !== null;
   }
 
-  changed(kind, detail = {}) {
+  emit(kind, detail = {}) {
     this.dispatchEvent(new CustomEvent(kind, { detail }));
   }
 
-  keep() {
-    this.keptAt = Date.now();
-    keepMessages("messages", this.messages);
+  save() {
+    this.savedAt = Date.now();
+    writeMessages("messages", this.messages);
   }
 
-  // Leaves the conversation, which can be fetched back once.
-  begin() {
+  // Starts a new conversation. The old one can be restored once.
+  startNew() {
     this.stop();
-    if (this.messages.length) keepMessages("previous", this.messages);
+    if (this.messages.length) writeMessages("previous", this.messages);
     this.messages = [];
-    this.keep();
-    this.changed("list");
+    this.save();
+    this.emit("list");
   }
 
   get hasPrevious() {
@@ -48,9 +48,9 @@ export class Chat extends EventTarget {
 
   restore() {
     this.messages = readMessages("previous");
-    keepMessages("previous", []);
-    this.keep();
-    this.changed("list");
+    writeMessages("previous", []);
+    this.save();
+    this.emit("list");
   }
 
   send(text) {
@@ -58,19 +58,19 @@ export class Chat extends EventTarget {
     return this.answer();
   }
 
-  // Another answer to the last question.
+  // Requests another answer to the last question.
   retry() {
     this.stop();
     while (this.messages.length && this.messages.at(-1).role === "assistant") this.messages.pop();
-    this.changed("list");
+    this.emit("list");
     return this.answer();
   }
 
-  // Asks something else instead; what came after it is gone.
-  edit(number, text) {
+  // Replaces a question, and removes the messages after it.
+  edit(index, text) {
     this.stop();
-    this.messages.splice(number);
-    this.changed("list");
+    this.messages.splice(index);
+    this.emit("list");
     return this.send(text);
   }
 
@@ -79,69 +79,70 @@ export class Chat extends EventTarget {
   }
 
   async answer() {
-    const body = this.request();
+    const body = this.requestBody();
     const message = { role: "assistant", content: "", pending: true, unsent: this.unsent };
     this.messages.push(message);
     const running = new AbortController();
     this.running = running;
-    this.keep();
-    this.changed("list");
-    this.changed("busy");
+    this.save();
+    this.emit("list");
+    this.emit("busy");
     const path = this.model?.chat === false ? "/v1/completions" : "/v1/chat/completions";
-    const begun = performance.now();
+    const start = performance.now();
     try {
-      for await (const chunk of stream(path, body, running.signal)) this.take(message, chunk, begun);
+      for await (const chunk of stream(path, body, running.signal)) this.addChunk(message, chunk, start);
     } catch (error) {
       if (error.name === "AbortError") {
         message.note = "stopped";
       } else {
-        message.error = error instanceof ServerGone || error instanceof Refused ? error.message : "This page made a mistake.";
+        const isExpected = error instanceof ServerUnreachable || error instanceof ApiError;
+        message.error = isExpected ? error.message : "Internal error of this page: see the browser's console.";
         message.status = error.status ?? 0;
-        if (!(error instanceof ServerGone || error instanceof Refused)) console.error(error);
-        if (error instanceof ServerGone) this.changed("gone");
+        if (!isExpected) console.error(error);
+        if (error instanceof ServerUnreachable) this.emit("unreachable");
       }
     }
     message.pending = false;
     if (this.running === running) this.running = null;
-    this.keep();
-    this.changed("update", { message, done: true });
-    this.changed("busy");
+    this.save();
+    this.emit("update", { message, done: true });
+    this.emit("busy");
   }
 
-  take(message, chunk, begun) {
+  addChunk(message, chunk, start) {
     if (chunk.dropped_messages) message.dropped = chunk.dropped_messages + message.unsent;
     if (chunk.usage) {
-      const seconds = (performance.now() - begun) / 1000;
+      const seconds = (performance.now() - start) / 1000;
       message.usage = { tokens: chunk.usage.completion_tokens, seconds };
     }
     for (const choice of chunk.choices) {
       const text = choice.text ?? choice.delta?.content ?? "";
       const part = choice.delta?.part ?? (text && { type: "text", text });
-      if (part) add(message, part);
+      if (part) addPart(message, part);
       if (choice.finish_reason === "length") message.note = "length";
     }
-    if (Date.now() - this.keptAt > KEEP_EVERY) this.keep();
-    this.changed("update", { message });
+    if (Date.now() - this.savedAt > SAVE_INTERVAL) this.save();
+    this.emit("update", { message });
   }
 
-  // What is sent: the conversation without what is only for the eye, and without answers that never came.
-  request() {
+  // The body of a request: the roles and contents of the conversation, without empty answers.
+  requestBody() {
     const body = { ...this.sampling };
     if (this.model?.chat === false) return { ...body, prompt: this.messages.at(-1).content };
-    const said = this.messages.filter((m) => m.role === "user" || m.content || m.parts);
-    const sent = end(said);
-    this.unsent = said.length - sent.length;
+    const complete = this.messages.filter((m) => m.role === "user" || m.content || m.parts);
+    const sent = truncate(complete);
+    this.unsent = complete.length - sent.length;
     const messages = sent.map((m) => ({ role: m.role, content: m.parts?.length ? m.parts : m.content }));
     if (this.system.trim()) messages.unshift({ role: "system", content: this.system.trim() });
     return { ...body, messages };
   }
 }
 
-// The last messages, from a question on.
-function end(messages) {
+// The last messages within the limits, from a question on.
+function truncate(messages) {
   let begin = messages.length;
   let characters = 0;
-  while (begin > 0 && messages.length - begin < MOST_SENT && characters < MOST_CHARACTERS) {
+  while (begin > 0 && messages.length - begin < MAX_SENT_MESSAGES && characters < MAX_SENT_CHARACTERS) {
     begin -= 1;
     characters += messages[begin].content.length;
   }
@@ -149,8 +150,8 @@ function end(messages) {
   return messages.slice(begin);
 }
 
-// With the calculator's calls among them, the parts of an answer are kept in their order; else its text is enough.
-function add(message, part) {
+// Adds streamed text to a message. Only a message with calls of the calculator has parts, in their order.
+function addPart(message, part) {
   if (part.type === "text") message.content += part.text;
   if (part.type !== "text" && !message.parts) {
     message.parts = message.content ? [{ type: "text", text: message.content }] : [];

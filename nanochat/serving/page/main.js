@@ -1,16 +1,16 @@
-// Brings the page to life: the question's field, the buttons, the keys.
+// Connects the page's elements to the chat: text field, buttons, keys, and the connection to the server.
 
-import { Refused, ServerGone, fetchModel, isThere } from "./api.js";
+import { ApiError, ServerUnreachable, fetchModel, isReachable } from "./api.js";
 import { Chat } from "./chat.js";
 import { Settings } from "./settings.js";
 import { read, write } from "./store.js";
-import { View, element, grow, say } from "./view.js";
+import { View, announce, element, fitHeight } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-const KNOCK_EVERY = 2000; // milliseconds between two looks whether the server is back
+const RECONNECT_INTERVAL = 2000; // milliseconds
 
-// What a beginner may try: what the tasks of fine-tuning are about, or beginnings for a base model.
-const STARTERS = {
+// Questions about the fine-tuning tasks for a chat model; beginnings of texts for a base model.
+const SUGGESTIONS = {
   chat: ["What does textwrap.dedent do?", "What is 48 * 317?", "How many r are in strawberry?", "Who are you?"],
   base: ["Return a list of ", "The default value is ", "This function raises ", "import "],
 };
@@ -18,116 +18,116 @@ const STARTERS = {
 const chat = new Chat();
 const settings = new Settings($("settings"));
 const view = new View(chat, $("log"), $("scroller"));
-const ask = $("ask");
+const input = $("message-input");
 
 function drawComposer() {
   $("send").hidden = chat.busy;
   $("stop").hidden = !chat.busy;
-  $("send").disabled = !ask.value.trim();
-  grow(ask);
+  $("send").disabled = !input.value.trim();
+  fitHeight(input);
 }
 
 function drawWelcome() {
   $("welcome").hidden = chat.messages.length > 0 || chat.model === null;
   $("restore").hidden = !chat.hasPrevious;
-  $("new").disabled = chat.messages.length === 0;
+  $("new-chat").disabled = chat.messages.length === 0;
 }
 
 function drawModel() {
-  const { id, chat: answers, parameters, context } = chat.model;
-  const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+  const { id, chat: isChat, parameters, context } = chat.model;
+  const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
   $("model").textContent = id;
-  $("model").title = `${short.format(parameters)} parameters, reads and writes ${context.toLocaleString("en")} tokens`;
+  $("model").title = `${compact.format(parameters)} parameters, context of ${context.toLocaleString("en")} tokens`;
   document.title = `${id} · nanochat`;
-  document.body.dataset.kind = answers ? "chat" : "base";
-  $("greeting").textContent = answers ? "What would you like to know?" : "Begin a text.";
-  $("explain").textContent = answers
-    ? `${id} runs on this machine, and what you write stays on it.`
-    : `${id} is a base model: it goes on with a text, but answers no question. Fine-tuning makes an assistant of it.`;
-  ask.placeholder = answers ? "Ask something" : "Begin a text";
-  $("starters").replaceChildren(
-    ...STARTERS[answers ? "chat" : "base"].map((text) => {
-      const starter = element("button", "starter", text);
-      starter.type = "button";
-      starter.addEventListener("click", () => send(text));
-      return starter;
+  document.body.dataset.kind = isChat ? "chat" : "base";
+  $("greeting").textContent = isChat ? "What would you like to know?" : "Begin a text.";
+  $("explanation").textContent = isChat
+    ? `${id} runs on the server's machine. Your messages go to no other service.`
+    : `${id} is a base model: it continues your text, but does not answer questions. Fine-tune it for chat.`;
+  input.placeholder = isChat ? "Ask a question" : "Begin a text";
+  $("suggestions").replaceChildren(
+    ...SUGGESTIONS[isChat ? "chat" : "base"].map((text) => {
+      const suggestion = element("button", "suggestion", text);
+      suggestion.type = "button";
+      suggestion.addEventListener("click", () => send(text));
+      return suggestion;
     }),
   );
 }
 
 function send(text) {
   if (chat.busy || !text.trim()) return;
-  chat.sampling = settings.sampling;
-  chat.system = settings.system;
-  ask.value = "";
+  applySettings();
+  input.value = "";
   write("draft", null);
-  view.toEnd();
+  view.scrollToEnd();
   chat.send(chat.model?.chat === false ? text : text.trim());
-  ask.focus();
+  input.focus();
 }
 
-// The first meeting with the server, repeated until it succeeds; again whenever it was gone.
-let knocking = false;
-async function meet() {
-  if (knocking) return;
-  knocking = true;
+function applySettings() {
+  Object.assign(chat, { sampling: settings.sampling, system: settings.system });
+}
+
+// Fetches the model's description, and retries until the server is reachable. Called again after an outage.
+let connecting = false;
+async function connect() {
+  if (connecting) return;
+  connecting = true;
   for (;;) {
     try {
       chat.model = await fetchModel();
       break;
     } catch (error) {
-      if (error instanceof Refused && error.status === 401) {
-        knocking = false;
+      if (error instanceof ApiError && error.status === 401) {
+        connecting = false;
         settings.open(true);
         return;
       }
-      $("offline").hidden = !(error instanceof ServerGone);
+      $("offline").hidden = !(error instanceof ServerUnreachable);
     }
-    do await new Promise((done) => setTimeout(done, KNOCK_EVERY));
-    while (!(await isThere()));
+    do await new Promise((done) => setTimeout(done, RECONNECT_INTERVAL));
+    while (!(await isReachable()));
   }
-  knocking = false;
+  connecting = false;
   $("offline").hidden = true;
-  settings.learn(chat.model);
+  settings.setModel(chat.model);
   drawModel();
   drawWelcome();
   view.drawAll();
 }
 
-chat.addEventListener("gone", () => {
+chat.addEventListener("unreachable", () => {
   $("offline").hidden = false;
-  meet();
+  connect();
 });
 chat.addEventListener("list", drawWelcome);
 chat.addEventListener("busy", () => {
   drawComposer();
   const last = chat.messages.at(-1);
-  if (chat.busy) say("The answer is coming.");
-  else if (last?.error) say(last.error);
-  else if (last?.content) say(last.content);
+  if (chat.busy) announce("Generating the answer.");
+  else if (last?.error) announce(last.error);
+  else if (last?.content) announce(last.content);
 });
 chat.addEventListener("update", ({ detail }) => {
   if (detail.done && detail.message.status === 401) settings.open(true);
 });
-settings.addEventListener("key", meet);
-for (const kind of ["input", "close"]) {
-  $("settings").addEventListener(kind, () => Object.assign(chat, { sampling: settings.sampling, system: settings.system }));
-}
-Object.assign(chat, { sampling: settings.sampling, system: settings.system });
+settings.addEventListener("key", connect);
+for (const kind of ["input", "close"]) $("settings").addEventListener(kind, applySettings);
 
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
-  send(ask.value);
+  send(input.value);
 });
-ask.addEventListener("input", () => {
+input.addEventListener("input", () => {
   drawComposer();
-  write("draft", ask.value || null);
+  write("draft", input.value || null);
 });
-ask.addEventListener("keydown", (event) => {
+input.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
-    send(ask.value);
-  } else if (event.key === "ArrowUp" && !ask.value && !chat.busy) {
+    send(input.value);
+  } else if (event.key === "ArrowUp" && !input.value && !chat.busy) {
     const last = chat.messages.findLast((message) => message.role === "user");
     if (last) {
       event.preventDefault();
@@ -137,51 +137,52 @@ ask.addEventListener("keydown", (event) => {
 });
 $("stop").addEventListener("click", () => {
   chat.stop();
-  ask.focus();
+  input.focus();
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && chat.busy && !$("settings").open) chat.stop();
   else if (event.key === "/" && document.activeElement === document.body) {
     event.preventDefault();
-    ask.focus();
+    input.focus();
   }
 });
-$("new").addEventListener("click", () => {
-  chat.begin();
-  ask.focus();
+$("new-chat").addEventListener("click", () => {
+  chat.startNew();
+  input.focus();
 });
 $("restore").addEventListener("click", () => {
   chat.restore();
-  ask.focus();
+  input.focus();
 });
 $("open-settings").addEventListener("click", () => settings.open());
 $("theme").addEventListener("click", () => {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
-  const next = now === "dark" ? "light" : "dark";
-  // back to what the system says, where that is the same
-  if (next === (dark ? "dark" : "light")) delete document.documentElement.dataset.theme;
+  const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  const current = document.documentElement.dataset.theme ?? system;
+  const next = current === "dark" ? "light" : "dark";
+  // the system's own theme is not stored, so that the page follows later changes of it
+  if (next === system) delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = next;
   try {
-    if (document.documentElement.dataset.theme) localStorage.setItem("nanochat.theme", next);
-    else localStorage.removeItem("nanochat.theme");
+    if (next === system) localStorage.removeItem("nanochat.theme");
+    else localStorage.setItem("nanochat.theme", next);
   } catch {
-    // it is only not kept
+    // storage is disabled: the theme is not kept
   }
 });
-$("scroller").addEventListener("scroll", () => ($("latest").hidden = view.atEnd), { passive: true });
-$("latest").addEventListener("click", () => view.toEnd());
-// a page that is left loses its connections: that is no error to be shown when one comes back
+$("scroller").addEventListener("scroll", () => ($("scroll-to-end").hidden = view.isAtEnd), { passive: true });
+$("scroll-to-end").addEventListener("click", () => view.scrollToEnd());
+// leaving the page closes its connections: stop first, so that the stored message has no error
 for (const kind of ["beforeunload", "pagehide"]) {
   addEventListener(kind, () => {
-    if (chat.busy) chat.keep();
+    if (chat.busy) chat.save();
     chat.stop();
   });
 }
 
-ask.value = read("draft", "") || "";
+input.value = read("draft", "") || "";
 settings.show();
+applySettings();
 drawComposer();
 view.drawAll();
-view.toEnd();
-meet();
+view.scrollToEnd();
+connect();

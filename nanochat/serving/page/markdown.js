@@ -1,9 +1,9 @@
-// A little Markdown as elements of the page. Text becomes text nodes and nothing else: whatever a model writes, it
-// cannot become HTML.
+// Renders a subset of Markdown as DOM elements. Text is only ever inserted as text nodes, so a model's output cannot
+// become HTML.
 //
-// Underscores mean nothing here: in answers about Python, __init__ and *args are names far more often than emphasis.
+// Underscores are literal: in answers about Python they are mostly part of names such as __init__.
 
-function make(tag, ...children) {
+function createElement(tag, ...children) {
   const node = document.createElement(tag);
   node.append(...children);
   return node;
@@ -16,18 +16,18 @@ const NUMBER = /^(\s*)(\d{1,9})[.)]\s+(.*)$/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const QUOTE = /^ {0,3}>\s?(.*)$/;
 const DOCTEST = /^\s*>>> /;
-const MOST_DEPTH = 8; // of quotations within quotations
+const MAX_DEPTH = 8; // of nested block quotes
 
-const begins = (line) => [FENCE, HEADING, BULLET, NUMBER, RULE, QUOTE, DOCTEST].some((kind) => kind.test(line));
+const startsBlock = (line) => [FENCE, HEADING, BULLET, NUMBER, RULE, QUOTE, DOCTEST].some((kind) => kind.test(line));
 
 export function markdown(text, depth = 0) {
   const found = document.createDocumentFragment();
   const lines = text.replace(/\r\n?/g, "\n").split("\n");
   let at = 0;
 
-  const takeWhile = (good) => {
+  const takeWhile = (predicate) => {
     const begin = at;
-    while (at < lines.length && good(lines[at])) at += 1;
+    while (at < lines.length && predicate(lines[at])) at += 1;
     return lines.slice(begin, at);
   };
 
@@ -42,24 +42,24 @@ export function markdown(text, depth = 0) {
       found.append(codeBlock(takeWhile((other) => !end(other)).join("\n"), match[2]));
       at += 1;
     } else if (DOCTEST.test(line)) {
-      // an example from a docstring, up to the next empty line
+      // a doctest example, up to the next empty line
       found.append(codeBlock(takeWhile((other) => other.trim()).join("\n"), "python"));
     } else if ((match = line.match(HEADING))) {
       at += 1;
-      found.append(make(`h${Math.min(6, match[1].length + 2)}`, inline(match[2])));
+      found.append(createElement(`h${Math.min(6, match[1].length + 2)}`, inline(match[2])));
     } else if (RULE.test(line)) {
       at += 1;
-      found.append(make("hr"));
-    } else if (QUOTE.test(line) && depth < MOST_DEPTH) {
+      found.append(createElement("hr"));
+    } else if (QUOTE.test(line) && depth < MAX_DEPTH) {
       const inner = takeWhile((other) => QUOTE.test(other)).map((other) => other.match(QUOTE)[1]);
-      found.append(make("blockquote", markdown(inner.join("\n"), depth + 1)));
+      found.append(createElement("blockquote", markdown(inner.join("\n"), depth + 1)));
     } else if (BULLET.test(line) || NUMBER.test(line)) {
       found.append(list(takeWhile((other) => other.trim() && (BULLET.test(other) || NUMBER.test(other) || /^\s{2,}/.test(other)))));
     } else {
       at += 1;
-      const paragraph = [line, ...takeWhile((other) => other.trim() && !begins(other))];
-      const node = make("p");
-      paragraph.forEach((part, number) => node.append(...(number ? [make("br")] : []), inline(part.trim())));
+      const paragraph = [line, ...takeWhile((other) => other.trim() && !startsBlock(other))];
+      const node = createElement("p");
+      paragraph.forEach((part, number) => node.append(...(number ? [createElement("br")] : []), inline(part.trim())));
       found.append(node);
     }
   }
@@ -67,51 +67,51 @@ export function markdown(text, depth = 0) {
 }
 
 function codeBlock(text, language) {
-  const code = make("code", text);
-  const block = make("div", make("pre", code));
+  const code = createElement("code", text);
+  const block = createElement("div", createElement("pre", code));
   block.className = "code";
   if (language) block.dataset.language = language;
   return block;
 }
 
-// Items with those that are indented below them.
+// A list; indented items become nested lists.
 function list(lines) {
   const indent = (line) => line.match(/^\s*/)[0].length;
   const first = lines[0].match(NUMBER);
-  const node = make(first ? "ol" : "ul");
+  const node = createElement(first ? "ol" : "ul");
   if (first && first[2] !== "1") node.start = Number(first[2]);
   let at = 0;
   while (at < lines.length) {
     const match = lines[at].match(NUMBER) || lines[at].match(BULLET);
-    const item = make("li", inline((match ? match[match.length - 1] : lines[at]).trim()));
-    const own = indent(lines[at]);
+    const item = createElement("li", inline((match ? match[match.length - 1] : lines[at]).trim()));
+    const itemIndent = indent(lines[at]);
     at += 1;
-    const below = [];
-    while (at < lines.length && indent(lines[at]) > own) below.push(lines[at++]);
-    while (below.length && !BULLET.test(below[0]) && !NUMBER.test(below[0])) item.append(" ", inline(below.shift().trim()));
-    if (below.length) item.append(list(below));
+    const nested = [];
+    while (at < lines.length && indent(lines[at]) > itemIndent) nested.push(lines[at++]);
+    while (nested.length && !BULLET.test(nested[0]) && !NUMBER.test(nested[0])) item.append(" ", inline(nested.shift().trim()));
+    if (nested.length) item.append(list(nested));
     node.append(item);
   }
   return node;
 }
 
 const LINK = /^\[([^\][]{1,300})\]\((https?:\/\/[^\s()<>]{1,2000})\)/;
-const ADDRESS = /^https?:\/\/[^\s<>"'`)\]]*[^\s<>"'`)\].,;:!?]/;
+const URL_PATTERN = /^https?:\/\/[^\s<>"'`)\]]*[^\s<>"'`)\].,;:!?]/;
 
-function anchor(address, ...children) {
-  const node = make("a", ...children);
-  node.href = address;
+function anchor(url, ...children) {
+  const node = createElement("a", ...children);
+  node.href = url;
   node.target = "_blank";
   node.rel = "noopener noreferrer nofollow";
   return node;
 }
 
-// Code, links, bold and emphasis. Each step goes on behind what it has taken, so the time is that of the length.
+// Code, links, bold and emphasis. Each step consumes what it matches, so the time is linear in the length.
 function inline(text) {
   const found = document.createDocumentFragment();
   let plain = "";
   let at = 0;
-  const put = (node, length) => {
+  const append = (node, length) => {
     found.append(plain, node);
     plain = "";
     at += length;
@@ -121,15 +121,15 @@ function inline(text) {
     const before = text[at - 1] || " ";
     let match;
     if (text[at] === "`" && (match = rest.match(/^(`+)([^`]+|[^`].*?[^`])\1(?!`)/))) {
-      put(make("code", match[2].trim() || match[2]), match[0].length);
+      append(createElement("code", match[2].trim() || match[2]), match[0].length);
     } else if (text[at] === "[" && (match = rest.match(LINK))) {
-      put(anchor(match[2], match[1]), match[0].length);
-    } else if (text[at] === "h" && !/\w/.test(before) && (match = rest.match(ADDRESS))) {
-      put(anchor(match[0], match[0]), match[0].length);
+      append(anchor(match[2], match[1]), match[0].length);
+    } else if (text[at] === "h" && !/\w/.test(before) && (match = rest.match(URL_PATTERN))) {
+      append(anchor(match[0], match[0]), match[0].length);
     } else if (text[at] === "*" && !/[\w*]/.test(before) && (match = rest.match(/^\*\*([^\s*](?:[^*]*[^\s*])?)\*\*(?![\w*])/))) {
-      put(make("strong", inline(match[1])), match[0].length);
+      append(createElement("strong", inline(match[1])), match[0].length);
     } else if (text[at] === "*" && !/[\w*]/.test(before) && (match = rest.match(/^\*([^\s*](?:[^*]*[^\s*])?)\*(?![\w*])/))) {
-      put(make("em", inline(match[1])), match[0].length);
+      append(createElement("em", inline(match[1])), match[0].length);
     } else if (text[at] === "\\" && /[`*]/.test(text[at + 1] || "")) {
       plain += text[at + 1];
       at += 2;

@@ -1,4 +1,4 @@
-// The settings: what differs from the server's own choice is kept in this browser and sent along.
+// The settings dialog. Values that differ from the server's defaults are stored in this browser and sent.
 
 import { read, write } from "./store.js";
 
@@ -12,9 +12,9 @@ export class Settings extends EventTarget {
     super();
     this.dialog = dialog;
     this.defaults = {};
-    const kept = read("settings", {});
-    this.values = kept && typeof kept === "object" && !Array.isArray(kept) ? kept : {};
-    for (const name of [...SLIDERS, ...NUMBERS]) field(name).addEventListener("input", () => this.take(name));
+    const stored = read("settings", {});
+    this.values = stored && typeof stored === "object" && !Array.isArray(stored) ? stored : {};
+    for (const name of [...SLIDERS, ...NUMBERS]) field(name).addEventListener("input", () => this.readField(name));
     field("system").addEventListener("input", () => this.set("system", field("system").value || undefined));
     field("key").value = read("key", "", sessionStorage);
     field("key").addEventListener("change", () => {
@@ -26,7 +26,7 @@ export class Settings extends EventTarget {
       write("settings", null);
       this.show();
     });
-    // a click beside the dialog closes it
+    // a click on the backdrop closes the dialog
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   }
 
@@ -45,15 +45,15 @@ export class Settings extends EventTarget {
     write("settings", this.values);
   }
 
-  take(name) {
+  readField(name) {
     const input = field(name);
     const value = input.value === "" || !input.validity.valid ? undefined : Number(input.value);
     this.set(name, value === this.defaults[name] ? undefined : value);
-    if (SLIDERS.includes(name)) this.output(name);
+    if (SLIDERS.includes(name)) this.showSliderValue(name);
   }
 
-  // What the server does if it is told nothing.
-  learn(model) {
+  // Takes the defaults from the model's description.
+  setModel(model) {
     this.defaults = model.sampling ?? {};
     document.getElementById("system-row").hidden = !model.chat;
     this.show();
@@ -62,20 +62,20 @@ export class Settings extends EventTarget {
   show() {
     for (const name of SLIDERS) {
       field(name).value = this.values[name] ?? this.defaults[name] ?? 1;
-      this.output(name);
+      this.showSliderValue(name);
     }
     for (const name of NUMBERS) field(name).value = this.values[name] ?? this.defaults[name] ?? "";
     field("system").value = this.system;
   }
 
-  output(name) {
+  showSliderValue(name) {
     field(name).parentElement.querySelector("output").value = Number(field(name).value).toFixed(2);
   }
 
-  open(wantsKey = false) {
+  open(needsKey = false) {
     this.show();
-    if (wantsKey) document.getElementById("key-row").hidden = false;
+    if (needsKey) document.getElementById("key-row").hidden = false;
     if (!this.dialog.open) this.dialog.showModal();
-    if (wantsKey) field("key").focus();
+    if (needsKey) field("key").focus();
   }
 }

@@ -1,14 +1,14 @@
-// What stays when the page is reloaded: in this browser, and nowhere else. Two tabs have a conversation each; one that
-// is opened anew goes on with what was last said in any of them.
+// Storage in this browser, which survives a reload. Each tab has its own conversation, in sessionStorage; a new tab
+// starts with the latest one of all tabs, in localStorage.
 
 const PREFIX = "nanochat.";
 
-export function read(name, otherwise, storage = localStorage) {
+export function read(name, fallback, storage = localStorage) {
   try {
     const text = storage.getItem(PREFIX + name);
-    return text === null ? otherwise : JSON.parse(text);
+    return text === null ? fallback : JSON.parse(text);
   } catch {
-    return otherwise; // not JSON, or storage is forbidden
+    return fallback; // not JSON, or storage is disabled
   }
 }
 
@@ -17,25 +17,25 @@ export function write(name, value, storage = localStorage) {
     if (value === null || value === undefined) storage.removeItem(PREFIX + name);
     else storage.setItem(PREFIX + name, JSON.stringify(value));
   } catch {
-    // full or forbidden: the conversation goes on, it is only not kept
+    // storage is full or disabled: the page works without it
   }
 }
 
-export function keepMessages(name, messages) {
+export function writeMessages(name, messages) {
   write(name, messages, sessionStorage);
   write(name, messages.length ? messages : null);
 }
 
 const isText = (value) => typeof value === "string";
 
-// The conversation as it was kept; whatever is not one any more is left out.
+// The stored conversation, without invalid messages.
 export function readMessages(name) {
-  const kept = read(name, null, sessionStorage) ?? read(name, []);
-  if (!Array.isArray(kept)) return [];
-  const good = (m) => m && (m.role === "user" || m.role === "assistant") && isText(m.content);
-  return kept.filter(good).map((m) => ({
+  const stored = read(name, null, sessionStorage) ?? read(name, []);
+  if (!Array.isArray(stored)) return [];
+  const isValid = (m) => m && (m.role === "user" || m.role === "assistant") && isText(m.content);
+  return stored.filter(isValid).map((m) => ({
     ...m,
-    ...(m.pending && { pending: false, note: "stopped" }), // the page was left while the answer came
+    ...(m.pending && { pending: false, note: "stopped" }), // the page was closed during the answer
     parts: Array.isArray(m.parts) ? m.parts.filter((part) => part && isText(part.type) && isText(part.text)) : undefined,
   }));
 }

@@ -1,8 +1,8 @@
-// Before anything is drawn, so that no light page flashes up in the dark. What was chosen goes before what the system says.
+// Applies the stored theme before the first paint, so that the page does not flash. Without one, the system's applies.
 "use strict";
 try {
-  const chosen = localStorage.getItem("nanochat.theme");
-  if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
+  const theme = localStorage.getItem("nanochat.theme");
+  if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 } catch {
-  // storage may be forbidden; the system's theme serves
+  // storage is disabled
 }

@@ -1,4 +1,4 @@
-// How the conversation looks: an element for each message, which follows what becomes of it.
+// Draws the conversation: one element per message, redrawn when the message changes.
 
 import { markdown } from "./markdown.js";
 
@@ -20,12 +20,12 @@ export function element(tag, className, ...children) {
   return node;
 }
 
-function button(name, label, act) {
-  const node = element("button", "quiet bare", icon(name));
+function iconButton(iconName, label, onClick) {
+  const node = element("button", "ghost-button icon-only", icon(iconName));
   node.type = "button";
   node.title = label;
   node.setAttribute("aria-label", label);
-  node.addEventListener("click", () => act(node));
+  node.addEventListener("click", () => onClick(node));
   return node;
 }
 
@@ -33,8 +33,8 @@ async function copy(text, node) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // only pages from https or this machine may write to the clipboard: the old way works everywhere
-    const area = element("textarea", "unseen", text);
+    // the clipboard API needs https or localhost; the deprecated command works on every page
+    const area = element("textarea", "visually-hidden", text);
     document.body.append(area);
     area.select();
     document.execCommand("copy");
@@ -43,147 +43,147 @@ async function copy(text, node) {
   }
   node.replaceChildren(icon("done"));
   setTimeout(() => node.replaceChildren(icon("copy")), 1200);
-  say("Copied");
+  announce("Copied");
 }
 
-// Tells those who listen to the page instead of looking at it.
-export function say(text) {
+// Announces a text to screen readers.
+export function announce(text) {
   document.getElementById("status").textContent = text;
 }
 
-const NOTES = { stopped: "Stopped.", length: "Cut off here: no more room, or as long as the settings allow." };
+const NOTES = { stopped: "Stopped.", length: "Cut off: the context is full, or the limit of tokens is reached." };
 
 export class View {
   constructor(chat, log, scroller) {
     this.chat = chat;
     this.log = log;
     this.scroller = scroller;
-    this.drawn = new Map(); // the element of each message
-    this.due = new Set(); // messages to draw at the next frame
+    this.items = new Map(); // the list item of each message
+    this.due = new Set(); // messages to redraw in the next frame
     this.editing = null;
     chat.addEventListener("list", () => this.drawAll());
     chat.addEventListener("update", ({ detail }) => this.drawSoon(detail.message));
   }
 
   drawAll() {
-    const following = this.atEnd;
+    const follow = this.isAtEnd;
     const messages = this.chat.messages;
-    for (const message of this.drawn.keys()) if (!messages.includes(message)) this.drawn.delete(message);
+    for (const message of this.items.keys()) if (!messages.includes(message)) this.items.delete(message);
     this.log.replaceChildren(
       ...messages.map((message) => {
-        if (!this.drawn.has(message)) this.drawn.set(message, this.create(message));
-        return this.drawn.get(message);
+        if (!this.items.has(message)) this.items.set(message, this.create(message));
+        return this.items.get(message);
       }),
     );
     for (const message of messages) this.draw(message);
-    if (following || this.chat.busy) this.toEnd();
+    if (follow || this.chat.busy) this.scrollToEnd();
   }
 
-  // As often as the screen shows something new, not as often as something comes.
+  // Redraws a message once per frame, however many chunks arrive.
   drawSoon(message) {
     this.due.add(message);
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
-      const following = this.atEnd;
-      for (const one of this.due) if (this.drawn.has(one)) this.draw(one);
+      const follow = this.isAtEnd;
+      for (const due of this.due) if (this.items.has(due)) this.draw(due);
       this.due.clear();
-      if (following) this.toEnd();
+      if (follow) this.scrollToEnd();
     });
   }
 
-  get atEnd() {
+  get isAtEnd() {
     const { scrollTop, clientHeight, scrollHeight } = this.scroller;
     return scrollHeight - scrollTop - clientHeight < 80;
   }
 
-  toEnd() {
+  scrollToEnd() {
     this.scroller.scrollTop = this.scroller.scrollHeight;
   }
 
   create(message) {
-    const mine = message.role === "user";
-    const item = element("li", `message ${mine ? "mine" : "its"}`);
-    item.append(element("h2", "unseen", mine ? "You" : "Assistant"), element("div", "body"), element("div", "below"));
+    const isUser = message.role === "user";
+    const item = element("li", `message ${isUser ? "from-user" : "from-assistant"}`);
+    item.append(element("h2", "visually-hidden", isUser ? "You" : "Assistant"), element("div", "body"), element("div", "actions"));
     return item;
   }
 
   draw(message) {
-    const item = this.drawn.get(message);
+    const item = this.items.get(message);
     if (message.role === "user") this.drawQuestion(message, item);
     else this.drawAnswer(message, item);
   }
 
   drawQuestion(message, item) {
-    const [, body, below] = item.children;
+    const [, body, actions] = item.children;
     if (this.editing === message) return;
-    body.replaceChildren(element("p", "said", message.content));
-    below.replaceChildren(
-      button("edit", "Edit", () => this.edit(message)),
-      button("copy", "Copy", (node) => copy(message.content, node)),
+    body.replaceChildren(element("p", "plain-text", message.content));
+    actions.replaceChildren(
+      iconButton("edit", "Edit", () => this.edit(message)),
+      iconButton("copy", "Copy", (node) => copy(message.content, node)),
     );
   }
 
   drawAnswer(message, item) {
-    const [, body, below] = item.children;
-    const plain = this.chat.model?.chat === false;
+    const [, body, actions] = item.children;
+    const isBase = this.chat.model?.chat === false;
     item.classList.toggle("pending", Boolean(message.pending));
     item.classList.toggle("waiting", Boolean(message.pending) && !message.content);
     item.setAttribute("aria-busy", String(Boolean(message.pending)));
     const children = [];
     if (message.dropped) {
-      const one = message.dropped === 1;
-      const what = one ? "The oldest message was left out: it no longer fits" : `The oldest ${message.dropped} messages were left out: they no longer fit`;
-      children.push(element("p", "aside", `${what} into what the model can read.`));
+      const messages = message.dropped === 1 ? "message was" : `${message.dropped} messages were`;
+      children.push(element("p", "notice", `The oldest ${messages} left out: the model's context is full.`));
     }
-    const text = plain ? element("p", "said", message.content) : markdown(message.content);
+    const text = isBase ? element("p", "plain-text", message.content) : markdown(message.content);
     children.push(element("div", "text", text), ...calls(message));
-    if (NOTES[message.note] && !message.pending) children.push(element("p", "aside", NOTES[message.note]));
-    if (message.error) children.push(this.error(message));
+    if (NOTES[message.note] && !message.pending) children.push(element("p", "notice", NOTES[message.note]));
+    if (message.error) children.push(this.errorBox(message));
     body.replaceChildren(...children);
     for (const block of body.querySelectorAll(".code")) {
-      block.append(button("copy", "Copy the code", (node) => copy(block.querySelector("code").textContent, node)));
+      block.append(iconButton("copy", "Copy code", (node) => copy(block.querySelector("code").textContent, node)));
     }
-    below.replaceChildren();
+    actions.replaceChildren();
     if (message.pending) return;
-    if (message.content) below.append(button("copy", "Copy", (node) => copy(message.content, node)));
+    if (message.content) actions.append(iconButton("copy", "Copy", (node) => copy(message.content, node)));
     const last = message === this.chat.messages.at(-1);
-    if (last && !message.error) below.append(button("retry", "Try again", (node) => this.retry(node)));
+    if (last && !message.error) actions.append(iconButton("retry", "Try again", (node) => this.retry(node)));
     if (message.usage) {
       const { tokens, seconds } = message.usage;
-      below.append(element("span", "stats", `${tokens} tokens, ${Math.round(tokens / Math.max(seconds, 0.001))} a second`));
+      actions.append(element("span", "stats", `${tokens} tokens, ${Math.round(tokens / Math.max(seconds, 0.001))} tokens/s`));
     }
   }
 
   retry(button) {
-    // the button goes away: whoever has pressed it by a key goes on from the field (on a phone that opens a keyboard)
-    if (button.matches(":focus-visible")) document.getElementById("ask").focus();
+    // The button is removed. If it had keyboard focus, the text field gets it; after a tap it must not, as that would
+    // open the on-screen keyboard.
+    if (button.matches(":focus-visible")) document.getElementById("message-input").focus();
     this.chat.retry();
   }
 
-  error(message) {
+  errorBox(message) {
     const box = element("div", "error", element("p", "", message.error));
     box.setAttribute("role", "alert");
     if (message === this.chat.messages.at(-1)) {
-      const again = element("button", "plain", "Try again");
-      again.type = "button";
-      again.addEventListener("click", () => this.retry(again));
-      box.append(again);
+      const retry = element("button", "outlined-button", "Try again");
+      retry.type = "button";
+      retry.addEventListener("click", () => this.retry(retry));
+      box.append(retry);
     }
     return box;
   }
 
-  // A question becomes a field in its place. Escape leaves it as it was.
+  // Replaces a question with a text field. Escape cancels.
   edit(message) {
-    const item = this.drawn.get(message);
-    const [, body, below] = item.children;
+    const item = this.items.get(message);
+    const [, body, actions] = item.children;
     const area = element("textarea", "", message.content);
     area.setAttribute("aria-label", "Your message");
-    const ask = element("button", "plain", "Ask");
-    const cancel = element("button", "link", "Cancel");
-    ask.type = "submit";
+    const submit = element("button", "outlined-button", "Send");
+    const cancel = element("button", "link-button", "Cancel");
+    submit.type = "submit";
     cancel.type = "button";
-    const form = element("form", "edit", area, element("div", "ends", cancel, ask));
+    const form = element("form", "edit", area, element("div", "button-row", cancel, submit));
     const close = () => {
       this.editing = null;
       item.classList.remove("editing");
@@ -192,14 +192,14 @@ export class View {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (!area.value.trim()) return;
-      const number = this.chat.messages.indexOf(message);
+      const index = this.chat.messages.indexOf(message);
       close();
-      this.chat.edit(number, area.value.trim());
-      document.getElementById("ask").focus();
+      this.chat.edit(index, area.value.trim());
+      document.getElementById("message-input").focus();
     });
     cancel.addEventListener("click", () => {
       close();
-      below.querySelector("button").focus();
+      actions.querySelector("button").focus();
     });
     area.addEventListener("keydown", (event) => {
       if (event.key === "Escape") {
@@ -210,37 +210,37 @@ export class View {
         form.requestSubmit();
       }
     });
-    if (this.editing) this.drawn.get(this.editing)?.querySelector(".edit .link")?.click();
+    if (this.editing) this.items.get(this.editing)?.querySelector(".edit .link-button")?.click();
     this.editing = message;
     item.classList.add("editing");
     body.replaceChildren(form);
-    below.replaceChildren();
-    grow(area);
-    area.addEventListener("input", () => grow(area));
+    actions.replaceChildren();
+    fitHeight(area);
+    area.addEventListener("input", () => fitHeight(area));
     area.focus();
     area.setSelectionRange(area.value.length, area.value.length);
   }
 }
 
-// What the calculator was asked, below the answer.
+// The calls of the calculator and their results, below the answer.
 function calls(message) {
   const found = [];
   for (const part of message.parts ?? []) {
-    if (part.type === "python") found.push({ asked: part.text, result: "" });
+    if (part.type === "python") found.push({ expression: part.text, result: "" });
     if (part.type === "python_output" && found.length) found.at(-1).result = part.text;
   }
   if (!found.length) return [];
   const list = element("ul", "calls");
-  list.setAttribute("aria-label", "Calculated");
-  for (const { asked, result } of found) {
-    const code = element("code", "", asked);
+  list.setAttribute("aria-label", "Calculations");
+  for (const { expression, result } of found) {
+    const code = element("code", "", expression);
     list.append(element("li", "", code, ...(result ? [" = ", element("code", "", result)] : [])));
   }
   return [list];
 }
 
-// A field as high as its text. (CSS will do it one day, field-sizing does in some browsers already.)
-export function grow(area) {
+// Fits the height of a text area to its text. (CSS field-sizing does this, but not in all browsers yet.)
+export function fitHeight(area) {
   area.style.height = "auto";
   area.style.height = `${area.scrollHeight + area.offsetHeight - area.clientHeight}px`;
 }

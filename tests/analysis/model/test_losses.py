@@ -159,7 +159,7 @@ def test_loss_by_position_marks_the_training_length() -> None:
     )
     loaded.checkpoint["datamodule_hyper_parameters"] = {"row_length": 16, "context": 256}
     figure = loss_by_position.figure(loaded)
-    assert "longer than any training row (16 tokens)" in figure.caption
+    assert "do not occur in training rows (16 tokens)" in figure.caption
     assert figure.caption.endswith("Not its own.")
     assert figure.table is not None
     assert figure.table.rows[0][:3] == [1, 1, 9]

@@ -13,7 +13,7 @@ from nanochat.analysis.model import model_figures, spectrum, training_samples
 from nanochat.analysis.model.loaded_model import LoadedModel
 from nanochat.analysis.single_run.other_curves import other_curves
 from nanochat.runs import read_run
-from nanochat.training.ranks import KINDS, effective_rank
+from nanochat.training.callbacks.weight_rank import KINDS, effective_rank
 from tests.cli.tools import tiny_options, train
 
 

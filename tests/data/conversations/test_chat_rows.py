@@ -1,4 +1,4 @@
-"""Conversations as rows: whole, deterministic, only what the assistant says to be learned."""
+"""Rows of conversations: complete, deterministic, and with only the assistant's tokens as targets."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def stream(row_length: int = 100, origin: Origin | None = None, **more: Any) -> 
 
 
 @given(st.lists(st.integers(1, 50), max_size=200))
-def test_everything_is_packed_once_and_fits(sizes: list[int]) -> None:
-    boxes = pack(sizes, 50)
-    assert sorted(i for box in boxes for i in box) == list(range(len(sizes)))
-    filled = [sum(sizes[i] for i in box) for box in boxes]
+def test_pack_is_complete_and_fits(sizes: list[int]) -> None:
+    bins = pack(sizes, 50)
+    assert sorted(i for chosen in bins for i in chosen) == list(range(len(sizes)))
+    filled = [sum(sizes[i] for i in chosen) for chosen in bins]
     assert all(0 < size <= 50 for size in filled)
-    assert sum(size <= 25 for size in filled) <= 1  # two boxes half empty would have been one
+    assert sum(size <= 25 for size in filled) <= 1  # two half-empty bins would have been one
 
 
-def test_each_task_has_its_share_and_items_come_in_order() -> None:
+def test_tasks_have_their_shares_in_order() -> None:
     mixed = mixture()
     drawn = [item for number in range(5) for _, item in mixed.items(0, number)]
     counts = Counter("python" in str(item.messages[-1]["content"]) for item in drawn)
@@ -64,12 +64,12 @@ def test_each_task_has_its_share_and_items_come_in_order() -> None:
 @pytest.mark.parametrize(
     ("weights", "said"), [([-1.0, 1.0], "must not be negative"), ([0.0, 0.0], "at least one task")]
 )
-def test_weights_that_are_none(weights: list[float], said: str) -> None:
+def test_invalid_weights_raise(weights: list[float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Mixture(dict(zip([Arithmetic(), Identity()], weights, strict=True)))
 
 
-def test_rows_hold_whole_conversations_and_padding_is_not_learned() -> None:
+def test_rows_hold_whole_conversations_and_masked_padding() -> None:
     rows = stream()
     whole = {tuple(r.ids): r.mask for turns in rows.mixture.round(1, 0) for r in rows._render(turns)}
     seen = 0
@@ -85,7 +85,7 @@ def test_rows_hold_whole_conversations_and_padding_is_not_learned() -> None:
     assert seen > 60
 
 
-def test_several_turns_are_split_where_they_do_not_fit() -> None:
+def test_conversations_that_do_not_fit_are_split() -> None:
     rows = stream(row_length=60, several_turns=1.0)
     for turns in rows.mixture.round(1, 0):
         assert len(turns) > 1
@@ -93,7 +93,7 @@ def test_several_turns_are_split_where_they_do_not_fit() -> None:
         assert [r.ids for r in rows._render(turns)] == [ids[:61] for ids in alone]
 
 
-def test_a_conversation_is_cut_only_where_it_is_longer_than_a_row() -> None:
+def test_conversations_longer_than_a_row_are_cut() -> None:
     rows = stream(row_length=20, several_turns=0.0)
     for number in range(50):
         ids, mask = rows.row(number)
@@ -101,7 +101,7 @@ def test_a_conversation_is_cut_only_where_it_is_longer_than_a_row() -> None:
         assert mask[1:].any()
 
 
-def test_a_row_depends_on_its_number_alone() -> None:
+def test_a_row_depends_only_on_its_number() -> None:
     first, again = stream(), stream()
     numbers = [700, 3, 250, 4]
     rows = {n: first.row(n) for n in sorted(numbers)}
@@ -109,7 +109,7 @@ def test_a_row_depends_on_its_number_alone() -> None:
         assert all((a == b).all() for a, b in zip(rows[n], again.row(n), strict=True))
     later = stream(origin=first.origin(700))
     assert all((a == b).all() for a, b in zip(rows[700], later.row(700), strict=True))
-    assert later._origins[0].row > 250  # it did not have to look at what comes before
+    assert later._origins[0].row > 250  # earlier rounds were not packed
     other = ConversationStream(mixture(), TOKENIZER, 100, seed=2)
     assert (other.row(3)[0] != rows[3][0]).any()
 
@@ -124,7 +124,7 @@ def test_ranks_share_the_rows() -> None:
     assert (alone == together).all()
 
 
-def test_targets_are_what_the_assistant_says() -> None:
+def test_targets_are_the_assistants_tokens() -> None:
     ids, targets = next(iter(ConversationBatches(stream(), 0, 4)))
     rows = [stream().row(n) for n in range(4)]
     for i, (row, mask) in enumerate(rows):
@@ -142,11 +142,11 @@ def data(**options: Any) -> ChatDataModule:
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_workers_make_the_same_batches(num_workers: int) -> None:
     alone = [ids for ids, _ in islice(data().train_dataloader(), 12)]
-    beside = [ids for ids, _ in islice(data(num_workers=num_workers).train_dataloader(), 12)]
-    assert all((a == b).all() for a, b in zip(alone, beside, strict=True))
+    with_workers = [ids for ids, _ in islice(data(num_workers=num_workers).train_dataloader(), 12)]
+    assert all((a == b).all() for a, b in zip(alone, with_workers, strict=True))
 
 
-def test_held_out_rows_are_scored_where_the_assistant_speaks() -> None:
+def test_held_out_targets_are_the_assistants_tokens() -> None:
     module = data()
     assert isinstance(module.held_out, HeldOutConversations)
     scored = 0
@@ -157,26 +157,26 @@ def test_held_out_rows_are_scored_where_the_assistant_speaks() -> None:
     assert scored == sum(sum(render(TOKENIZER, item.messages)[1][1:]) for item in items)
 
 
-def test_the_fingerprint_says_what_is_learned() -> None:
+def test_the_fingerprint_depends_on_the_tasks() -> None:
     assert data().fingerprint == data(batch_size=2).fingerprint
     assert data().fingerprint != data(tasks={"arithmetic": 1.0, "identity": 1.0}).fingerprint
 
 
-def test_a_share_of_the_targets() -> None:
+def test_target_share() -> None:
     module = data()
     batches = list(islice(module.train_dataloader(), 40))
     measured = torch.cat([(targets != IGNORE).float().mean(1) for _, targets in batches]).mean()
     assert module.target_share == pytest.approx(float(measured), rel=0.05)
 
 
-def test_prompt_and_stop() -> None:
+def test_prompt_and_stop_ids() -> None:
     module = data()
     special = TOKENIZER.special_tokens
     assert module.prompt("hi")[-1] == special["<|assistant_start|>"]
     assert special["<|assistant_end|>"] in module.stop_ids
 
 
-# ------------------------------------------------------------------------------------------- the user's own
+# ------------------------------------------------------------------------------------------- the user's own files
 
 
 def write(path: Path, *records: Any) -> Path:
@@ -200,15 +200,15 @@ def test_own_conversations(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("{", "it is not JSON"),
-        ("[1]", 'no object with "messages"'),
-        ('{"text": "x"}', 'no object with "messages"'),
+        ("[1]", 'not an object with "messages"'),
+        ('{"text": "x"}', 'not an object with "messages"'),
         ('{"messages": []}', "there are no messages"),
         ('{"messages": [{"role": "tool", "content": "x"}]}', "message 1 has the role 'tool'"),
-        ('{"messages": [{"role": "user", "content": "x"}]}', "the assistant says nothing"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "no assistant message"),
         ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "not valid Unicode"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     path = write(tmp_path / "mine.jsonl", GOOD, "", line, GOOD)
     with pytest.raises(ValueError, match=said) as caught:
         own_conversations(path)
@@ -216,7 +216,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_bad_bytes_are_named(tmp_path: Path) -> None:
+def test_invalid_utf8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_bytes(json.dumps(GOOD).encode() + b"\n\xff\n")
     with pytest.raises(ValueError, match="line 2: it is not UTF-8"):
@@ -226,6 +226,6 @@ def test_bad_bytes_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"), [("spellin", "did you mean spelling"), ("nothing.jsonl", "there is no file")]
 )
-def test_no_such_task(name: str, said: str) -> None:
+def test_unknown_tasks_raise(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         open_tasks([name])

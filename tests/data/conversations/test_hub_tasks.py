@@ -1,4 +1,4 @@
-"""Tasks from the hub, by name, against a server on loopback."""
+"""Tasks from the hub by name, with a server on loopback."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ def test_tasks_by_name(tmp_path: Path) -> None:
             ["arc-challenge", "True", "2", "B"],
             ["gsm8k", "True", "2", "2"],
         ]
-        assert '"content": "B"' in lines[1][4]  # what it learns from, of auxiliary_train
+        assert '"content": "B"' in lines[1][4]  # the training split, auxiliary_train
         assert '{"type": "python", "text": "1+1"}' in lines[4][4]
-        asked = len(hub.requests)
+        requests = len(hub.requests)
         assert run(hub, tmp_path, *names) == first
-        assert len(hub.requests) == asked  # what is here is not asked for again
+        assert len(hub.requests) == requests  # cached
 
 
 def test_without_a_network(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_without_a_network(tmp_path: Path) -> None:
     assert message.count("\n") == 1
 
 
-def test_columns_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_columns_raise(tmp_path: Path) -> None:
     with running_hub() as hub:
         fill(hub)
         hub.repositories["openai/gsm8k"]["main/train-00000-of-00001.parquet"] = parquet([{"question": "x"}])

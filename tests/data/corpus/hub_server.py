@@ -1,4 +1,4 @@
-"""A server on loopback that speaks enough of the Hugging Face hub, well or badly."""
+"""A server on loopback with the needed part of the Hugging Face hub's API, which can misbehave on request."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """For a process that is to see this hub and nothing else."""
+        """Environment variables of a process that uses this hub."""
         return {
             "HF_ENDPOINT": self.address,
             "HF_HOME": str(folder / "hf"),
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Hub
 
     def log_message(self, *arguments: object) -> None:
-        """Quiet."""
+        """Logs nothing."""
 
     def do_HEAD(self) -> None:
         self._answer(body=False)

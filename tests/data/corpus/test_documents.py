@@ -77,7 +77,7 @@ def test_a_byte_order_mark_is_not_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("span_bytes", [50, 1000, 10**6])
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "txt", "one_line.txt"])
-def test_the_spans_of_a_file_are_the_file(kind: str, span_bytes: int, tmp_path: Path) -> None:
+def test_spans_concatenate_to_the_file(kind: str, span_bytes: int, tmp_path: Path) -> None:
     path = tmp_path / f"a.{kind}"
     texts = [f"text {n} " + "word " * (n % 60) for n in range(300)]
     if kind == "jsonl":
@@ -92,11 +92,11 @@ def test_the_spans_of_a_file_are_the_file(kind: str, span_bytes: int, tmp_path: 
         assert [t for part in parts for t in read_documents(part)] == texts
     else:
         assert "".join(t for part in parts for t in read_documents(part)).split() == path.read_text().split()
-    # a part is read alone, whatever was read before
+    # reading a span has no state
     assert list(read_documents(parts[-1])) == list(read_documents(parts[-1]))
 
 
-def test_bad_records_are_left_out_and_counted_and_the_good_ones_kept(tmp_path: Path) -> None:
+def test_bad_records_are_skipped_and_counted(tmp_path: Path) -> None:
     bad = [b'{"text": "\xff"}', b'{"text"', b'{"words": "a"}', b'["text"]', b"[" * 100_000, b'{"text": null}']
     bad += [b'{"text": ""}', b'{"text": "\\ud800"}', b'{"text": 3}', b"\0\0"]
     lines = [line for n, line in enumerate(bad) for line in (b'{"text": "good %d"}' % n, line)]
@@ -107,7 +107,7 @@ def test_bad_records_are_left_out_and_counted_and_the_good_ones_kept(tmp_path: P
     assert "a.jsonl: left out 10 bad records, the first: line 2: not UTF-8" in bad_records.lines()[0]
 
     raw = pyarrow.array([b"good", b"\xff\xfe", None, b"also good", b" "], pyarrow.binary())
-    strings = pyarrow.Array.from_buffers(pyarrow.string(), len(raw), raw.buffers())  # as a careless writer makes them
+    strings = pyarrow.Array.from_buffers(pyarrow.string(), len(raw), raw.buffers())  # unvalidated
     write_parquet(tmp_path / "b.parquet", strings)
     bad_records = BadRecords()
     assert list(read_documents(tmp_path / "b.parquet", bad_records=bad_records)) == ["good", "also good"]
@@ -119,19 +119,19 @@ def test_bad_records_are_left_out_and_counted_and_the_good_ones_kept(tmp_path: P
     assert "left out 2 bad records, the first: byte 5: not UTF-8" in bad_records.lines()[0]
 
 
-def test_many_bad_records_take_no_longer_than_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = []
+def test_only_the_first_bad_record_is_located(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offsets = []
     monkeypatch.setattr(
-        "nanochat.data.corpus.documents._where", lambda span, place: looked.append(place) or "somewhere"
+        "nanochat.data.corpus.documents._location", lambda span, offset: offsets.append(offset) or "somewhere"
     )
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "good"}\n' + b'{"text": 3}\n[]\n\xff\n{\n' * 100)
     bad_records = BadRecords()
     assert list(read_documents(tmp_path / "a.jsonl", bad_records=bad_records)) == ["good"]
     assert bad_records.total == 400
-    assert looked == [17]  # counting the lines before a bad one means reading them: done for the first alone
+    assert offsets == [17]  # counting lines means reading the file up to there
 
 
-def test_many_bad_files_are_said_in_few_lines(tmp_path: Path) -> None:
+def test_many_bad_files_give_few_lines(tmp_path: Path) -> None:
     bad_records = BadRecords()
     for n in range(100):
         bad_records.add(tmp_path / f"{n}.jsonl", "line 1", "not JSON")
@@ -161,13 +161,13 @@ def test_a_document_of_fifty_megabytes(tmp_path: Path) -> None:
         ("a.parquet", b"", "a.parquet is damaged or is not a parquet file"),
     ],
 )
-def test_a_file_without_a_good_record_is_named(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_file_without_a_good_record_raises(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=said):
         list(read_documents(tmp_path / name))
 
 
-def test_a_parquet_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
+def test_a_truncated_parquet_file_raises(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", [f"text {n}" for n in range(1000)])
     whole = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])
@@ -175,7 +175,7 @@ def test_a_parquet_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
         spans(tmp_path / "a.parquet")
 
 
-def test_a_parquet_file_of_another_schema_is_named(tmp_path: Path) -> None:
+def test_a_parquet_file_without_the_column_raises(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"words": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match='a.parquet has no column "text", only: words'):
         list(read_documents(tmp_path / "a.parquet"))
@@ -184,20 +184,20 @@ def test_a_parquet_file_of_another_schema_is_named(tmp_path: Path) -> None:
         list(read_documents(tmp_path / "b.parquet"))
 
 
-def test_every_kind_of_string_is_read_from_parquet(tmp_path: Path) -> None:
+def test_all_string_types_of_parquet(tmp_path: Path) -> None:
     for kind in (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()):
         write_parquet(tmp_path / "a.parquet", pyarrow.array(["one", None, "two"], kind))
         assert list(read_documents(tmp_path / "a.parquet")) == ["one", "two"]
 
 
-def test_a_parquet_file_with_two_columns_of_one_name_is_named(tmp_path: Path) -> None:
+def test_a_duplicate_column_raises(tmp_path: Path) -> None:
     columns = [pyarrow.array(["a"]), pyarrow.array(["b"])]
     pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, ["text", "text"]), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match='a.parquet has several columns "text"'):
         list(read_documents(tmp_path / "a.parquet"))
 
 
-def test_a_damaged_page_is_noticed_where_the_file_has_checksums(tmp_path: Path) -> None:
+def test_page_checksums_are_verified(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     write_parquet(path, ["some text", "more text"], compression="none", use_dictionary=False, write_page_checksum=True)
     path.write_bytes(path.read_bytes().replace(b"some text", b"sOme text"))

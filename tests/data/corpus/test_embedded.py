@@ -9,31 +9,31 @@ from nanochat.data.corpus.docstrings import read_c_modules, read_module, read_to
 from nanochat.data.corpus.embedded import embedded_corpus, scan
 
 SOURCE = '''
-"""What the module is."""
+"""Describes the module."""
 
 import sys
 
 class Thing(Base):
-    """What a thing is."""
+    """A thing."""
 
     def __init__(self, size: int = 3, *, colour="red"):
         self.size = size
 
     def act(self, /, where, *times: float) -> None:
-        """What a thing does."""
+        """Acts."""
         def inner():
-            """Nobody calls this."""
+            """Is not documented."""
 
     def silent(self):
         pass
 
 if sys.platform == "win32":
     def only_there():
-        """What is done there."""
+        """Runs there."""
 else:
     async def only_here(a, b=[1, 2]):
         """
-        What is done here,
+        Runs here,
 
             indented.
         """
@@ -57,11 +57,11 @@ def test_docstrings_with_their_names_and_signatures(tmp_path: Path) -> None:
     path = tmp_path / "shop.py"
     path.write_text(SOURCE)
     assert [document[:] for document in read_module(path, "shop")] == [
-        ("shop", "", "What the module is."),
-        ("shop.Thing", "(size: int=3, *, colour='red')", "What a thing is."),
-        ("shop.Thing.act", "(where, *times: float)", "What a thing does."),
-        ("shop.only_there", "()", "What is done there."),
-        ("shop.only_here", "(a, b=[1, 2])", "What is done here,\n\n    indented."),
+        ("shop", "", "Describes the module."),
+        ("shop.Thing", "(size: int=3, *, colour='red')", "A thing."),
+        ("shop.Thing.act", "(where, *times: float)", "Acts."),
+        ("shop.only_there", "()", "Runs there."),
+        ("shop.only_here", "(a, b=[1, 2])", "Runs here,\n\n    indented."),
         ("lib.exp", "", "exp(x) -> y\n\nThe exponential.\n\nArgs:"),
         ("lib.log", "", "log(x) -> y\n\nThe logarithm."),
         ("numpy.core.array", "", "Makes an array."),
@@ -73,7 +73,7 @@ def test_a_document_begins_with_its_name(tmp_path: Path) -> None:
     assert read_module(tmp_path / "m.py", "m")[0].text == "m.f(x)\n\nSays x.\n"
 
 
-def test_what_cannot_be_parsed_holds_no_documents(tmp_path: Path) -> None:
+def test_unparsable_files_have_no_documents(tmp_path: Path) -> None:
     (tmp_path / "template.py").write_text("{{ not python }} %%")
     (tmp_path / "binary.py").write_bytes(b"\x00\xff")
     (tmp_path / "half.py").write_text('"""half a pair: \\ud800"""')
@@ -81,7 +81,7 @@ def test_what_cannot_be_parsed_holds_no_documents(tmp_path: Path) -> None:
         assert read_module(tmp_path / name, "m") == []
 
 
-def test_the_manual_and_the_c_modules_are_there() -> None:
+def test_manual_and_c_modules() -> None:
     topics = {d.name: d.docstring for d in read_topics()}
     assert "while" in topics
     assert len(topics) > 50
@@ -91,8 +91,8 @@ def test_the_manual_and_the_c_modules_are_there() -> None:
     assert c_modules["len"].text.startswith("len(obj, /)\n\nReturn the number of items")
 
 
-def test_the_hooks_of_a_program_are_no_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pytest has some of its own, and the corpus is to be the same wherever it is scanned."""
+def test_replaced_hooks_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program such as pytest may replace them, and the corpus must not depend on it."""
     before = list(read_c_modules())
     assert {"sys.unraisablehook", "sys.excepthook"} <= {document.name for document in before}
     monkeypatch.setattr(sys, "unraisablehook", functools.partial(print))
@@ -101,7 +101,7 @@ def test_the_hooks_of_a_program_are_no_documentation(monkeypatch: pytest.MonkeyP
 
 
 def test_the_whole_corpus() -> None:
-    """A real scan of this installation: the right size, no text twice, the same twice."""
+    """A real scan of this installation: expected size, no duplicates, reproducible."""
     documents = list(scan())
     texts = [d.docstring for d in documents]
     assert 15e6 < sum(len(d.text) for d in documents) < 40e6

@@ -1,4 +1,4 @@
-"""Damaged files of text: no traceback, no hang, no bomb, and no good record lost without a word."""
+"""Damaged files of text: no crash, no hang, no memory bomb, and every record is delivered or counted as bad."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def reader() -> Iterator[ReaderProcess]:
     process.close()
 
 
-# Each test runs on a few damaged files at once, and on many in the slow part.
+# Each test runs on a few damaged files, and on many when slow tests are selected.
 quick_and_slow = pytest.mark.parametrize(
     "share", [pytest.param(0.05, id="quick"), pytest.param(1.0, marks=pytest.mark.slow, id="slow")]
 )
 
 
 def read_all(path: Path) -> tuple[list[str], int, list[str], int]:
-    """A file's documents with the number of records left out: read whole, and span by span."""
+    """Documents and number of bad records of a file, read whole and span by span."""
     whole, apart = BadRecords(), BadRecords()
     texts = list(read_documents(path, bad_records=whole))
     parts = [text for span in spans(path, span_bytes=SPAN_BYTES) for text in read_documents(span, bad_records=apart)]
@@ -50,13 +50,13 @@ def read_all(path: Path) -> tuple[list[str], int, list[str], int]:
 
 
 def in_order(wanted: Iterable[Any], found: Iterable[Any]) -> bool:
-    """Whether all that is wanted is found, in its order, whatever else is found between."""
+    """Whether ``wanted`` is a subsequence of ``found``."""
     rest = iter(found)
     return all(any(other == one for other in rest) for one in wanted)
 
 
 def lines_of(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Each line with its place and the place where the next one begins."""
+    """Each line, preceded by its offset and the offset of the next line."""
     place = 0
     for line in content.split(b"\n"):
         yield place, place + len(line) + 1, line
@@ -64,7 +64,7 @@ def lines_of(content: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def spared_lines(content: bytes, damaged: Corrupted) -> list[bytes]:
-    """Lines that are still there, each begun by the end of another one, and not blank."""
+    """Lines that the damage did not touch, including the line break before them; without blank ones."""
     return [
         line
         for begin, end, line in lines_of(content)
@@ -73,7 +73,7 @@ def spared_lines(content: bytes, damaged: Corrupted) -> list[bytes]:
 
 
 def is_blank(line: bytes) -> bool:
-    """As the readers see it: they look for blank lines in bytes, and for blank documents in text."""
+    """As the readers define it: blank lines are bytes, blank documents are text."""
     try:
         return not line.decode().strip()
     except UnicodeDecodeError:
@@ -89,9 +89,9 @@ def readings(
     text_of: Callable[[bytes], str],
     counts: Counter[str],
 ) -> Iterator[tuple[Corrupted, list[str], tuple[Any, ...]]]:
-    """Each damaged file that is read, with the texts whose bytes are untouched and what was read of it.
+    """Each damaged file that can be read, with the texts whose bytes are untouched, and the result of :func:`read_all`.
 
-    One that is refused must be named in one line, and must hold no untouched text.
+    The error of any other file must be one line that names it, and the file must hold no untouched text.
     """
     for number, damaged in enumerate(accidental):
         path = folder / f"{number}{suffix}"
@@ -177,7 +177,7 @@ def test_parquet(where: str, kind: str, share: float, tmp_path: Path, reader: Re
             check_error_line(error, path, damaged.how)
             counts["refused"] += 1
             continue
-        # whatever was not touched is delivered, and every row of the file is either delivered or counted
+        # untouched rows are delivered, and every row of the file is delivered or counted as bad
         spared = [text for first, last, rows in groups if damaged.spares(first, last) for text in rows if text]
         assert in_order(spared, found), damaged.how
         assert len(found) + bad_records == len(texts), damaged.how
@@ -187,7 +187,7 @@ def test_parquet(where: str, kind: str, share: float, tmp_path: Path, reader: Re
 
 
 def row_groups(path: Path, texts: list[str | None]) -> Iterator[tuple[int, int, list[str | None]]]:
-    """Where the text of each row group lies in a file, and its rows."""
+    """The byte range of each row group's text, and its rows."""
     metadata, row = pyarrow.parquet.read_metadata(path), 0
     for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
         chunk = group.column(0)
@@ -196,10 +196,10 @@ def row_groups(path: Path, texts: list[str | None]) -> Iterator[tuple[int, int, 
         row += group.num_rows
 
 
-def test_metadata_that_ends_the_process_when_pyarrow_looks_at_it(tmp_path: Path, reader: ReaderProcess) -> None:
+def test_metadata_that_crashes_pyarrow_raises(tmp_path: Path, reader: ReaderProcess) -> None:
     path = tmp_path / "a.parquet"
     write_parquet(path, sentences(3))
-    # thrift: the column of byte arrays is optional, which the statistics of its sizes agree with; now it is required
+    # thrift: the column of byte arrays is optional, as its size statistics state; this makes it required
     changed = path.read_bytes().replace(b"\x15\x0c\x25\x02\x18\x04text", b"\x15\x0c\x25\x00\x18\x04text")
     assert changed != path.read_bytes()
     path.write_bytes(changed)
@@ -208,7 +208,7 @@ def test_metadata_that_ends_the_process_when_pyarrow_looks_at_it(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_every_bit_of_the_metadata_of_parquet(tmp_path: Path, reader: ReaderProcess) -> None:
+def test_every_bit_of_parquet_metadata(tmp_path: Path, reader: ReaderProcess) -> None:
     path = tmp_path / "a.parquet"
     texts = sentences(6)
     write_parquet(path, texts, row_group_size=3, compression="none")

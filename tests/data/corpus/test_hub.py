@@ -1,4 +1,4 @@
-"""Corpora on the hub, against a real server on loopback; each program is a process of its own, as it reads HF_*."""
+"""Corpora on the hub, with a server on loopback. Each test runs a new process, as HF_* is read on import."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def fetch(hub: Hub, folder: Path, *arguments: str, **environment: str) -> list[s
 
 
 @pytest.mark.parametrize("behaviour", ["good", "slow", "cut once", "429 once", "503 once", "wrong size once"])
-def test_a_file_arrives_whole_in_the_end(behaviour: str, hub: Hub, tmp_path: Path) -> None:
+def test_downloads_are_complete(behaviour: str, hub: Hub, tmp_path: Path) -> None:
     hub.behaviour["shard_00001.parquet"] = behaviour
     names, *paths = fetch(hub, tmp_path, "climbmix")
     assert names == "shard_00000.parquet shard_00001.parquet shard_00002.parquet | shard_00003.parquet"
@@ -76,7 +76,7 @@ def test_a_file_arrives_whole_in_the_end(behaviour: str, hub: Hub, tmp_path: Pat
         assert str(tmp_path / "hf") in str(path)  # HF_HOME
     hub.requests.clear()
     assert fetch(hub, tmp_path, "climbmix") == [names, *paths]
-    assert hub.requests == []  # what is here is not asked for again
+    assert hub.requests == []  # cached
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,7 @@ def test_a_file_arrives_whole_in_the_end(behaviour: str, hub: Hub, tmp_path: Pat
         ("401", "the hub refuses shard_00001.parquet of hf://karpathy/climbmix-400b-shuffle (401): set HF_TOKEN"),
     ],
 )
-def test_a_file_that_cannot_be_had_is_named_and_nothing_is_kept(
-    behaviour: str, said: str, hub: Hub, tmp_path: Path
-) -> None:
+def test_a_failed_download_raises_and_keeps_nothing(behaviour: str, said: str, hub: Hub, tmp_path: Path) -> None:
     hub.behaviour["shard_00001.parquet"] = behaviour
     lines = fetch(hub, tmp_path, "climbmix")
     assert said in lines[-1]
@@ -103,7 +101,7 @@ def test_a_file_that_cannot_be_had_is_named_and_nothing_is_kept(
     assert path.read_bytes() == hub.repositories[CLIMBMIX]["shard_00001.parquet"]
 
 
-def test_a_download_that_is_killed_is_not_taken_for_whole(hub: Hub, tmp_path: Path) -> None:
+def test_a_killed_download_is_repeated(hub: Hub, tmp_path: Path) -> None:
     hub.repositories[CLIMBMIX]["shard_00000.parquet"] = shard(0, count=20_000)
     hub.behaviour["shard_00000.parquet"] = "slow"
     process = subprocess.Popen(
@@ -120,14 +118,14 @@ def test_a_download_that_is_killed_is_not_taken_for_whole(hub: Hub, tmp_path: Pa
     assert Path(path).read_bytes() == hub.repositories[CLIMBMIX]["shard_00000.parquet"]
 
 
-def test_a_file_that_was_cut_short_on_this_disk_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+def test_a_truncated_cached_file_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
     _, path, *_ = fetch(hub, tmp_path, "climbmix")
     whole = Path(path).read_bytes()
     Path(path).resolve().write_bytes(whole[:1000])
     assert Path(fetch(hub, tmp_path, "climbmix")[1]).read_bytes() == whole
 
 
-def test_what_there_is_not(hub: Hub, tmp_path: Path) -> None:
+def test_missing_repositories_and_splits(hub: Hub, tmp_path: Path) -> None:
     assert "there is no corpus hf://no/where, or it is private" in fetch(hub, tmp_path, "hf://no/where")[0]
     hub.repositories["some/pictures"] = {"a.png": b"", "README.md": b""}
     assert "hf://some/pictures has no .parquet, .jsonl, .txt files" in fetch(hub, tmp_path, "hf://some/pictures")[0]
@@ -170,11 +168,11 @@ def test_addresses() -> None:
     assert parse_address("hf://a/b") == parse_address("hf://datasets/a/b/") == Address("a/b")
     assert parse_address("hf://a/b@v1/c/d") == Address("a/b", "v1", "c/d")
     assert parse_address("path/to/text") is None
-    with pytest.raises(ValueError, match="hf://nothing is no address on the hub"):
+    with pytest.raises(ValueError, match="hf://nothing is not an address on the hub"):
         parse_address("hf://nothing")
 
 
-def test_files_without_a_split_in_their_names_are_for_training() -> None:
+def test_files_without_a_split_name_are_train() -> None:
     files = [HubFile(name, None, None) for name in ("a.parquet", "b.parquet", "b_test.parquet", "my-valid.parquet")]
     assert [f.name for f in choose_split(files, "train", {})] == ["a.parquet", "b.parquet"]
     assert [f.name for f in choose_split(files, "validation", {})] == ["my-valid.parquet"]

@@ -1,4 +1,4 @@
-"""Two machines that prepare the same text in one shared folder at the same time."""
+"""Two processes that prepare the same text in one shared cache at the same time."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from nanochat.data.tokens.token_files import TokenFile
 
 
 @pytest.mark.parametrize(("kind", "reader"), [(TokenFile, "open"), (StoredShards, "open_folder")])
-def test_what_another_has_just_finished_is_left_alone(
+def test_a_result_finished_by_another_process_is_kept(
     kind: Any, reader: str, corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other is done between the moment when this one finds nothing and the moment when it begins."""
+    """The other process finishes after this one has found the cache empty, and before it starts."""
     monkeypatch.setenv("NANOCHAT_CACHE", str(tmp_path))
     sources = CorpusOptions(str(corpus_folder))
     read = getattr(kind, reader)
     made: list[Path] = []
-    asked: list[Any] = []
+    calls: list[Any] = []
 
-    def too_early(*arguments: Any) -> Any:
-        asked.append(arguments)
-        if len(asked) > 1:
+    def read_after_miss(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) > 1:
             return read(*arguments)
         with pytest.raises((OSError, ValueError)):
             read(*arguments)
-        prepare(sources, 300)  # the other
+        prepare(sources, 300)  # the other process
         made.extend((tmp_path / "tokens").iterdir())
         for folder in made:
-            (folder / "made by the other").touch()
+            (folder / "made by the other process").touch()
         raise FileNotFoundError
 
-    monkeypatch.setattr(kind, reader, too_early)
+    monkeypatch.setattr(kind, reader, read_after_miss)
     prepare(sources, 300)
     assert len(made) == 2
-    assert all((folder / "made by the other").exists() for folder in made)
+    assert all((folder / "made by the other process").exists() for folder in made)
     assert sorted(made) == sorted((tmp_path / "tokens").iterdir())

@@ -19,11 +19,11 @@ def test_each_held_out_token_is_predicted_once(lengths: list[int], row_length: i
         row = rows.row(i)
         assert 2 <= len(row) <= row_length + 1
         document = np.searchsorted(file.starts, row[0], side="right")
-        assert row[-1] < file.starts[document]  # no row looks into another document
+        assert row[-1] < file.starts[document]  # a row lies within one document
 
 
 @given(LENGTHS, st.integers(1, 4))
-def test_ranks_share_the_held_out_rows_and_have_equally_many_batches(lengths: list[int], world_size: int) -> None:
+def test_ranks_share_the_rows_in_equal_numbers_of_batches(lengths: list[int], world_size: int) -> None:
     rows = HeldOutRows(token_file(lengths), 16)
     ranks = [list(HeldOutBatches(rows, len(rows), 0, rank, world_size)) for rank in range(world_size)]
     assert len({len(batches) for batches in ranks}) == 1
@@ -31,6 +31,6 @@ def test_ranks_share_the_held_out_rows_and_have_equally_many_batches(lengths: li
     assert sorted(targets) == sorted(t for i in range(len(rows)) for t in rows.row(i)[1:].tolist())
 
 
-def test_the_first_rows_hold_the_tokens_asked_for() -> None:
+def test_first_counts_rows_up_to_a_number_of_predictions() -> None:
     rows = HeldOutRows(token_file([17] * 20), 16)
     assert [rows.first(n) for n in (1, 16, 17, 160, 10_000)] == [1, 1, 2, 10, 20]

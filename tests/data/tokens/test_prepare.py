@@ -15,7 +15,7 @@ def write(folder: Path, texts: list[str]) -> str:
     return str(folder)
 
 
-def test_each_document_is_on_one_side(corpus_folder: Path) -> None:
+def test_each_document_is_on_one_side_of_the_split(corpus_folder: Path) -> None:
     corpus = open_corpus(str(corpus_folder))
     train, held_out, both = (list(corpus.documents(side)) for side in (False, True, None))
     assert sorted(train + held_out) == sorted(both) == sorted(sentences(800))
@@ -23,7 +23,7 @@ def test_each_document_is_on_one_side(corpus_folder: Path) -> None:
     assert 16_000 < sum(map(len, held_out)) < 0.5 * sum(map(len, both))
 
 
-def test_the_split_depends_on_the_document_alone(tmp_path: Path) -> None:
+def test_the_split_depends_only_on_the_document(tmp_path: Path) -> None:
     texts = sentences(4000)  # enough for the usual share of one in 64
     one = open_corpus(write(tmp_path / "one", texts))
     other = open_corpus(write(tmp_path / "other", texts[::-1] + texts[:100]))
@@ -32,7 +32,7 @@ def test_the_split_depends_on_the_document_alone(tmp_path: Path) -> None:
     assert 0.5 / 64 < share < 2.5 / 64
 
 
-def test_a_changed_file_is_another_corpus(tmp_path: Path) -> None:
+def test_a_changed_file_changes_the_fingerprint(tmp_path: Path) -> None:
     folder = write(tmp_path, sentences(50))
     before = open_corpus(folder).survey
     assert open_corpus(folder).survey == before
@@ -42,19 +42,19 @@ def test_a_changed_file_is_another_corpus(tmp_path: Path) -> None:
     assert before.fingerprint != after.fingerprint
 
 
-def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
+def test_an_empty_corpus_raises(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" \n ")
     with pytest.raises(ValueError, match="is empty"):
         open_corpus(str(tmp_path))
 
 
-def test_one_document_cannot_be_split(tmp_path: Path) -> None:
+def test_a_single_document_raises(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one short document")
     with pytest.raises(ValueError, match="--data.val_corpus"):
         prepare(CorpusOptions(str(tmp_path)), 300)
 
 
-def test_held_out_text_of_ones_own(tmp_path: Path) -> None:
+def test_val_corpus(tmp_path: Path) -> None:
     own = write(tmp_path / "own", sentences(100))
     held_out = write(tmp_path / "held_out", sentences(30, seed=1))
     prepared = prepare(CorpusOptions(own, held_out), 300)
@@ -89,7 +89,7 @@ def documents_of(file: TokenFile) -> list[list[int]]:
 
 
 def train_documents(prepared: Prepared) -> list[list[int]]:
-    """All that is trained on in one epoch."""
+    """The training documents of one epoch."""
     assert prepared.train is not None
     found, shard = [], prepared.train.after(0, 0, None)
     while shard is not None:
@@ -99,7 +99,7 @@ def train_documents(prepared: Prepared) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("shard_bytes", [10**9, 20_000])
-def test_tokens_are_the_documents(corpus_folder: Path, shard_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_decode_to_the_documents(corpus_folder: Path, shard_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanochat.data.tokens.prepare.SHARD_BYTES", shard_bytes)
     corpus = write(corpus_folder.parent / f"copy-{shard_bytes}", [*sentences(800), f"and {shard_bytes} more words"])
     prepared = prepare(CorpusOptions(corpus), 300)
@@ -125,7 +125,7 @@ def test_a_damaged_token_cache_is_made_again(name: str, damage: object, tmp_path
     assert train_documents(prepare(CorpusOptions(folder), 300)) == before
 
 
-def test_a_failed_preparation_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+def test_a_failed_preparation_leaves_no_files(tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "corpus"
     write(folder, sentences(60, seed=4))
     (folder / "z.parquet").write_bytes(b"\xff")

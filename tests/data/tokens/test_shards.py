@@ -1,4 +1,4 @@
-"""Large corpora: shards that are made while they are read."""
+"""Large corpora: shards that are tokenized during training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.data.corpus.test_documents import write_parquet
 
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that counts as a large corpus, in spans of 5 KB; processes of its own see it the same way."""
+    """A folder that counts as a large corpus, in spans of 5 KB. The prefetching processes get the same spans."""
     monkeypatch.setattr("nanochat.data.corpus.corpora.LARGE_BYTES", 10_000)
     monkeypatch.setattr("nanochat.data.tokens.prepare.SPAN_BYTES", 5_000)
     folder = tmp_path / "large"
@@ -45,12 +45,12 @@ def shards_of(folder: Path) -> StreamedShards:
 
 def one_epoch(stream: TokenStream) -> np.ndarray:
     size = 0
-    while (segment := stream.locate(size)).epoch == 0:
+    while (segment := stream.segment_at(size)).epoch == 0:
         size = segment.end
     return stream.read(0, size)
 
 
-def test_every_document_is_in_an_epoch_once_and_no_held_out_one(large: Path) -> None:
+def test_an_epoch_has_each_training_document_once(large: Path) -> None:
     shards = shards_of(large)
     corpus = shards.corpus
     assert isinstance(corpus, LargeCorpus)
@@ -65,7 +65,7 @@ def test_every_document_is_in_an_epoch_once_and_no_held_out_one(large: Path) -> 
     assert sorted([*texts, *held_out]) == sorted(everything)
 
 
-def test_nothing_is_held_out_where_other_text_is_scored(large: Path, tmp_path: Path) -> None:
+def test_nothing_is_held_out_with_a_val_corpus(large: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("other text to be scored, again and again\n" * 1000)
     prepared = prepare(CorpusOptions(str(large), str(tmp_path / "other.txt")), 300)
     assert prepared.train is not None
@@ -74,7 +74,7 @@ def test_nothing_is_held_out_where_other_text_is_scored(large: Path, tmp_path: P
     assert prepared.tokenizer.decode(prepared.val.tokens[1:20].tolist()).startswith("other text")
 
 
-def test_other_seeds_and_epochs_have_another_order(large: Path) -> None:
+def test_seeds_and_epochs_differ_in_order(large: Path) -> None:
     shards = shards_of(large)
     epochs = [one_epoch(TokenStream(shards, seed)) for seed in (0, 1)]
     assert len(epochs[0]) == len(epochs[1])
@@ -84,7 +84,7 @@ def test_other_seeds_and_epochs_have_another_order(large: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["train.tokens", "train.json", "spans.json"])
-def test_a_damaged_piece_is_made_again(damage: str, large: Path) -> None:
+def test_a_damaged_shard_is_made_again(damage: str, large: Path) -> None:
     shards = shards_of(large)
     before = one_epoch(TokenStream(shards, 0))
     for path in shards.folder.rglob(damage):
@@ -103,49 +103,49 @@ def batches(data: TextDataModule, count: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_reading_ahead_changes_nothing(num_workers: int, large: Path, cache: Path) -> None:
+def test_prefetching_does_not_change_the_rows(num_workers: int, large: Path, cache: Path) -> None:
     def data(workers: int) -> TextDataModule:
         return TextDataModule(str(large), vocab_size=300, context=64, batch_size=4, num_workers=workers, seed=1)
 
     count = 30
-    ahead = batches(data(num_workers), count)
+    prefetched = batches(data(num_workers), count)
     plain = TokenStream(shards_of(large), 1).read(0, count * 4 * 65).reshape(count, 4, 65)
-    assert (torch.stack(ahead)[:, 0].numpy() == plain[:, :, :-1]).all()
-    assert (torch.stack(ahead)[:, 1].numpy() == plain[:, :, 1:]).all()
+    assert (torch.stack(prefetched)[:, 0].numpy() == plain[:, :, :-1]).all()
+    assert (torch.stack(prefetched)[:, 1].numpy() == plain[:, :, 1:]).all()
 
 
-def test_no_more_is_made_than_the_run_needs(large: Path) -> None:
+def test_only_needed_shards_are_made(large: Path) -> None:
     shards = shards_of(large)
-    first = TokenStream(shards, 0).locate(0)
-    ahead = Prefetcher(shards, 0)
-    ahead.reading(0, first.shard, tokens_left=10)
+    first = TokenStream(shards, 0).segment_at(0)
+    prefetcher = Prefetcher(shards, 0)
+    prefetcher.set_position(0, first.shard, tokens_left=10)
     time.sleep(3)
-    ahead.close()
-    assert len(made(shards)) == 1  # which is being read
-    assert "fetch" not in [kind for kind, _ in ahead._asked]
-    ahead = Prefetcher(shards, 0)
-    ahead.reading(0, first.shard, tokens_left=10**9)
+    prefetcher.close()
+    assert len(made(shards)) == 1  # the one that is being read
+    assert "fetch" not in [kind for kind, _ in prefetcher._requested]
+    prefetcher = Prefetcher(shards, 0)
+    prefetcher.set_position(0, first.shard, tokens_left=10**9)
     wait_for(lambda: len(made(shards)) >= 3)
     time.sleep(1)
-    ahead.close()
+    prefetcher.close()
     assert 3 <= len(made(shards)) < 8
     assert sum(len(shards.spans(shard)) for shard in range(len(shards.corpus.shards))) > 10
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 200) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
-    while not happened() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
 def made(shards: StreamedShards) -> list[Path]:
-    """The shards that are there."""
+    """Folders of the finished shards."""
     folders = [shards.folder / shard.key for shard in shards.corpus.shards]
     return [path for folder in folders for path in folder.glob("[0-9]*") if path.is_dir()]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_file_that_breaks_while_training_runs_is_named(num_workers: int, large: Path) -> None:
+def test_a_file_damaged_during_training_raises(num_workers: int, large: Path) -> None:
     data = TextDataModule(str(large), vocab_size=300, context=64, batch_size=4, num_workers=num_workers, seed=1)
     data.prepare_data()
     data.setup("fit")
@@ -158,21 +158,21 @@ def test_a_file_that_breaks_while_training_runs_is_named(num_workers: int, large
         data.teardown("fit")
 
 
-def test_a_process_that_dies_is_not_waited_for(large: Path) -> None:
+def test_a_killed_process_raises(large: Path) -> None:
     shards = shards_of(large)
-    first = TokenStream(shards, 0).locate(0)
-    ahead = Prefetcher(shards, 0)
-    os.kill(ahead._processes[1].pid or 0, 9)
-    ahead.reading(0, first.shard, 10**9)
+    first = TokenStream(shards, 0).segment_at(0)
+    prefetcher = Prefetcher(shards, 0)
+    os.kill(prefetcher._processes[1].pid or 0, 9)
+    prefetcher.set_position(0, first.shard, 10**9)
     stream = TokenStream(replace(shards, when_missing="wait"), 0)
     try:
         with pytest.raises(ValueError, match="a process that prepares the text ended .exit code -9."):
             one_epoch(stream)
     finally:
-        ahead.close()
+        prefetcher.close()
 
 
-def test_a_large_folder_of_small_files_is_not_as_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_files_are_grouped_into_text_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanochat.data.corpus.corpora.LARGE_BYTES", 1000)
     for n in range(300):
         (tmp_path / f"{n}.txt").write_text(f"text number {n}")

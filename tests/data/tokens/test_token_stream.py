@@ -23,7 +23,7 @@ def token_file(lengths: list[int]) -> TokenFile:
 
 
 class ShardsInMemory:
-    """Documents dealt out to a few shards."""
+    """Documents distributed over a few shards."""
 
     def __init__(self, lengths: list[int], count: int = 1) -> None:
         whole = token_file(lengths)
@@ -55,11 +55,11 @@ LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 
 
 @given(LENGTHS, st.integers(1, 4), st.integers(1, 50), st.integers(0, 5))
-def test_packing_loses_and_duplicates_no_token(lengths: list[int], shards: int, row: int, seed: int) -> None:
+def test_an_epoch_has_each_token_once(lengths: list[int], shards: int, row: int, seed: int) -> None:
     file = token_file(lengths)
     stream = TokenStream(ShardsInMemory(lengths, shards), seed)
     total, epochs = sum(lengths), 3
-    rows = [stream.row(i, row) for i in range(-(-epochs * total // row))]
+    rows = [stream.read(i * row, row) for i in range(-(-epochs * total // row))]
     assert all(len(r) == row for r in rows)
     tokens = np.concatenate(rows)[: epochs * total]
     for epoch in tokens.reshape(epochs, total):
@@ -70,32 +70,30 @@ def test_packing_loses_and_duplicates_no_token(lengths: list[int], shards: int, 
 
 
 @given(LENGTHS, st.integers(1, 4), st.integers(0, 500), st.integers(1, 100), st.integers(1, 30))
-def test_any_place_can_be_read_without_reading_what_is_before_it(
-    lengths: list[int], shards: int, start: int, count: int, part: int
-) -> None:
+def test_any_position_can_be_read_directly(lengths: list[int], shards: int, start: int, count: int, part: int) -> None:
     corpus = ShardsInMemory(lengths, shards)
     stream = TokenStream(corpus, seed=0)
     whole = stream.read(0, start + count)[start:]
     parts = [stream.read(start + i, min(part, count - i)) for i in range(0, count, part)]
     assert (np.concatenate(parts) == whole).all()
-    # and a process that only knows where one segment lies goes on from there
-    later = TokenStream(corpus, seed=0, origin=stream.locate(start))
+    # also from the segment alone, as in a resumed run
+    later = TokenStream(corpus, seed=0, origin=stream.segment_at(start))
     assert (later.read(start, count) == whole).all()
 
 
-def test_every_epoch_and_every_seed_has_its_own_order() -> None:
+def test_epochs_and_seeds_have_different_orders() -> None:
     orders = [tuple(shuffled(50, seed, epoch)) for seed in range(3) for epoch in range(3)]
     assert len(set(orders)) == 9
     assert all(sorted(order) == list(range(50)) for order in orders)
 
 
-def test_the_order_is_the_same_on_every_machine() -> None:
-    # written down once: a run is repeated elsewhere, and later, with the same documents in the same order
+def test_the_order_is_fixed() -> None:
+    # recorded: runs on other machines and with later versions must have the same order
     assert shuffled(10, 42, 1).tolist() == [4, 7, 2, 6, 3, 8, 0, 9, 5, 1]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3])
-def test_the_stream_is_the_same_whatever_the_number_of_workers(corpus_folder: Path, num_workers: int) -> None:
+def test_batches_do_not_depend_on_the_number_of_workers(corpus_folder: Path, num_workers: int) -> None:
     shards = prepare(CorpusOptions(str(corpus_folder)), 300).train
     assert shards is not None
 
@@ -108,7 +106,7 @@ def test_the_stream_is_the_same_whatever_the_number_of_workers(corpus_folder: Pa
     torch.testing.assert_close(first(num_workers), first(0), rtol=0, atol=0)
 
 
-def test_two_ranks_read_what_one_would() -> None:
+def test_two_ranks_read_the_batches_of_one() -> None:
     file = ShardsInMemory([30] * 30, 3)
 
     def take(batches: TrainingBatches, n: int) -> list[torch.Tensor]:
@@ -120,7 +118,7 @@ def test_two_ranks_read_what_one_would() -> None:
         assert torch.equal(torch.cat(halves), whole)
 
 
-def test_a_row_to_train_on_is_never_longer_than_the_context() -> None:
+def test_row_length_is_at_most_the_context() -> None:
     assert TextDataModule(context=128, row_length=256).row_length == 128
     assert TextDataModule(context=512, row_length=256).row_length == 256
     assert TextDataModule(context=512).row_length == 512

@@ -1,0 +1,1 @@
+"""The Lightning callbacks of a training run, and the code that only they use."""
