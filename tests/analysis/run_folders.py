@@ -40,8 +40,8 @@ def changed(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         *sections, key = name.split(".")
         section = copy
-        for name_of_section in sections:
-            section = section[name_of_section]
+        for part in sections:
+            section = section[part]
         section[key] = value
     return dict(copy)
 

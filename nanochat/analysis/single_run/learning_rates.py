@@ -39,14 +39,13 @@ def rates(history: History) -> Figure:
         "the norm of the gradient of all weights. A single peak is an unusual batch; a lasting rise together with a "
         "rising loss means that the learning rates are too high."
     )
+    header = ["parameter group", "highest rate", "last rate", "step of the highest rate"]
     return Figure(
         name="rates",
         title="Learning rates and gradient norm",
         caption=caption,
         draw=lambda: _draw(history, names),
-        table=Table(["parameter group", "highest rate", "last rate", "step of the highest rate"], rows)
-        if rows
-        else None,
+        table=Table(header, rows) if rows else None,
         section="Learning",
     )
 
