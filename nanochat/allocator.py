@@ -21,7 +21,7 @@ def keep_freed_memory(block: int) -> None:
 
     By default glibc returns large blocks to the system at once, and the free end of its heap once that exceeds twice
     the largest block so far. A training step frees all that it allocated, so the next step would request it again, and
-    the system maps and clears every page anew (benchmarks/README.md, "Memory").
+    the system maps and clears every page anew (benchmarks/README.md, "Memory allocator").
 
     Args:
         block: size in bytes up to which freed blocks are kept, that of the largest block in a step. Larger blocks are

@@ -1,4 +1,4 @@
-"""The stages of training: which classes each is made of, and what of a tier's configuration it has no use for."""
+"""The stages of training: the classes of each, and the settings of a tier's file that it does not have."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nanochat.training.callbacks.samples import Answers, Samples
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.reinforce import Reinforce
 
-# middle and chat differ by their names alone, and by what a user has them learn
+# middle and chat have the same classes; they differ in name and in the tasks that a user gives them
 PRETRAIN, _, _, REINFORCE = STAGES
 
 
@@ -45,19 +45,19 @@ def samples_class(stage: str) -> type[Samples]:
 
 
 def best_by(stage: str) -> tuple[str, str]:
-    """The score that decides which model of a run was the best, and whether it is best at its "min" or "max"."""
+    """The metric that selects the best checkpoint of a run, and whether lower ("min") or higher ("max") is better."""
     return ("val/accuracy", "max") if stage == REINFORCE else ("val/bpb", "min")
 
 
 def run_name(name: str, stage: str) -> str:
-    """The folder of a stage's runs, below lightning_logs."""
+    """The name of a stage's runs: their folder below lightning_logs."""
     return name if stage == PRETRAIN else f"{name}-{stage}"
 
 
 def stage_of(arguments: Sequence[str]) -> str:
-    """The stage that the command line and its configuration files ask for, the last one that says it.
+    """The stage that the command line and its configuration files select; the last mention wins.
 
-    It is looked up before anything is parsed, because what can be parsed depends on it.
+    It is needed before parsing, because the options depend on it.
 
     Raises:
         UsageError: if there is no such stage.
@@ -78,7 +78,7 @@ def stage_of(arguments: Sequence[str]) -> str:
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """A configuration file; what is wrong with it is said when it is parsed."""
+    """The content of a configuration file; {} if it cannot be read, which the parser reports later."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -86,28 +86,28 @@ def read_config(path: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def without_needless(arguments: Sequence[str], stage: str) -> list[str]:
-    """The command line, its configuration files without what only pretraining has a use for, such as the corpus.
+def without_pretraining_only(arguments: Sequence[str], stage: str) -> list[str]:
+    """The command line, with configuration files stripped of settings that only pretraining has, such as the corpus.
 
-    So a tier's file serves all stages.
+    A tier's file thus works for all stages.
     """
     if stage == PRETRAIN:
         return list(arguments)
-    needless = {
+    unused = {
         "data": _settings(TextDataModule) - _settings(data_class(stage)),
         "samples": _settings(Samples) - _settings(Answers),
     }
 
-    def needed(group: str, settings: Any) -> Any:
-        if not isinstance(settings, dict) or group not in needless:
+    def keep(group: str, settings: Any) -> Any:
+        if not isinstance(settings, dict) or group not in unused:
             return settings
-        return {name: value for name, value in settings.items() if name not in needless[group]}
+        return {name: value for name, value in settings.items() if name not in unused[group]}
 
-    return rewritten(arguments, lambda content: {group: needed(group, content[group]) for group in content})
+    return rewritten(arguments, lambda content: {group: keep(group, content[group]) for group in content})
 
 
 def rewritten(arguments: Sequence[str], rewrite: Callable[[dict[str, Any]], dict[str, Any]]) -> list[str]:
-    """The command line with other contents in place of its configuration files, where ``rewrite`` changes them."""
+    """The command line with each configuration file that ``rewrite`` changes replaced by its new content."""
     words: list[str] = []
     for word, before in zip(arguments, ["", *arguments], strict=False):
         option = "--config=" if word.startswith("--config=") else ""
@@ -124,5 +124,5 @@ def _settings(kind: type) -> set[str]:
 
 
 def pretraining_files(arguments: Sequence[str]) -> list[str]:
-    """The configuration files that say nothing of a stage: those of the tier."""
+    """The configuration files that do not set a stage: those of the tier."""
     return [path for path in config_files(arguments) if "stage" not in read_config(path)]

@@ -37,7 +37,7 @@ from nanochat.cli.stages import (
     plan_class,
     samples_class,
     stage_of,
-    without_needless,
+    without_pretraining_only,
 )
 from nanochat.cli.starting_point import StartingPoint, find_starting_point
 from nanochat.data.chat_data import ChatDataModule
@@ -167,7 +167,7 @@ class NanochatCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         check_config_files(args)
-        self.config = parser.parse_args(without_needless(args, self.stage))
+        self.config = parser.parse_args(without_pretraining_only(args, self.stage))
         check_name(self.config[self.config.subcommand].name)
 
     def _parse_ckpt_path(self) -> None:

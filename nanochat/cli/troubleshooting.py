@@ -24,7 +24,7 @@ SECTIONS = (
     (
         "network",
         r"is not on this machine and cannot be fetched|is given only to those who agreed|is private and needs HF_TOKEN"
-        r"|arrived damaged twice|the tasks of CORE cannot be fetched",
+        r"|arrived damaged twice|the CORE tasks cannot be downloaded",
     ),
     (
         "corpus",
@@ -41,7 +41,7 @@ SECTIONS = (
     (
         "chat",
         r"there is no model below|there is no run \S+ below|is a base model: it continues|the last message .* too long"
-        r"|port .* is in use|this host name is not allowed|programs that a model wrote cannot be run",
+        r"|port .* is in use|this host name is not allowed|programs written by the model cannot be isolated",
     ),
 )
 

@@ -15,7 +15,7 @@ from nanochat.cache import cache_root
 from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
 
-MIN_MINUTES = 3.0  # shortest run on a CPU that gains from compiling (benchmarks/README.md, "Compiling")
+MIN_MINUTES = 3.0  # shortest run on a CPU that gains from compiling (benchmarks/README.md, "Compilation")
 MAX_THREADS = 4  # that compile at the same time, each with a C++ compiler process of some 300 MB
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 

@@ -94,7 +94,7 @@ def finished(chatting: Path) -> tuple[Path, str]:
     return newest(chatting), result.stdout
 
 
-def test_it_starts_from_the_chat_model_and_learns_from_its_answers(chatting: Path, finished: tuple[Path, str]) -> None:
+def test_reinforce_trains_the_chat_model(chatting: Path, finished: tuple[Path, str]) -> None:
     run, output = finished
     start = newest(chatting, "run-chat") / "checkpoints" / "last.ckpt"
     assert f"Starting from the weights in {start}" in output

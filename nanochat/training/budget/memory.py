@@ -1,6 +1,6 @@
 """Estimates of the memory that a run needs, made before its first step.
 
-benchmarks/README.md, "Memory", compares the estimates with measurements.
+benchmarks/README.md, "Memory estimate", compares the estimates with measurements.
 """
 
 from __future__ import annotations

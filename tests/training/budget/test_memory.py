@@ -22,7 +22,7 @@ from nanochat.training.budget.memory import (
     validation_memory,
 )
 from nanochat.training.language_model import LanguageModel
-from tests.analysis.model.models import Rows
+from tests.analysis.model.fakes import Rows
 
 
 def test_validation_memory_is_that_of_a_block_or_of_the_logits() -> None:
