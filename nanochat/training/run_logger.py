@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +12,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from nanochat.cache import write_atomically
 from nanochat.runs import METRICS
+from nanochat.training.metrics_file import MetricsFile, read_metrics
 
 BY_TOKENS = ("train/loss", "train/bpb", "val/bpb")  # metrics that also have a curve by tokens
 
@@ -52,8 +50,7 @@ class RunLogger(TensorBoardLogger):
         self._is_resumed = False  # whether the earlier process's rows have been read
         self._started = time.time()
         self._rows: dict[int, dict[str, float]] = {}  # by step, not yet in the file
-        self._columns: list[str] | None = None  # of the file; None before it has been read
-        self._newest_step = -1  # in the file
+        self._file = MetricsFile(purge_step)
 
     @property
     def experiment(self) -> SummaryWriter:
@@ -64,9 +61,8 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        values = {
-            name: float(value) for name, value in metrics.items() if name != "epoch"
-        }  # this project has no epochs
+        # without Lightning's "epoch", as the training stream has no epochs
+        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         super().log_metrics(dict(values), step)
         if step is None or not values:
             return
@@ -90,7 +86,7 @@ class RunLogger(TensorBoardLogger):
         (TensorBoard removes them: it compares ``purge_step`` with the x-axis of these curves, which is tokens.)
         """
         self._is_resumed = True
-        _, rows = _read_csv(Path(self.log_dir, METRICS))
+        _, rows = read_metrics(Path(self.log_dir, METRICS))
         before = [row for step, row in rows.items() if step < purge_step]
         for row in before:
             if row.get("tokens"):
@@ -116,44 +112,23 @@ class RunLogger(TensorBoardLogger):
     def save(self) -> None:
         super().save()
         newest = max(self._rows, default=0)  # more metrics may follow for this step
-        self._write_csv({step: self._rows.pop(step) for step in sorted(self._rows) if step < newest})
+        self._write_rows({step: self._rows.pop(step) for step in sorted(self._rows) if step < newest})
 
     @rank_zero_only
     def flush(self) -> None:
         """Writes everything to the files, so that nothing is lost if the process is killed."""
         self.experiment.flush()
-        self._write_csv(self._rows)
+        self._write_rows(self._rows)
         self._rows = {}
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         super().finalize(status)
-        self._write_csv(self._rows)
+        self._write_rows(self._rows)
         self._rows = {}
 
-    def _write_csv(self, rows: dict[int, dict[str, float]]) -> None:
-        """Appends rows to the file; rewrites it for new columns, and for new metrics of a step that is in the file."""
-        if not rows:
-            return
-        path = Path(self.log_dir, METRICS)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if self._columns is None:
-            self._columns, old = _read_csv(path)
-            if self._purge_step is not None:
-                old = {step: row for step, row in old.items() if step < self._purge_step}
-                _write_rows(path, self._columns, old)
-            self._newest_step = max(old, default=-1)
-        new = dict.fromkeys(name for row in rows.values() for name in row if name not in self._columns)
-        if new or not path.is_file() or min(rows) <= self._newest_step:
-            _, old = _read_csv(path)
-            self._columns += new
-            for step, row in rows.items():
-                old[step] = {**old.get(step, {}), **row}
-            _write_rows(path, self._columns, old)
-        else:
-            with open(path, "a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self._columns, lineterminator="\n").writerows(_with_step(rows))
-        self._newest_step = max(self._newest_step, *rows)
+    def _write_rows(self, rows: Mapping[int, Mapping[str, float]]) -> None:
+        self._file.write(Path(self.log_dir, METRICS), rows)
 
 
 def _wait_for_next_file_name(folder: Path) -> None:
@@ -167,28 +142,3 @@ def _wait_for_next_file_name(folder: Path) -> None:
         if not any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
             return
         time.sleep(0.01)
-
-
-def _read_csv(path: Path) -> tuple[list[str], dict[int, dict[str, Any]]]:
-    """The columns of a file, and its rows by step; for a missing file the columns that every run has.
-
-    A row that was cut short when a process was killed is left out.
-    """
-    if not path.is_file():
-        return ["step", "tokens", "seconds"], {}
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        complete = [row for row in reader if None not in row.values() and str(row.get("step")).isdigit()]
-        return list(reader.fieldnames or ["step", "tokens", "seconds"]), {int(row["step"]): row for row in complete}
-
-
-def _write_rows(path: Path, columns: list[str], rows: Mapping[int, Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_with_step(rows))
-    write_atomically(path, text.getvalue())
-
-
-def _with_step(rows: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{**row, "step": step} for step, row in rows.items()]
