@@ -1,1 +1,1 @@
-"""The time dial: which model, trained for how many steps, is best after so many minutes on this machine."""
+"""``plan``: chooses the model and the number of steps that give the lowest val/bpb in a given time on this machine."""

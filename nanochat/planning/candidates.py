@@ -1,31 +1,35 @@
-"""The models that a plan chooses among: the recipe of the tier tiny at other sizes."""
+"""The models that ``plan`` compares: the recipe of the tier tiny at other sizes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from nanochat.planning.measured_runs import block_parameters
-
 CONTEXT = 512
-MOST_ROWS = 64  # of a micro-step, of 128 tokens each; larger steps are summed up
+ROW_LENGTH = 128
+MAX_MICRO_STEP_TOKENS = 64 * ROW_LENGTH  # larger steps accumulate gradients
+
+
+def block_parameters(depth: int, width: int) -> int:
+    """Parameters of all blocks: 4 matrices of width x width for attention, and 8 width^2 parameters for the MLP."""
+    return 12 * depth * width**2
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A size and the steps that it takes. Width, heads and rates follow from the depth and the step by rules.
+    """A model and its batch size. Width, heads and learning rates follow from them by the rules of ``fit``.
 
     Attributes:
-        depth: of the model; it is 64 x depth wide.
-        vocab_size: tokens in the vocabulary.
-        tokens_per_step: tokens that a step learns from.
-        row_length: tokens in a row to train on.
+        depth: number of blocks; the width is 64 x depth.
+        vocab_size: number of tokens in the vocabulary.
+        tokens_per_step: tokens per optimizer step.
+        row_length: tokens in a training row.
     """
 
     depth: int
     vocab_size: int = 512
     tokens_per_step: int = 512
-    row_length: int = 128
+    row_length: int = ROW_LENGTH
 
     @property
     def width(self) -> int:
@@ -38,16 +42,16 @@ class Candidate:
     @property
     def batch_size(self) -> int:
         """Rows in a micro-step."""
-        return min(MOST_ROWS * 128, self.tokens_per_step) // self.row_length
+        return min(MAX_MICRO_STEP_TOKENS, self.tokens_per_step) // self.row_length
 
     @property
     def model(self) -> dict[str, Any]:
-        """The settings of the LanguageModel, but for vocabulary and context, which those of the data say."""
+        """Options of the LanguageModel; vocabulary and context are those of the data."""
         return {"depth": self.depth}
 
     @property
     def data(self) -> dict[str, int]:
-        """The settings of the rows."""
+        """Options of the data module."""
         return {
             "vocab_size": self.vocab_size,
             "context": CONTEXT,
@@ -59,24 +63,26 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is tried on a kind of machine.
+    """The candidates for a kind of machine.
 
     Attributes:
-        depths: from small to large; sizes beyond the best one are not tried any more.
-        timed: vocabularies that are timed; the time of others lies on a line through these.
-        vocabularies: all that are offered.
-        step: tokens in a step, at first.
-        larger: times that, for the best size.
+        depths: in ascending order; the search stops at the first depth that is clearly worse than the best.
+        timed_vocab_sizes: the two vocabularies that are timed; times of the others lie on a line through these.
+        vocab_sizes: all vocabularies.
+        tokens_per_step: of the first search.
+        step_multiples: larger steps to try with the best size, as multiples of ``tokens_per_step``.
         row_length: tokens in a row.
     """
 
     depths: tuple[int, ...] = (2, 3, 4, 6, 8, 12)
-    timed: tuple[int, int] = (512, 2048)
-    vocabularies: tuple[int, ...] = (512, 1024, 2048, 4096)
-    step: int = 512
-    larger: tuple[int, ...] = (2, 4)
-    row_length: int = 128
+    timed_vocab_sizes: tuple[int, int] = (512, 2048)
+    vocab_sizes: tuple[int, ...] = (512, 1024, 2048, 4096)
+    tokens_per_step: int = 512
+    step_multiples: tuple[int, ...] = (2, 4)
+    row_length: int = ROW_LENGTH
 
 
 CPU_SEARCH = SearchSpace()
-GPU_SEARCH = SearchSpace(depths=(4, 6, 8, 12, 16, 20), step=8192, larger=(2, 4, 8), row_length=CONTEXT)
+GPU_SEARCH = SearchSpace(
+    depths=(4, 6, 8, 12, 16, 20), tokens_per_step=8192, step_multiples=(2, 4, 8), row_length=CONTEXT
+)

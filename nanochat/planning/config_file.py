@@ -1,4 +1,4 @@
-"""A proposal as a file for ``fit --config``, each line of it explained."""
+"""Writes a proposal as a commented YAML file for ``fit --config``."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ from nanochat.wording import plural
 
 TEMPLATE = """\
 # About {duration} on {machine}: {tokens:,} tokens.
-# Forecast of val/bpb: {bpb:.3f}, in nine of ten cases {low:.3f} to {high:.3f}.
+# Forecast of val/bpb: {bpb:.3f} (90 % interval: {low:.3f} to {high:.3f}).
 #   {program} fit --config {path}
-# Written by `{program} plan`. Whatever is not said here follows from the depth or from the machine.
+# Written by `{program} plan`. Options that are not listed have their defaults.
 
-name: {name}  # the run lands in lightning_logs/{name}/version_N
+name: {name}  # the run is written to lightning_logs/{name}/version_N
 
 model:
-  depth: {depth}  # {depth} blocks, so a width of 64 x {depth} = {width} and {heads} heads of 64
-  # the rules' learning rates for {steps:,} steps; leave them out if you change the time or the size
+  depth: {depth}  # {depth} blocks; the width is 64 x {depth} = {width}, with {heads} heads of 64
+  # default learning rates for {steps:,} steps; delete these lines if you change the time or the size
   matrix_lr: {matrix_lr:.4g}
   embedding_lr: {embedding_lr:.4g}
   head_lr: {head_lr:.4g}
 
 data:
   corpus: {corpus}
-  vocab_size: {vocab_size}  # a larger one means longer tokens, so more text for each token, but more work, too
-  context: 512  # tokens in a row, and the longest text that the model can take in
-  row_length: {row_length}  # tokens in a row to train on
-  batch_size: {batch_size}  # rows at a time; lower it when memory runs out, the result stays the same
-  tokens_per_step: {tokens_per_step}  # tokens between two updates
-  val_tokens: {val_tokens}  # of the held-out part that are scored on the way; all of it at the end
+  vocab_size: {vocab_size}  # a larger vocabulary has longer tokens: more text per token, but more work per token
+  context: 512  # the maximum length of a text, in tokens
+  row_length: {row_length}  # tokens in a training row
+  batch_size: {batch_size}  # rows in a micro-step; lower it if memory runs out, the result stays the same
+  tokens_per_step: {tokens_per_step}  # tokens per optimizer step
+  val_tokens: {val_tokens}  # held-out tokens scored in each validation; all of them are scored at the end
   validations: {validations}
 
 plan:
-  minutes: {minutes:g}  # as many steps as fit into it: about {steps:,}; --trainer.max_steps={steps} says it outright
+  minutes: {minutes:g}  # about {steps:,} steps fit into this time; --trainer.max_steps={steps} sets the number instead
 {trainer}"""
 
 
-def configuration(
+def config_text(
     proposal: Proposal, minutes: float, name: str, path: str, corpus: str, machine: str, accelerator: str, program: str
 ) -> str:
-    """The file's text.
+    """The content of the file.
 
     Args:
-        proposal: what to train.
-        minutes: that the run is to take.
-        name: of the run.
-        path: of the file.
+        proposal: the model to train.
+        minutes: duration of the run.
+        name: name of the run.
+        path: path of the file.
         corpus: as --data.corpus.
-        machine: in words.
-        accelerator: "cpu", "cuda" or "mps"; all but the CPU are said in the file.
-        program: how the user calls the command line.
+        machine: description of the machine.
+        accelerator: "cpu", "cuda" or "mps"; "cpu" is the default and is not written.
+        program: how the user runs the command line.
     """
     candidate = proposal.candidate
     every = default_muon_every(candidate.tokens_per_step)
@@ -60,9 +60,9 @@ def configuration(
         minutes=minutes,
         duration=plural(minutes, "minute"),
         machine=machine,
-        bpb=proposal.score.value,
-        low=proposal.score.low,
-        high=proposal.score.high,
+        bpb=proposal.forecast.value,
+        low=proposal.forecast.low,
+        high=proposal.forecast.high,
         program=program,
         path=path,
         name=name,

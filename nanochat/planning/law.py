@@ -1,4 +1,4 @@
-"""How good a finished run is, by its size and its text: a law fitted to measured runs, and how sure it is."""
+"""A scaling law: val/bpb of a finished run as a function of model size and training text, fitted to measured runs."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# The exponents that are tried, and the two that say what a vocabulary and a larger step are worth.
+# The grid of nonlinear parameters.
 SIZE_EXPONENTS = np.geomspace(0.08, 0.8, 9)
 TEXT_EXPONENTS = np.geomspace(0.1, 0.7, 14)
 VOCABULARY_EXPONENTS = np.linspace(-0.4, 0.8, 9)
 CRITICAL_STEPS = np.geomspace(1024, 65536, 5)  # tokens
-# Hoffmann et al.'s exponents of parameters and of tokens: where the points leave it open, these are taken.
+# A weak prior pulls the exponents of size and text towards those that Hoffmann et al. published: it decides where the
+# runs do not. The penalty is added to the mean squared relative error, for each squared distance of log exponents.
 PUBLISHED_SIZE, PUBLISHED_TEXT = 0.34, 0.28
-PULL = 1e-4  # of these, in squares of relative errors for each factor of e between an exponent and the published one
+PENALTY = 1e-4
 RESAMPLES = 100
-REUSE = 15.4  # epochs after which repeated text is worth next to nothing (Muennighoff et al., arXiv 2305.16264)
-INTERVAL = 0.9  # of forecasts
-LEAST_POINTS = 8
+REPETITION_SCALE = 15.4  # R in Muennighoff et al.: text that has been repeated this often adds little
+INTERVAL = 0.9  # coverage of the intervals of forecasts
+MIN_RUNS = 8
+BASE_VOCABULARY = 512
 
 
 class Scale(NamedTuple):
-    """What a run's score is taken to depend on.
+    """The quantities of a run that the law depends on.
 
     Attributes:
-        parameters: in the matrices of the blocks.
-        text_bytes: of text that the run learns from, repeated text counted as :func:`worth` says.
-        vocab_size: tokens in the vocabulary.
-        tokens_per_step: tokens that a step learns from.
+        parameters: parameters of the blocks.
+        text_bytes: training text; repeated text counts as in :func:`effective_bytes`.
+        vocab_size: number of tokens in the vocabulary.
+        tokens_per_step: tokens per optimizer step.
     """
 
     parameters: float
@@ -41,8 +43,38 @@ class Scale(NamedTuple):
     tokens_per_step: int
 
 
+class Exponents(NamedTuple):
+    """The nonlinear parameters of the law.
+
+    Attributes:
+        size: a.
+        text: b.
+        vocabulary: g.
+        critical_step: S, in tokens.
+    """
+
+    size: float
+    text: float
+    vocabulary: float
+    critical_step: float
+
+
+class Coefficients(NamedTuple):
+    """The linear parameters of the law, all at least 0.
+
+    Attributes:
+        floor: E.
+        size: A.
+        text: B.
+    """
+
+    floor: float
+    size: float
+    text: float
+
+
 class Forecast(NamedTuple):
-    """A score with the ends of its 90 % interval."""
+    """A forecast of val/bpb with its 90 % interval."""
 
     value: float
     low: float
@@ -53,139 +85,140 @@ class Forecast(NamedTuple):
 class Law:
     """``L = E + A / N^a + B / T^b`` (Hoffmann et al., arXiv 2203.15556, equation 10), in bits per byte.
 
-    N is the number of parameters in the blocks. T is the text in megabytes, as far as it counts:
-    ``bytes (vocabulary / 512)^g / (1 + step / S)``: what longer tokens are worth at equal text, and how much text a
-    larger step wastes (McCandlish et al., arXiv 1812.06162, section 2.2: examples needed grow by 1 + B / B_crit).
+    N is the number of parameters in the blocks, in millions. T is the effective training text in megabytes,
+    ``bytes (vocabulary / 512)^g / (1 + step / S)``: g describes the effect of longer tokens at equal text, S how much
+    text large steps waste (McCandlish et al., arXiv 1812.06162, section 2.2: the examples needed grow by
+    1 + B / B_crit).
 
     Attributes:
-        shape: a, b, g, S.
-        factors: E, A, B, none below 0.
-        draws: shapes and factors fitted to resampled points, one a row: how sure the law is.
-        error: root mean square of the relative errors at points that were left out of the fit.
-        count: points that it was fitted to.
-        most_bytes: the largest text among them.
-        most_parameters: the largest model among them.
+        exponents: a, b, g, S.
+        coefficients: E, A, B.
+        resamples: the fits to resampled runs, whose spread is the uncertainty of the law.
+        error: root mean square of the relative leave-one-out errors.
+        num_runs: number of runs in the fit.
+        max_text_bytes: the largest text among them.
+        max_parameters: the largest model among them.
     """
 
-    shape: tuple[float, float, float, float]
-    factors: tuple[float, float, float]
-    draws: list[tuple[tuple[float, float, float, float], tuple[float, float, float]]]
+    exponents: Exponents
+    coefficients: Coefficients
+    resamples: list[tuple[Exponents, Coefficients]]
     error: float
-    count: int
-    most_bytes: float
-    most_parameters: float
+    num_runs: int
+    max_text_bytes: float
+    max_parameters: float
 
-    def __call__(self, size: Scale) -> float:
-        return float(_scores([size], self.shape, self.factors)[0])
+    def __call__(self, scale: Scale) -> float:
+        return float(_predict([scale], self.exponents, self.coefficients)[0])
 
-    def forecast(self, size: Scale, seed: int = 0) -> Forecast:
-        """The score, and between what it lies in nine of ten cases: by the fits to resampled points and their error."""
-        noise = np.random.default_rng(seed).normal(0, self.error, len(self.draws))
-        drawn = [float(_scores([size], *draw)[0]) * (1 + e) for draw, e in zip(self.draws, noise, strict=True)]
-        low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
-        value = self(size)
+    def forecast(self, scale: Scale, seed: int = 0) -> Forecast:
+        """val/bpb with its 90 % interval, from the fits to resampled runs plus noise of the size of ``error``."""
+        noise = np.random.default_rng(seed).normal(0, self.error, len(self.resamples))
+        draws = [float(_predict([scale], *fit)[0]) * (1 + e) for fit, e in zip(self.resamples, noise, strict=True)]
+        low, high = np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
+        value = self(scale)
         return Forecast(value, min(float(low), value), max(float(high), value))
 
-    def beyond(self, size: Scale) -> bool:
-        """Whether a run is larger or longer than twice what was measured, so that the law only guesses."""
-        return size.parameters > 2 * self.most_parameters or size.text_bytes > 2 * self.most_bytes
+    def extrapolates(self, scale: Scale) -> bool:
+        """Whether the model or its text is more than twice as large as any in the fit."""
+        return scale.parameters > 2 * self.max_parameters or scale.text_bytes > 2 * self.max_text_bytes
 
 
-def worth(seen: float, unique: float) -> float:
-    """How much new text some text is worth that is read more than once.
+def effective_bytes(seen: float, unique: float) -> float:
+    """The amount of unique text that has the same effect as text that is read repeatedly.
 
-    ``U + U R (1 - exp(-r / R))`` with r the repetitions after the first time and R = 15.4 (Muennighoff et al., arXiv
-    2305.16264, equation 5): up to four times it is nearly as good as new.
+    ``U + U R (1 - exp(-r / R))`` with r repetitions after the first pass and R = 15.4 (Muennighoff et al., arXiv
+    2305.16264, equation 5). Up to four passes are nearly as good as unique text.
 
     Args:
         seen: bytes read, repetitions included.
-        unique: bytes of different text.
+        unique: bytes of unique text.
     """
     if seen <= unique:
         return seen
-    return unique + unique * REUSE * (1 - float(np.exp(-(seen / unique - 1) / REUSE)))
+    return unique + unique * REPETITION_SCALE * (1 - float(np.exp(-(seen / unique - 1) / REPETITION_SCALE)))
 
 
-def fit_law(sizes: Sequence[Scale], scores: Sequence[float], seed: int = 0) -> Law:
+def fit_law(scales: Sequence[Scale], scores: Sequence[float], seed: int = 0) -> Law:
     """Fits the law by least squares of relative errors.
 
-    For given exponents it is linear in E, A and B: so these follow for each point of a grid of exponents, of which the
-    best is taken. The draws are fits to points with their errors dealt out anew (Efron's bootstrap of residuals).
+    For given exponents the law is linear in E, A and B. So these are solved for at each point of a grid of exponents,
+    and the best point is taken. The uncertainty comes from a bootstrap of residuals (Efron 1979): the law is fitted
+    again to its own predictions plus resampled errors.
 
     Raises:
-        ValueError: if there are too few points.
+        ValueError: if there are too few runs.
     """
-    if len(sizes) < LEAST_POINTS:
-        raise ValueError(f"a law of scaling needs at least {LEAST_POINTS} measured runs, and there are {len(sizes)}")
+    if len(scales) < MIN_RUNS:
+        raise ValueError(f"a scaling law needs at least {MIN_RUNS} measured runs, and there are {len(scales)}")
     measured = np.asarray(scores, dtype=float)
-    grid = _Grid(sizes)
-    shape, factors, fitted = grid.fit(measured)
-    errors = grid.left_out_errors(measured)
+    grid = _Grid(scales)
+    exponents, coefficients, fitted = grid.fit(measured)
+    errors = grid.leave_one_out_errors(measured)
     random = np.random.default_rng(seed)
-    draws = []
+    resamples = []
     for _ in range(RESAMPLES):
-        drawn = fitted * (1 + random.choice(errors - errors.mean(), len(errors)))
-        draws.append(grid.fit(drawn)[:2])
+        resampled = fitted * (1 + random.choice(errors - errors.mean(), len(errors)))
+        resamples.append(grid.fit(resampled)[:2])
     return Law(
-        shape,
-        factors,
-        draws,
+        exponents,
+        coefficients,
+        resamples,
         float(np.sqrt((errors**2).mean())),
-        len(sizes),
-        max(size.text_bytes for size in sizes),
-        max(size.parameters for size in sizes),
+        len(scales),
+        max(scale.text_bytes for scale in scales),
+        max(scale.parameters for scale in scales),
     )
 
 
-def _text(sizes: Sequence[Scale], gain: float, critical: float) -> Array:
-    """Megabytes of text, as far as they count."""
+def _effective_megabytes(scales: Sequence[Scale], exponent: float, critical_step: float) -> Array:
+    """T of each run."""
     return np.array(
-        [s.text_bytes / 1e6 * (s.vocab_size / 512) ** gain / (1 + s.tokens_per_step / critical) for s in sizes]
+        [
+            s.text_bytes / 1e6 * (s.vocab_size / BASE_VOCABULARY) ** exponent / (1 + s.tokens_per_step / critical_step)
+            for s in scales
+        ]
     )
 
 
-def _terms(sizes: Sequence[Scale], shape: tuple[float, float, float, float]) -> Array:
-    """What E, A and B are multiplied with: (sizes, 3)."""
-    a, b, gain, critical = shape
-    parameters = np.array([s.parameters / 1e6 for s in sizes])
-    return np.stack([np.ones(len(sizes)), parameters**-a, _text(sizes, gain, critical) ** -b], 1)
+def _terms(scales: Sequence[Scale], exponents: Exponents) -> Array:
+    """The factors of E, A and B for each run: (runs, 3)."""
+    parameters = np.array([s.parameters / 1e6 for s in scales])
+    text = _effective_megabytes(scales, exponents.vocabulary, exponents.critical_step)
+    return np.stack([np.ones(len(scales)), parameters**-exponents.size, text**-exponents.text], 1)
 
 
-def _scores(
-    sizes: Sequence[Scale], shape: tuple[float, float, float, float], factors: tuple[float, float, float]
-) -> Array:
-    scores: Array = _terms(sizes, shape) @ np.array(factors)
+def _predict(scales: Sequence[Scale], exponents: Exponents, coefficients: Coefficients) -> Array:
+    scores: Array = _terms(scales, exponents) @ np.array(coefficients)
     return scores
 
 
 class _Grid:
-    """All shapes that are tried, with what can be reckoned before the scores are known."""
+    """The grid of exponents, with all that does not depend on the scores."""
 
-    def __init__(self, sizes: Sequence[Scale]) -> None:
-        several = len({s.tokens_per_step for s in sizes}) > 1
-        self.shapes = [
-            (float(a), float(b), float(g), float(c))
+    def __init__(self, scales: Sequence[Scale]) -> None:
+        vocabularies = VOCABULARY_EXPONENTS if len({s.vocab_size for s in scales}) > 1 else (0.0,)
+        critical_steps = CRITICAL_STEPS if len({s.tokens_per_step for s in scales}) > 1 else CRITICAL_STEPS[-1:]
+        self.points = [
+            Exponents(float(a), float(b), float(g), float(s))
             for a in SIZE_EXPONENTS
             for b in TEXT_EXPONENTS
-            for g in (VOCABULARY_EXPONENTS if len({s.vocab_size for s in sizes}) > 1 else (0.0,))
-            for c in (CRITICAL_STEPS if several else (CRITICAL_STEPS[-1],))
+            for g in vocabularies
+            for s in critical_steps
         ]
-        self.terms = np.stack([_terms(sizes, shape) for shape in self.shapes])  # (shapes, points, 3)
-        ab = np.array([shape[:2] for shape in self.shapes])
-        self.pull = PULL * (np.log(ab / (PUBLISHED_SIZE, PUBLISHED_TEXT)) ** 2).sum(1)
+        self.terms = np.stack([_terms(scales, exponents) for exponents in self.points])  # (points, runs, 3)
+        ab = np.array([(exponents.size, exponents.text) for exponents in self.points])
+        self.penalty = PENALTY * (np.log(ab / (PUBLISHED_SIZE, PUBLISHED_TEXT)) ** 2).sum(1)
 
-    def fit(
-        self, scores: Array, weights: Array | None = None
-    ) -> tuple[tuple[float, float, float, float], tuple[float, float, float], Array]:
-        """The best shape and factors, and what they say of each point."""
-        factors, squares = _least_squares(self.terms, scores, weights)
-        best = int((squares + self.pull).argmin())
-        fitted: Array = self.terms[best] @ factors[best]
-        e, a, b = factors[best].tolist()
-        return self.shapes[best], (e, a, b), fitted
+    def fit(self, scores: Array, weights: Array | None = None) -> tuple[Exponents, Coefficients, Array]:
+        """The best exponents and coefficients, and their prediction for each run."""
+        coefficients, squares = _least_squares(self.terms, scores, weights)
+        best = int((squares + self.penalty).argmin())
+        fitted: Array = self.terms[best] @ coefficients[best]
+        return self.points[best], Coefficients(*coefficients[best].tolist()), fitted
 
-    def left_out_errors(self, scores: Array) -> Array:
-        """Relative errors, each of a fit to the other points."""
+    def leave_one_out_errors(self, scores: Array) -> Array:
+        """For each run its relative error under a fit to all other runs."""
         errors = []
         for i in range(len(scores)):
             weights = np.ones(len(scores))
@@ -195,29 +228,29 @@ class _Grid:
 
 
 def _least_squares(terms: Array, scores: Array, weights: Array | None) -> tuple[Array, Array]:
-    """For each shape the factors, none below 0, that make the mean square of the relative errors smallest.
+    """For each grid point the coefficients, all at least 0, with the smallest mean squared relative error.
 
-    There are three: so all eight ways to leave some of them at 0 are tried.
+    Some of the three may have to be 0, so the fit is repeated for each of the seven non-empty subsets of them.
 
     Args:
-        terms: (shapes, points, 3).
-        scores: (points,).
-        weights: (points,), 0 or 1; None for all.
+        terms: (points, runs, 3).
+        scores: (runs,).
+        weights: (runs,), 0 or 1; None for all 1.
 
     Returns:
-        (shapes, 3), and (shapes,) the mean squares.
+        The coefficients (points, 3), and the mean squared errors (points,).
     """
     weights = np.ones(len(scores)) if weights is None else weights
     x = terms / scores[:, None] * weights[:, None]
     gram, right = x.transpose(0, 2, 1) @ x, (x * weights[:, None]).sum(1)
     best, squares = np.zeros((len(terms), 3)), np.full(len(terms), np.inf)
-    for used in ([0, 1, 2], [1, 2], [0, 2], [0, 1], [2], [1], [0]):
-        ridge = 1e-12 * np.eye(len(used))
-        some = np.linalg.solve(gram[:, used][:, :, used] + ridge, right[:, used, None])[..., 0]
-        factors = np.zeros((len(terms), 3))
-        factors[:, used] = some
-        errors = ((x @ factors[..., None])[..., 0] - weights) ** 2
-        mean = np.where((some >= 0).all(1), errors.sum(1) / weights.sum(), np.inf)
+    for subset in ([0, 1, 2], [1, 2], [0, 2], [0, 1], [2], [1], [0]):
+        ridge = 1e-12 * np.eye(len(subset))
+        solution = np.linalg.solve(gram[:, subset][:, :, subset] + ridge, right[:, subset, None])[..., 0]
+        coefficients = np.zeros((len(terms), 3))
+        coefficients[:, subset] = solution
+        errors = ((x @ coefficients[..., None])[..., 0] - weights) ** 2
+        mean = np.where((solution >= 0).all(1), errors.sum(1) / weights.sum(), np.inf)
         better = mean < squares
-        best[better], squares[better] = factors[better], mean[better]
+        best[better], squares[better] = coefficients[better], mean[better]
     return best, squares

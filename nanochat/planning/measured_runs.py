@@ -1,8 +1,9 @@
-"""Finished runs that the law of scaling is fitted to: those that came with the project, and the user's own."""
+"""Finished runs that the scaling law is fitted to: those in ``measured.csv``, and the user's own."""
 
 from __future__ import annotations
 
 import csv
+import inspect
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,38 +14,35 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nanochat.optim.learning_rates import default_learning_rates, default_muon_every
-from nanochat.planning.law import Scale, worth
+from nanochat.planning.candidates import block_parameters
+from nanochat.planning.law import Scale, effective_bytes
 from nanochat.runs import Run, find_runs
+from nanochat.training.language_model import LanguageModel
 
-MEASURED = "measured.csv"  # benchmarks/scaling.py makes it; the last ones are other runs, whose commands it names
-UNIQUE_BYTES = 0.95 * 22.2e6  # of the text that these runs learned from, less what is held out
-RATE = "lr-MuonAdamW/matrices"  # the column of metrics.csv
-RATE_TOLERANCE = 1.5  # a run whose rate was further from the rule's than this factor was another recipe
+MEASURED = "measured.csv"  # written by benchmarks/scaling.py; each row has the command of its run
+UNIQUE_BYTES = 0.95 * 22.2e6  # the embedded corpus without its held-out part
+RATE_COLUMN = "lr-MuonAdamW/matrices"  # in metrics.csv
+RATE_TOLERANCE = 1.5  # runs whose learning rate differs from the default by more than this factor are excluded
 
 
 class MeasuredRun(NamedTuple):
     """A finished run.
 
     Attributes:
-        size: what its score is taken to depend on.
-        score: val/bpb on all of the held-out text.
-        tokens: that it learned from.
+        scale: the quantities that its score depends on.
+        score: val/bpb on all held-out text.
+        tokens: number of training tokens.
     """
 
-    size: Scale
+    scale: Scale
     score: float
     tokens: int
 
 
-def block_parameters(depth: int, width: int) -> int:
-    """Numbers in the matrices of the blocks: 4 of width x width for attention, 8 for the MLP."""
-    return 12 * depth * width**2
-
-
 def bundled_runs() -> tuple[list[MeasuredRun], str]:
-    """The runs that came with the project, and the fingerprint of the text that they learned from."""
+    """The runs in ``measured.csv``, and the fingerprint of their corpus."""
     rows = list(csv.DictReader(files(__package__).joinpath(MEASURED).read_text(encoding="utf-8").splitlines()))
-    points = [
+    runs = [
         MeasuredRun(
             scale_of(
                 block_parameters(int(row["depth"]), int(row["width"])),
@@ -57,37 +55,39 @@ def bundled_runs() -> tuple[list[MeasuredRun], str]:
         )
         for row in rows
     ]
-    return points, rows[0]["corpus"]
+    return runs, rows[0]["corpus"]
 
 
 def scale_of(
     parameters: float, seen: float, vocab_size: int, tokens_per_step: int, unique: float = UNIQUE_BYTES
 ) -> Scale:
-    """What a score depends on, of a run that reads so many bytes of a text of so many different ones."""
-    return Scale(parameters, worth(seen, unique), vocab_size, tokens_per_step)
+    """The scale of a run that reads ``seen`` bytes of a corpus of ``unique`` bytes."""
+    return Scale(parameters, effective_bytes(seen, unique), vocab_size, tokens_per_step)
 
 
 def local_runs(root: str | Path, corpus: str) -> list[MeasuredRun]:
-    """Of the user's finished runs those on the same text and with the same recipe, its learning rates among it.
+    """The user's finished pretraining runs on the same corpus with the same recipe.
 
     Args:
-        root: the folder that lightning_logs is in.
-        corpus: the fingerprint of the text.
+        root: the folder that contains lightning_logs.
+        corpus: fingerprint of the corpus.
     """
-    return [point for run in find_runs(root) if (point := _point_of(run, corpus)) is not None]
+    return [measured for run in find_runs(root) if (measured := _measured(run, corpus)) is not None]
 
 
-def _point_of(run: Run, corpus: str) -> MeasuredRun | None:
+def _measured(run: Run, corpus: str) -> MeasuredRun | None:
+    """The run with its scale and score; None if it is not comparable."""
     model, summary = run.config.get("model"), run.summary
     if not run.complete or run.stage != "pretrain" or not isinstance(model, dict):
         return None
-    whole = run.config.get("data", {}).get("validate_all", True)
-    other = model.get("ngrams", 1) > 1 or model.get("counted") or model.get("shallow")  # runs of version 0.1
-    if summary.get("corpus_fingerprint") != corpus or not whole or other or summary.get("devices") != 1:
+    if model.keys() - inspect.signature(LanguageModel).parameters.keys():  # options of another version: another model
+        return None
+    fully_scored = run.config.get("data", {}).get("validate_all", True)
+    if summary.get("corpus_fingerprint") != corpus or not fully_scored or summary.get("devices") != 1:
         return None
     try:
         return _read(run, model, summary)
-    except (KeyError, TypeError, ValueError):  # written by another version
+    except (KeyError, TypeError, ValueError):  # files of another version
         return None
 
 
@@ -95,27 +95,29 @@ def _read(run: Run, model: dict[str, Any], summary: dict[str, Any]) -> MeasuredR
     data, tokens, steps = run.config["data"], int(summary["tokens"]), int(summary["steps"])
     depth = int(model["depth"])
     width = int(model.get("width") or 64 * depth)
-    table = run.metrics()
-    pairs = zip(table.get("train/loss", []), table.get("train/bpb", []), strict=True)
-    bytes_per_token = [loss / math.log(2) / bpb for loss, bpb in pairs if loss > 0 and bpb > 0]  # NaN is neither
-    if not bytes_per_token:
+    metrics = run.metrics()
+    pairs = zip(metrics.get("train/loss", []), metrics.get("train/bpb", []), strict=True)
+    # nats per token and bits per byte give bytes per token; the comparison also drops NaN
+    ratios = [loss / math.log(2) / bpb for loss, bpb in pairs if loss > 0 and bpb > 0]
+    if not ratios:
         return None
-    text = tokens * sum(bytes_per_token) / len(bytes_per_token)
-    step = round(tokens / steps)
-    rule = default_learning_rates(width, step, steps, default_muon_every(step)).matrices
-    rate = max((r for r in table.get(RATE, []) if r > 0), default=math.nan)
-    if rule is None or not 1 / RATE_TOLERANCE < rate / rule < RATE_TOLERANCE:
+    seen = tokens * sum(ratios) / len(ratios)
+    tokens_per_step = round(tokens / steps)
+    muon_every = default_muon_every(tokens_per_step)
+    default = default_learning_rates(width, tokens_per_step, steps, muon_every).matrices
+    rate = max((r for r in metrics.get(RATE_COLUMN, []) if r > 0), default=math.nan)
+    if default is None or not 1 / RATE_TOLERANCE < rate / default < RATE_TOLERANCE:
         return None
-    size = scale_of(block_parameters(depth, width), text, int(data["vocab_size"]), step)
-    return MeasuredRun(size, float(summary["val_bpb"]), tokens)
+    scale = scale_of(block_parameters(depth, width), seen, int(data["vocab_size"]), tokens_per_step)
+    return MeasuredRun(scale, float(summary["val_bpb"]), tokens)
 
 
-def bytes_per_token(points: Iterable[MeasuredRun], vocab_size: int) -> float:
-    """How many bytes a token stands for, by what was measured; between vocabularies along a line in their logarithm."""
-    found: dict[int, list[float]] = defaultdict(list)
-    for point in points:
-        if point.size.text_bytes < UNIQUE_BYTES:  # else text that was read again counts less
-            found[point.size.vocab_size].append(point.size.text_bytes / point.tokens)
-    known = sorted(found)
-    values = [sum(found[v]) / len(found[v]) for v in known]
-    return float(np.interp(math.log(vocab_size), [math.log(v) for v in known], values))
+def bytes_per_token(runs: Iterable[MeasuredRun], vocab_size: int) -> float:
+    """Mean bytes per token for a vocabulary, interpolated linearly in the logarithm of its size."""
+    ratios: dict[int, list[float]] = defaultdict(list)
+    for run in runs:
+        if run.scale.text_bytes < UNIQUE_BYTES:  # beyond it, text_bytes is less than the bytes read
+            ratios[run.scale.vocab_size].append(run.scale.text_bytes / run.tokens)
+    known = sorted(ratios)
+    means = [sum(ratios[v]) / len(ratios[v]) for v in known]
+    return float(np.interp(math.log(vocab_size), [math.log(v) for v in known], means))

@@ -152,8 +152,8 @@ def loss_after_section(model: Model, targets: Tensor, before: Tensor, after: Ten
     )
     return Section(
         "Loss after the step",
-        f"On the same text, the mean loss {change}. A training run repeats such steps thousands of times, each on new "
-        "text. The table lists the tokens whose loss fell most.",
+        f"On the same text, the mean loss {change}. A training run repeats such steps thousands of times, on new text "
+        "each time. The table lists the tokens whose loss fell most.",
         [source_of(GPT.losses, "token_losses(")],
         [],
         [Table(("token", "before", "after"), rows)],

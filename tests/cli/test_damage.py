@@ -93,7 +93,7 @@ def fewer_rows(path: Path) -> None:
         (cut, "b.parquet is damaged or is not a parquet file"),
         (lambda path: path.write_bytes(b""), "b.parquet is damaged or is not a parquet file"),
         (other_schema, 'b.parquet has no column "text", only: words, n (see --data.column)'),
-        (fewer_rows, "b.parquet is damaged or is not a parquet file: its row groups have"),
+        (fewer_rows, "b.parquet is damaged or is not a parquet file: its row groups and their columns differ"),
         (lambda path: write_parquet(path, pyarrow.array([None] * 9, pyarrow.string())), 'b.parquet, row 0: no "text"'),
         (lambda path: path.with_suffix(".jsonl").write_bytes(b"[]\n3\n"), 'b.jsonl, line 1: no "text"; it has no good'),
         (lambda path: path.with_name("z.txt").write_bytes("UTF-16".encode("utf-16")), "z.txt, byte 0: not UTF-8"),

@@ -1,4 +1,4 @@
-"""``plan`` on the command line: what it proposes, and that ``fit`` takes it."""
+"""The ``plan`` command, and ``fit`` with the configuration that it writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.cli.tools import command
     [
         (["--minutes=0"], "--minutes must be above 0, not 0"),
         (["--minutes=-1"], "--minutes must be above 0"),
-        (["--write=mine.txt"], "ends with .yaml"),
+        (["--write=mine.txt"], "must end with .yaml"),
         (["--write=configs/tiny.yaml"], "there is already configs/tiny.yaml"),
         (["--minute=1"], "did you mean --minutes?"),
     ],
@@ -31,24 +31,24 @@ def test_errors_are_one_line(options: list[str], message: str, capsys: pytest.Ca
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_planned_run_takes_the_time(corpus_folder: Path, tmp_path: Path) -> None:
-    """On text that the forecast does not know the score may be anything; steps and seconds must be as planned.
+def test_planned_run_takes_the_planned_time(corpus_folder: Path, tmp_path: Path) -> None:
+    """Steps and seconds are as planned; the forecast of the score does not apply to this corpus.
 
-    A machine that has other work to do at the one time and not at the other is tried again.
+    Up to four tries: the load of the machine may change between planning and training.
     """
     for number in range(4):
         (tmp_path / str(number)).mkdir()
         if 0.5 < seconds_of_a_planned_run(corpus_folder, tmp_path / str(number)) / 24 < 1.5:
             return
-    pytest.fail("it never takes the time")
+    pytest.fail("the run never took the planned time")
 
 
 def seconds_of_a_planned_run(corpus_folder: Path, root: Path) -> float:
     path = root / "mine.yaml"
     planned = command("plan", "--minutes=0.4", f"--write={path}", f"--corpus={corpus_folder}", f"--root={root}")
     assert planned.returncode == 0, planned.stderr
-    said = [line for line in planned.stdout.splitlines() if str(path) not in line]
-    assert max(map(len, said)) <= 80
+    lines = [line for line in planned.stdout.splitlines() if str(path) not in line]
+    assert max(map(len, lines)) <= 80
     steps = re.search(r"--trainer\.max_steps=(\d+)", path.read_text())
     assert steps is not None
     fitted = command("fit", f"--config={path}", f"--trainer.default_root_dir={root}", steps[0])

@@ -130,7 +130,7 @@ def test_invalid_lines_are_reported(
         ([], "predict needs a checkpoint: --ckpt_path=last"),
         (["--ckpt_path=last", "--name=tony"], "there is no last checkpoint below"),
         (["--ckpt_path=last", "--data.prompts=none.txt"], "cannot read the prompts none.txt: No such file"),
-        (["--ckpt_path=last", "--data.prompts=README.md"], "must be .txt or .jsonl"),
+        (["--ckpt_path=last", "--data.prompts=README.md"], "the file of prompts must be .txt or .jsonl"),
         (["--ckpt_path=last", "--completions.temperature=-1"], "temperature must be 0 or more"),
         (["--ckpt_path=last", "--completions.max_tokens=0"], "--completions.max_tokens must be at least 1"),
         (["--ckpt_path=last", "--data.at_once=0"], "--data.at_once must be at least 1"),

@@ -84,7 +84,7 @@ def _local(name: str, source: ExamSource, folder: Path, split: str = TEST) -> Se
 
 
 def _files(name: str, source: ExamSource, folder: Path, split: str = TEST) -> list[Path]:
-    """The files of one format in the task's folder: those with the split in their names, or all if none is the test."""
+    """The task's files of one format with the split in their names. If none has it, all files are of the test split."""
     if not folder.is_dir():
         raise ValueError(f"--data={folder}: there is no such folder")
     folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and _normalised(path.name) == name]

@@ -81,9 +81,7 @@ def spans(path: Path, column: str = "text", span_bytes: int = SPAN_BYTES) -> lis
         ValueError: if a .parquet file is damaged or has no such column.
     """
     if path.suffix.lower() == ".parquet":
-        from nanochat.data.corpus.parquet import (
-            parquet_spans,  # pyarrow takes 0.3 s to import
-        )
+        from nanochat.data.corpus.parquet import parquet_spans  # here, as pyarrow takes 0.3 s to import
 
         return [Span(path, begin, end) for begin, end in parquet_spans(path, column, span_bytes)]
     size = path.stat().st_size

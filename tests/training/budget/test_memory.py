@@ -22,7 +22,7 @@ from nanochat.training.budget.memory import (
     step_memory,
 )
 from nanochat.training.language_model import LanguageModel
-from tests.analysis.model.models import Rows
+from tests.analysis.model.fakes import Rows
 
 
 def test_a_score_takes_what_one_block_does_or_what_the_logits_do() -> None:
