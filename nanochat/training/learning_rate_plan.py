@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Optimizer
 
-from nanochat.optim import MuonAdamW
 from nanochat.optim.learning_rates import LearningRates
 from nanochat.optim.schedule import learning_rate_factor
 
@@ -44,7 +44,7 @@ class LearningRatePlan:
         return step <= (1 - self.warmdown) * total_steps
 
     def change_length(
-        self, total_steps: int, done: int, rule: LearningRates, optimizer: MuonAdamW, scheduler: LambdaLR
+        self, total_steps: int, done: int, rule: LearningRates, optimizer: Optimizer, scheduler: Any
     ) -> None:
         """Gives the run another length, with the learning rates that the rule has for it.
 
@@ -53,7 +53,7 @@ class LearningRatePlan:
             done: steps already taken.
             rule: the rule's full learning rates for that length.
             optimizer: whose groups get the new rates.
-            scheduler: of the optimizer.
+            scheduler: the optimizer's LambdaLR.
         """
         self.total_steps = total_steps
         full = self.full(rule)
