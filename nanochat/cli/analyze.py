@@ -34,7 +34,6 @@ def analyze(
     figures: str | None = None,
     root: str = ".",
     device: str = "cpu",
-    seed: int = 0,
     passage: str | None = None,
     all: bool = False,
     quick: bool = False,
@@ -48,7 +47,6 @@ def analyze(
         figures: Names of the figures to make, separated by commas; null makes all. (An unknown name lists them.)
         root: The folder that contains lightning_logs.
         device: Where the model runs: cpu, cuda or mps.
-        seed: Has no effect: all figures are deterministic.
         passage: A text to run the model on; null takes one of the held-out texts.
         all: Whether to compare all runs of each name.
         quick: Whether to skip the figures that load the model or time steps.

@@ -179,7 +179,6 @@ def _mlp(activations: Activations, act: BlockActivations, block: Block) -> Secti
             Table(("active neurons", "the largest"), [(f"{active:,} of {inner.size(1):,}", largest)]),
             vector("added to the residual stream", act.mlp_out[-1]),
         ],
-        fused_note(activations, fused.mlp),
     )
 
 

@@ -62,13 +62,6 @@ def test_row_length_limit() -> None:
     assert fused.attends_by_products(longer.bfloat16(), longer.bfloat16())
 
 
-def test_mlp() -> None:
-    def plain(x: Tensor, expand: Tensor, contract: Tensor) -> Tensor:
-        return F.linear(F.relu(F.linear(x, expand)).square(), contract)
-
-    compare(fused.mlp, plain, torch.randn(2, 5, 8), torch.randn(32, 8), torch.randn(8, 32))
-
-
 @pytest.mark.parametrize("chunk", [1, 40, 2**20])
 def test_weighted_loss(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanochat.model.loss.CPU_CHUNK_ELEMENTS", chunk)
