@@ -44,7 +44,7 @@ def write_corpus(folder: Path, megabytes: int, shard_megabytes: int = 100) -> No
 
 
 class PeakMemory(threading.Thread):
-    """Peak memory in bytes of this process (``own``) and with its children (``total``); shared pages count once (PSS)."""
+    """Peak memory in bytes of this process (``own``) and with its children (``total``), as PSS."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

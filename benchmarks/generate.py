@@ -2,10 +2,10 @@
 
     python benchmarks/generate.py tiny medium --streams 1 8
 
-continues a short prompt with the decoder (nanochat/inference), sampling included, and for comparison with the model's own
-forward pass with a KV cache. The weights are random, which does not change the time. If a model's matrices do not fit
-into the caches, the time to read them once is a lower bound for a step: ``times reading`` is the time of a step divided
-by the time to read that many bytes, at the bandwidth of a sum over a large tensor in the same process.
+continues a short prompt with the decoder (nanochat/inference), sampling included, and for comparison with the model's
+own forward pass with a KV cache. The weights are random, which does not change the time. If a model's matrices do not
+fit into the caches, the time to read them once is a lower bound for a step: ``times reading`` is the time of a step
+divided by the time to read that many bytes, at the bandwidth of a sum over a large tensor in the same process.
 """
 
 from __future__ import annotations

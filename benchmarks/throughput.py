@@ -4,10 +4,10 @@
     python benchmarks/throughput.py full --steps 10  # on a GPU; --options=--data.corpus=embedded without a network
 
 trains each tier for some steps with ``fit``, compiled if its whole run would be, and times a matrix product of torch
-before every step, outside of the step's time, so that both run under the same conditions. ``utilization`` is the model's
-FLOP/s (6 for each parameter of a matrix product and token, and causal attention) divided by the median FLOP/s of these
-products; on a GPU, by the vendor's peak (MFU), and the parts are timed with CUDA events. ``other`` is the part of a step
-that is not forward, backward or optimizer: batches, hooks, logs, the progress bar.
+before every step, outside of the step's time, so that both run under the same conditions. ``utilization`` is the
+model's FLOP/s (6 for each parameter of a matrix product and token, and causal attention) divided by the median FLOP/s
+of these products; on a GPU, by the vendor's peak (MFU), and the parts are timed with CUDA events. ``other`` is the part
+of a step that is not forward, backward or optimizer: batches, hooks, logs, the progress bar.
 """
 
 from __future__ import annotations
