@@ -92,7 +92,7 @@ def test_the_likeliest_of_equal_choices_is_the_first() -> None:
 
 
 def some_questions(tokenizer: Tokenizer, context: int) -> list[Question]:
-    """Of all kinds, with choices that begin alike and others that do not, short ones and some beyond the context."""
+    """Questions of all kinds: choices with and without a common prefix, short ones, and some beyond the context."""
     found = []
     for number in range(12):
         before = "a text that all choices begin with, and the longer the more work it saves " * (number % 4)
