@@ -76,9 +76,9 @@ def notebook_lines() -> Iterator[Line]:
 
 
 def commands(line: Line) -> list[list[str]]:
-    """The commands of a line, each as words: one for each iteration of a loop and each part of a pipe, without comments.
+    """The commands of a line, each as words; one for each iteration of a loop and each part of a pipe.
 
-    A line for Windows is converted to one for Linux.
+    Comments are left out. A line for Windows is converted to one for Linux.
     """
     text = line.text
     if text.startswith((".venv\\", "py ")):
