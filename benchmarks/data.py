@@ -1,10 +1,10 @@
-"""How fast text becomes batches, without a model: parquet -> documents -> tokens -> rows, with nothing in the cache.
+"""Measures the input pipeline without a model: parquet -> documents -> tokens -> rows, with an empty cache.
 
     python benchmarks/data.py --workers=2 --megabytes=400
 
-writes a parquet corpus of that size (of the embedded corpus' documents, over and over, each made different), reads one
-epoch of it through the TextDataModule as ``fit`` would with --data.num_workers, and prints tokens per second, the time
-to the first batch, and the largest memory of this process and of all its workers together.
+writes a parquet corpus of that size (the documents of the embedded corpus, repeated, each made unique), reads one epoch
+of it through the TextDataModule as ``fit`` would with --data.num_workers, and prints tokens per second, the time to the
+first batch, and the peak memory of this process and of all its workers together.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from report import report
 
 
 def write_corpus(folder: Path, megabytes: int, shard_megabytes: int = 100) -> None:
-    """Parquet files of about 100 MB of text each, in groups of 1,024 rows as on the hub (but not compressed)."""
+    """Writes parquet files of about 100 MB of text each, in row groups of 1,024 as on the hub (but not compressed)."""
     from nanochat.data.corpus.corpora import open_corpus
 
     texts = list(open_corpus("embedded").documents())
@@ -43,19 +43,19 @@ def write_corpus(folder: Path, megabytes: int, shard_megabytes: int = 100) -> No
         written, shard = written + size, shard + 1
 
 
-class Memory(threading.Thread):
-    """Watches the memory of this process and of its children; proportional, so that shared pages count once."""
+class PeakMemory(threading.Thread):
+    """Peak memory in bytes of this process (``own``) and with its children (``total``), as PSS."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.own = self.all = 0
+        self.own = self.total = 0
 
     def run(self) -> None:
         me = psutil.Process()
         while True:
             try:
                 sizes = [p.memory_full_info().pss for p in (me, *me.children(recursive=True))]
-                self.own, self.all = max(self.own, sizes[0]), max(self.all, sum(sizes))
+                self.own, self.total = max(self.own, sizes[0]), max(self.total, sum(sizes))
             except psutil.Error:
                 pass  # a process has just ended
             time.sleep(0.25)
@@ -63,8 +63,8 @@ class Memory(threading.Thread):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, default=2, help="as --data.num_workers")
-    parser.add_argument("--megabytes", type=int, default=400, help="of text")
+    parser.add_argument("--workers", type=int, default=2, help="--data.num_workers")
+    parser.add_argument("--megabytes", type=int, default=400, help="size of the corpus, in MB of text")
     parser.add_argument("--vocab_size", type=int, default=65536)
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--batch_size", type=int, default=32)
@@ -74,14 +74,14 @@ def main() -> None:
         corpus.mkdir()
         write_corpus(corpus, arguments.megabytes)
         os.environ["NANOCHAT_CACHE"] = str(Path(folder, "cache"))
-        memory = Memory()
+        memory = PeakMemory()
         memory.start()
         row = measure(corpus, arguments)
-        report("data", [{**row, "MB here": round(memory.own / 1e6), "MB in all": round(memory.all / 1e6)}])
+        report("data", [{**row, "MB main": round(memory.own / 1e6), "MB total": round(memory.total / 1e6)}])
 
 
 def measure(corpus: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Reads an epoch, and says how long that took."""
+    """Reads one epoch and returns its tokens, time and rate."""
     from nanochat.data.text_data import TextDataModule
 
     data = TextDataModule(
@@ -99,8 +99,8 @@ def measure(corpus: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     next(loader)
     began, tokens = time.perf_counter(), 0
     assert data._stream is not None
-    whole = arguments.megabytes * 1e6 / 4.7  # about an epoch's tokens: then stop, before texts come again
-    while tokens < 0.9 * whole:
+    epoch_tokens = arguments.megabytes * 1e6 / 4.7  # approximately; stops before the text repeats
+    while tokens < 0.9 * epoch_tokens:
         ids, _ = next(loader)
         tokens += ids.numel()
     seconds = time.perf_counter() - began

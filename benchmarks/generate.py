@@ -1,12 +1,11 @@
-"""How fast text is generated on the CPU.
+"""Measures generation on the CPU.
 
     python benchmarks/generate.py tiny medium --streams 1 8
 
-continues a short prompt by the decoder (nanochat/inference), with sampling, and beside it by the model's own forward
-pass with a KV cache. The weights are random, which does not change the time. Reading a model's matrices once for each
-token is the lower bound of one stream's time where they do not fit into the caches: ``times reading`` is the time of a
-step divided by the time to read that many bytes, at the bandwidth that a sum over a large tensor reaches in the same
-process.
+continues a short prompt with the decoder (nanochat/inference), sampling included, and for comparison with the model's
+own forward pass with a KV cache. The weights are random, which does not change the time. If a model's matrices do not
+fit into the caches, the time to read them once is a lower bound for a step: ``times reading`` is the time of a step
+divided by the time to read that many bytes, at the bandwidth of a sum over a large tensor in the same process.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from typing import Any
 
 from report import ROOT, report
 
-Step = Callable[[list[int]], Any]  # from a token for each stream to the logits of the next
+Step = Callable[[list[int]], Any]  # one token of each stream -> logits of the next
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiers", nargs="*", default=["tiny", "small", "medium"], help="names of files in configs/")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8], help="texts written at once")
-    parser.add_argument("--tokens", type=int, default=300, help="in each text")
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts")
-    parser.add_argument("--threads", type=int, help="of torch; its own choice if left")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8], help="texts generated at once")
+    parser.add_argument("--tokens", type=int, default=300, help="tokens to generate in each text")
+    parser.add_argument("--repeats", type=int, default=3, help="repetitions; the fastest is reported")
+    parser.add_argument("--threads", type=int, help="torch threads; torch's default if omitted")
     arguments = parser.parse_args()
 
     import torch
@@ -41,7 +40,7 @@ def main() -> None:
 
 
 def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: float) -> dict[str, Any]:
-    """The fastest of some generations, by the decoder and by the model; the two take turns."""
+    """The fastest of several generations with the decoder and with the model, alternating."""
     import torch
 
     from nanochat.inference.decoder import Decoder
@@ -70,7 +69,7 @@ def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: f
             for name, begin in (("decoder", by_decoder), ("model", by_model)):
                 samplers = [Sampler(Sampling(temperature=0.8, top_k=50), seed) for seed in range(streams)]
                 logits, step = begin()
-                logits = step(choose(logits, samplers))  # the first step takes its memory
+                logits = step(choose(logits, samplers))  # the first step allocates memory
                 started = time.perf_counter()
                 for _ in range(tokens - 1):
                     logits = step(choose(logits, samplers))
@@ -93,7 +92,7 @@ def measure(tier: str, streams: int, arguments: argparse.Namespace, bandwidth: f
 
 @cache
 def random_gpt(tier: str) -> Any:
-    """A model of a tier's size."""
+    """A model of a tier's size with random weights."""
     import torch
     import yaml
 
@@ -110,7 +109,7 @@ def random_gpt(tier: str) -> Any:
 
 
 def read_bandwidth() -> float:
-    """Bytes a second that torch reads from memory: the best of several sums over 256 MiB of float32."""
+    """Memory bandwidth in bytes per second: the best of several sums over 256 MiB of float32."""
     import torch
 
     numbers = torch.ones(2**26)

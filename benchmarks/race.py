@@ -1,10 +1,10 @@
-"""The race: how good a model is some time after the command was given.
+"""The race: val/bpb after a given wall-clock time.
 
     python benchmarks/race.py --corpus path/to/prose --seconds 45 300 --seeds 0 1 2
 
-runs ``fit`` once for each time and seed, with nothing in the cache: the clock runs from the command to the end of
-training, imports, tokenizer and the validations on the way included. What came of it is then scored by ``validate``
-on all of the held-out text, each document alone in rows of 512 tokens. Options that follow ``--`` go to both.
+runs ``fit`` once for each time and seed, with an empty cache. The time is that of the whole command, including imports,
+the tokenizer and the validations during training. The model is then scored by ``validate`` on all held-out text, each
+document alone in rows of 512 tokens. Options after ``--`` are passed to both.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ from report import ROOT, report
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", default="embedded", help="as --data.corpus")
-    parser.add_argument("--config", default="configs/tiny.yaml", help="of the tier")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[45.0, 300.0], help="from the command to the end")
+    parser.add_argument("--corpus", default="embedded", help="--data.corpus")
+    parser.add_argument("--config", default="configs/tiny.yaml", help="configuration of the tier")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[45.0, 300.0], help="wall-clock time of the command"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--target", type=float, help="say after how many of the given seconds val/bpb is below this")
-    parser.add_argument("--warm", action="store_true", help="use the cache that is there")
+    parser.add_argument("--target", type=float, help="print after which of the times val/bpb is at most this")
+    parser.add_argument("--warm", action="store_true", help="use the existing cache")
     parser.add_argument("more", nargs="*", help="options of fit, after --")
     arguments = parser.parse_args()
     rows = [race(arguments, seconds, seed) for seconds in arguments.seconds for seed in arguments.seeds]
     report("race", rows)
     if arguments.target is not None:
         times = [row["seconds"] for row in rows if row["val/bpb"] <= arguments.target]
-        first = f"after {min(times):.0f} s" if times else "in none of these times"
+        first = f"after {min(times):.0f} s" if times else "in none of the runs"
         print(f"\nval/bpb {arguments.target:g} was reached {first}")
 
 
 def race(arguments: argparse.Namespace, seconds: float, seed: int) -> dict[str, Any]:
-    """One run and its score."""
+    """Trains once and scores the model."""
     with tempfile.TemporaryDirectory() as root:
         environment = dict(os.environ) if arguments.warm else {**os.environ, "NANOCHAT_CACHE": str(Path(root, "cache"))}
 

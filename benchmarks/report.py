@@ -1,4 +1,4 @@
-"""How every benchmark ends: a table for people, and one line of JSON with the machine, the versions and the command."""
+"""Prints the results of a benchmark: a table, and one line of JSON with the machine, the versions and the command."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # `python benchmarks/race.py` finds the project without its being installed
+sys.path.insert(0, str(ROOT))  # so that `python benchmarks/race.py` finds the project even if it is not installed
 
 
 def report(benchmark: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Prints the rows as a table, and the JSON line.
+    """Prints the rows as a table, and as a line of JSON.
 
     Args:
-        benchmark: its name.
-        rows: one for each measurement, all with the same keys, which become the columns.
+        benchmark: name of the benchmark.
+        rows: one for each measurement, all with the same keys, which are the columns.
     """
     print("\n" + table(rows))
     facts = {"benchmark": benchmark, "rows": list(rows), "machine": machine(), "versions": versions()}
@@ -30,7 +30,7 @@ def report(benchmark: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table, its columns as wide as they must be."""
+    """A Markdown table with aligned columns."""
     cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["| " + " | ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
@@ -44,7 +44,7 @@ def _text(value: Any) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores and what it can do that matters here, and the GPU if there is one."""
+    """The processor, its threads and capabilities, and the GPU if there is one."""
     import torch
 
     from nanochat.training.hardware import cpu_multiplies_bf16, processor_name
@@ -61,4 +61,5 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
+    """The versions of Python, torch and Lightning."""
     return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "lightning")}}

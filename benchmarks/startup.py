@@ -1,8 +1,8 @@
-"""How long it takes until something happens: ``--help``, and ``fit`` until its first step, with the cache filled.
+"""Measures start-up: ``--help``, ``fit --help``, and ``fit`` until its first step, with a filled cache.
 
     python benchmarks/startup.py --times 5
 
-Each command runs in a process of its own; the first run fills the cache and the disk's, and is not counted.
+Each command runs in its own process; the first run fills the caches and is not counted.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--times", type=int, default=5, help="repetitions")
     parser.add_argument("--config", default="configs/tiny.yaml")
-    parser.add_argument("--corpus", default="embedded", help="as --data.corpus")
+    parser.add_argument("--corpus", default="embedded", help="--data.corpus")
     arguments = parser.parse_args()
     fit = ["fit", "--config", arguments.config, f"--data.corpus={arguments.corpus}"]
     commands = {
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def run(options: list[str]) -> float:
-    """Seconds from the start of the process to its end, or until its first step is logged."""
+    """Seconds from the start of the process to its end, or to its first logged step."""
     with tempfile.TemporaryDirectory() as root:
         training = "--config" in options
         more = [f"--trainer.default_root_dir={root}", "--trainer.log_every_n_steps=1"] if training else []

@@ -1,14 +1,13 @@
-"""How fast a tier trains, and where the time of a step goes.
+"""Measures training: tokens per second, and the time of each part of a step.
 
     python benchmarks/throughput.py tiny medium --steps 40 --precision 32-true
     python benchmarks/throughput.py full --steps 10  # on a GPU; --options=--data.corpus=embedded without a network
 
-trains each tier for some steps through the command line's own ``fit``, compiled where its whole run would be, and
-times a matrix product of the machine's own library before every step, outside of the step's time: so both run under the
-same conditions. ``of it`` is the ratio of the operations that the model needs (6 for each parameter in a product and
-token, and causal attention) to the median of these products; on a GPU, to the maker's figure (MFU), and the parts are
-timed by its own clock. ``outside`` is all of a step's time that is not forward, backward or optimizer: batches, hooks,
-logs, the progress bar.
+trains each tier for some steps with ``fit``, compiled if its whole run would be, and times a matrix product of torch
+before every step, outside of the step's time, so that both run under the same conditions. ``utilization`` is the
+model's FLOP/s (6 for each parameter of a matrix product and token, and causal attention) divided by the median FLOP/s
+of these products; on a GPU, by the vendor's peak (MFU), and the parts are timed with CUDA events. ``other`` is the part
+of a step that is not forward, backward or optimizer: batches, hooks, logs, the progress bar.
 """
 
 from __future__ import annotations
@@ -23,18 +22,22 @@ from typing import Any
 
 from report import ROOT, report
 
-SIZE = 1024  # of the product's matrices
+SIZE = 1024  # rows and columns of the matrices of the product
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiers", nargs="*", default=["tiny", "medium"], help="names of files in configs/")
-    parser.add_argument("--steps", type=int, default=40, help="optimizer steps to measure, after as many to warm up")
+    parser.add_argument("--steps", type=int, default=40, help="optimizer steps to measure, after as many warm-up steps")
     parser.add_argument(
-        "--precision", nargs="+", default=[""], help="as --trainer.precision; the machine's own if left"
+        "--precision", nargs="+", default=[""], help="--trainer.precision; chosen for the machine if omitted"
     )
     parser.add_argument(
-        "--options", nargs="*", action="extend", default=[], help="more options of fit, as --options=--data.corpus=..."
+        "--options",
+        nargs="*",
+        action="extend",
+        default=[],
+        help="more options of fit, such as --options=--data.corpus=...",
     )
     arguments = parser.parse_args()
     rows = [
@@ -44,15 +47,15 @@ def main() -> None:
 
 
 class Clock:
-    """Notes when functions begin and end: on a GPU, when it comes to what they gave it to do, without waiting for that.
+    """Times functions; on a GPU with CUDA events, which do not wait for it.
 
     Args:
-        cuda: whether the work is a GPU's.
+        cuda: whether to time a GPU.
     """
 
     def __init__(self, cuda: bool) -> None:
         self.cuda = cuda
-        self.calls: dict[str, list[tuple[Any, Any]]] = defaultdict(list)  # beginnings and ends
+        self.calls: dict[str, list[tuple[Any, Any]]] = defaultdict(list)  # start and end of each call
         self.running = False
 
     def now(self) -> Any:
@@ -65,7 +68,7 @@ class Clock:
         return event
 
     def around(self, owner: Any, method: str, name: str) -> None:
-        """Lets the clock run in a method of a class or an object."""
+        """Wraps a method of a class or an object, so that its calls are timed."""
         inner: Callable[..., Any] = getattr(owner, method)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -79,12 +82,12 @@ class Clock:
         setattr(owner, method, timed)
 
     def seconds(self, name: str) -> float:
-        """Spent in a function, all calls together; on a GPU once that has done all."""
+        """Total seconds of all calls of a function; on a GPU only after it has finished them."""
         return sum(a.elapsed_time(b) / 1000 if self.cuda else b - a for a, b in self.calls[name])
 
 
 def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[str, Any]:
-    """Trains, and reads the clock of the second half of the steps."""
+    """Trains, and times the second half of the steps."""
     import torch
     import yaml
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -101,8 +104,8 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
     compiles = should_compile("cuda" if torch.cuda.is_available() else "cpu", minutes)
 
     class Measure(Callback):
-        products: list[float] = []  # FLOP/s of each
-        apart = 0.0  # seconds spent in them
+        products: list[float] = []  # FLOP/s of each matrix product
+        product_seconds = 0.0
 
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             device = trainer.strategy.root_device
@@ -129,16 +132,16 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
                 torch.mm(self.matrix, self.matrix, out=self.result)
                 seconds = time.perf_counter() - began
                 self.products.append(2 * SIZE**3 / seconds)
-                self.apart += seconds
+                self.product_seconds += seconds
 
         def on_train_batch_end(
             self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
         ) -> None:
-            if trainer.global_step == 2 * steps:  # what comes after it is no step's
+            if trainer.global_step == 2 * steps:  # the end of the last measured step
                 self.ended, self.clock.running = self.now(trainer), False
 
         def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            seconds = self.ended - self.started - self.apart
+            seconds = self.ended - self.started - self.product_seconds
             data, gpt = trainer.datamodule, pl_module.gpt  # type: ignore[attr-defined]
             tokens = steps * data.tokens_per_step(trainer.world_size)
             device = trainer.strategy.root_device
@@ -156,9 +159,9 @@ def measure(tier: str, precision: str, steps: int, options: list[str]) -> dict[s
                     "tokens/s": tokens / seconds,
                     "GFLOP/s": flops / 1e9,
                     "product GFLOP/s": product / 1e9,
-                    "of it": f"{flops / product:.1%}" if product else "",
+                    "utilization": f"{flops / product:.1%}" if product else "",
                     **{name: f"{share:.1%}" for name, share in parts.items()},
-                    "outside": f"{1 - sum(parts.values()):.1%}",
+                    "other": f"{1 - sum(parts.values()):.1%}",
                     "peak MB": round(peak / 1e6),
                 }
             )

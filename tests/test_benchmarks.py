@@ -1,4 +1,4 @@
-"""The benchmarks run; what they measure is theirs."""
+"""The benchmarks run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def rows(*arguments: str) -> list[dict[str, Any]]:
-    """The rows that a benchmark prints in its last line."""
+    """Runs a benchmark and returns the rows of its JSON line."""
     script, *options = arguments
     result = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *options], capture_output=True, text=True, timeout=600
@@ -25,12 +25,12 @@ def rows(*arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_generating_is_measured() -> None:
+def test_generate() -> None:
     (row,) = rows("generate.py", "tiny", "--streams=2", "--tokens=3", "--repeats=1")
     assert row["tokens/s"] > 0
 
 
-def test_training_is_measured() -> None:
+def test_throughput() -> None:
     (row,) = rows("throughput.py", "tiny", "--steps=2", "--options=--model.compile=false")
-    shares = [float(row[name].rstrip("%")) for name in ("forward", "backward", "optimizer", "outside")]
+    shares = [float(row[name].rstrip("%")) for name in ("forward", "backward", "optimizer", "other")]
     assert sum(shares) == pytest.approx(100, abs=0.5)

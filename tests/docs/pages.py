@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: their commands, links and code, as the tests need them."""
+"""Reads commands, links and code from the README, the pages of docs/ and the notebook."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DOCS = ROOT / "docs"
 NOTEBOOK = DOCS / "nanochat.ipynb"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SHELL = ("sh", "bash", "powershell")
-ENDS = {"|", "||", "&&", ";", "&"}  # of a command within a line
+SEPARATORS = {"|", "||", "&&", ";", "&"}  # between the commands of a line
 
 
 class Line(NamedTuple):
-    """A line of a code block, or a command within the text, and the page that it is on."""
+    """A line of a code block or a command in the text, with its page."""
 
     page: Path
     text: str
@@ -40,7 +40,7 @@ def text_of(page: Path) -> str:
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    """The contents of the page's code blocks in one of these languages."""
+    """The page's code blocks in these languages."""
     return [content for language, content in BLOCK.findall(text_of(page)) if language in languages]
 
 
@@ -50,12 +50,12 @@ def without_blocks(page: Path) -> str:
 
 
 def inline_code(page: Path) -> list[str]:
-    """What is set between single backticks in the page's text, with line breaks as spaces."""
+    """The inline code in the page's text, with line breaks as spaces."""
     return [" ".join(code.split()) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", without_blocks(page))]
 
 
 def lines() -> Iterator[Line]:
-    """The lines of all shell blocks, joined where a backslash or a loop divides them."""
+    """The lines of all shell blocks; lines continued by a backslash or a loop are joined."""
     for page in pages():
         for block in blocks(page, *SHELL):
             joined = re.sub(r"\\\n", " ", block)
@@ -66,7 +66,7 @@ def lines() -> Iterator[Line]:
 
 
 def notebook_lines() -> Iterator[Line]:
-    """What the notebook hands to the shell, with values where it has names."""
+    """The notebook's shell commands, with values in place of variables."""
     values = {"PYTHON": "python", "MINUTES": "5", "ACCELERATOR": "cpu", "run": "lightning_logs/tiny/version_0"}
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
@@ -76,9 +76,9 @@ def notebook_lines() -> Iterator[Line]:
 
 
 def commands(line: Line) -> list[list[str]]:
-    """The commands in a line as words: without comments, each turn of a loop, each part of a pipe.
+    """The commands of a line, each as words; one for each iteration of a loop and each part of a pipe.
 
-    A line for Windows is read as one for Linux.
+    Comments are left out. A line for Windows is converted to one for Linux.
     """
     text = line.text
     if text.startswith((".venv\\", "py ")):
@@ -93,16 +93,16 @@ def commands(line: Line) -> list[list[str]]:
     for word in lexer:
         if word.startswith("#"):
             break
-        if word in ENDS:
+        if word in SEPARATORS:
             found.append([])
         else:
             found[-1].append(word)
     return [words for words in found if words]
 
 
-def ours(words: list[str]) -> list[str] | None:
-    """The arguments of our command line in a command, however it is started; None if it is another program's."""
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables
+def cli_arguments(words: list[str]) -> list[str] | None:
+    """The arguments of the project's command line in a command; None if it starts another program."""
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # environment variables
         words = words[1:]
     if words[:1] == ["torchrun"] and "cli.py" in words:
         return words[words.index("cli.py") + 1 :]
@@ -116,12 +116,12 @@ def ours(words: list[str]) -> list[str] | None:
 
 
 @cache
-def our_commands() -> tuple[Line, ...]:
-    """All commands of ours on all pages and in the notebook, each once, as words that shlex would split again."""
+def cli_commands() -> tuple[Line, ...]:
+    """All commands of the project's command line on the pages and in the notebook, without duplicates, shell-quoted."""
     found: dict[tuple[str, ...], Line] = {}
     for line in [*lines(), *(notebook_lines() if NOTEBOOK.exists() else ())]:
         for words in commands(line):
-            if (arguments := ours(words)) is not None:
+            if (arguments := cli_arguments(words)) is not None:
                 found.setdefault(tuple(arguments), Line(line.page, shlex.join(arguments)))
     for page in pages():
         for code in inline_code(page):
@@ -131,14 +131,14 @@ def our_commands() -> tuple[Line, ...]:
 
 
 def slug(heading: str) -> str:
-    """The anchor that GitHub makes of a heading."""
+    """The anchor that GitHub generates for a heading."""
     heading = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
     return re.sub(r"[^\w\- ]", "", heading).replace(" ", "-")
 
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """What a link into the page may name: its headings, and its <a id="..."> marks."""
+    """The anchors of a page: its headings, and its <a id="..."> elements."""
     text = without_blocks(page)
     headings = [slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
     numbered = [h if headings[:n].count(h) == 0 else f"{h}-{headings[:n].count(h)}" for n, h in enumerate(headings)]

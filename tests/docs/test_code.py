@@ -1,4 +1,4 @@
-"""The Python in the README and in docs/: it compiles, and what needs no more than a model runs."""
+"""The Python examples in the README and in docs/ compile, and those that need only a model run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.serving.tools import random_model, running_server
 CODE = [(page, code) for page in pages() for code in blocks(page, "python")]
 
 
-def test_there_is_python_on_the_pages() -> None:
+def test_pages_contain_python() -> None:
     assert len(CODE) >= 3
 
 
@@ -28,34 +28,34 @@ def test_python_compiles(page: Path, code: str) -> None:
     compile(code, str(page), "exec")
 
 
-def runs_as_written(page: Path, code: str) -> str:
-    """What the code prints."""
+def run_code(page: Path, code: str) -> str:
+    """Runs the code and returns its output."""
     shown = io.StringIO()
     with redirect_stdout(shown):
         exec(compile(code, str(page), "exec"), {})
     return shown.getvalue()
 
 
-def parts_with(text: str) -> list[ParameterSet]:
+def code_with(text: str) -> list[ParameterSet]:
     return [pytest.param(page, code, id=page.name) for page, code in CODE if text in code]
 
 
-@pytest.mark.parametrize(("page", "code"), parts_with("nanochat.load("))
-def test_python_that_loads_a_model_runs(page: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder with an assistant of tiny, which says anything."""
+@pytest.mark.parametrize(("page", "code"), code_with("nanochat.load("))
+def test_model_examples_run(page: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with an untrained assistant of tiny."""
     write_run(tmp_path, "tiny-chat", is_chat=True)
     monkeypatch.chdir(tmp_path)
-    assert len(runs_as_written(page, code)) > 10
+    assert len(run_code(page, code)) > 10
 
 
-@pytest.mark.parametrize(("page", "code"), parts_with("openai.OpenAI("))
-def test_python_that_asks_a_server_runs(page: Path, code: str) -> None:
+@pytest.mark.parametrize(("page", "code"), code_with("openai.OpenAI("))
+def test_client_example_runs(page: Path, code: str) -> None:
     with running_server(random_model(name="tiny-chat")) as server:
         assert "http://127.0.0.1:8000" in code
-        assert len(runs_as_written(page, code.replace("http://127.0.0.1:8000", server.url))) > 1
+        assert len(run_code(page, code.replace("http://127.0.0.1:8000", server.url))) > 1
 
 
-def test_data_on_the_pages_is_what_it_says() -> None:
+def test_json_and_yaml_examples_are_valid() -> None:
     found = 0
     for page in pages():
         for block in blocks(page, "json"):

@@ -1,4 +1,4 @@
-"""The commands in the README, in docs/ and in the notebook: each is understood by the real parser."""
+"""The command line's own parser accepts every command in the README, in docs/ and in the notebook."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from nanochat.cli.parser import OneLineErrorParser
 from nanochat.cli.stages import data_class
 from nanochat.model import GPTConfig
 from nanochat.runs import STAGES
-from tests.docs.pages import ROOT, Line, commands, inline_code, lines, our_commands, pages, text_of
+from tests.docs.pages import ROOT, Line, cli_commands, commands, inline_code, lines, pages, text_of
 
-# Options of SLURM's commands and of those before this project, which the pages speak of; and commands of others.
+# Options of SLURM, of torchrun and of the earlier commands that the pages mention.
 FOREIGN = {
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--gpus-per-task", "--cpus-per-task", "--signal", "--ntasks"),
     "--standalone",
     *("--depth", "--width", "--vocab_size", "--device_batch_size", "--num_iterations", "--matrix_lr"),
 }
-OTHERS = ("python benchmarks/", "torchrun ", "pip ", "sbatch ", "scancel ")
+OTHER_PROGRAMS = ("python benchmarks/", "torchrun ", "pip ", "sbatch ", "scancel ")
 
 
-class Understood(BaseException):  # no Exception: nothing but the tests takes it for an error
-    """Raised in place of what a command would do, once its arguments are understood."""
+class Parsed(BaseException):  # not an Exception, so that the command line does not report it as an error
+    """Raised instead of running a command, after its arguments are parsed."""
 
     def __init__(self, parser: argparse.ArgumentParser, settings: Any = None) -> None:
         self.parser, self.settings = parser, settings
 
 
-# The commands' own; and what a command takes that must do without any package.
+# The second is for commands that must work without any package.
 PARSERS = (OneLineErrorParser, argparse.ArgumentParser)
 
 
-def stopping(parse: Callable[..., Any], outer: list[argparse.ArgumentParser]) -> Callable[..., Any]:
-    """A ``parse_args`` after which nothing happens any more; ``outer`` are the parsers at work."""
+def parse_then_stop(parse: Callable[..., Any], outer: list[argparse.ArgumentParser]) -> Callable[..., Any]:
+    """Wraps ``parse_args`` to raise ``Parsed`` after parsing; ``outer`` is the stack of active parsers."""
 
     def parse_and_stop(self: argparse.ArgumentParser, *arguments: Any, **options: Any) -> Any:
         outer.append(self)
@@ -47,32 +47,32 @@ def stopping(parse: Callable[..., Any], outer: list[argparse.ArgumentParser]) ->
             settings = parse(self, *arguments, **options)
         finally:
             outer.pop()
-        if outer:  # a command within it
+        if outer:  # a nested parser
             return settings
-        raise Understood(self, settings)
+        raise Parsed(self, settings)
 
     return parse_and_stop
 
 
 @pytest.fixture
-def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands end where they have understood their arguments."""
+def parse_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands stop after parsing their arguments."""
     outer: list[argparse.ArgumentParser] = []
     for kind in PARSERS:
-        monkeypatch.setattr(kind, "parse_args", stopping(kind.parse_args, outer))
+        monkeypatch.setattr(kind, "parse_args", parse_then_stop(kind.parse_args, outer))
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.usefixtures("only_parsing")
-@pytest.mark.parametrize("line", our_commands(), ids=lambda line: line.id)
-def test_the_command_can_be_parsed(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("parse_only")
+@pytest.mark.parametrize("line", cli_commands(), ids=lambda line: line.id)
+def test_command_parses(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(line.text)
     if words[-1] == "--help" or (len(words) == 1 and f"`python cli.py {words[0]}`" in text_of(line.page)):
-        assert words[0] in {*COMMANDS, "--help"}  # named, not given
+        assert words[0] in {*COMMANDS, "--help"}  # mentioned, not called
         return
     try:
         status = main(words)
-    except Understood as end:
+    except Parsed as end:
         if words[0] == "fit":
             check_sizes(end.settings.fit)
         return
@@ -80,7 +80,7 @@ def test_the_command_can_be_parsed(line: Line, capsys: pytest.CaptureFixture[str
 
 
 def check_sizes(settings: Any) -> None:
-    """What a parser does not see: sizes that do not fit each other."""
+    """Checks sizes that the parser does not check together."""
     model, data = settings.model, dict(settings.data)
     if "depth" in model:
         GPTConfig.from_hyperparameters({"vocab_size": 512, "context": 512, **model})
@@ -91,17 +91,17 @@ def check_sizes(settings: Any) -> None:
         data_class(settings.stage)(**data).micro_steps(devices * settings.trainer.num_nodes)  # raises
 
 
-@pytest.mark.usefixtures("only_parsing")
-def test_a_command_that_does_not_exist_would_be_found(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("parse_only")
+def test_invalid_commands_are_detected(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["fit", "--model.dept=3"], ["chat", "--promt=Hello"], ["dance"], ["fit", "--config=none.yaml"]):
         assert main(words) == 2
-    with pytest.raises(Understood) as end:
+    with pytest.raises(Parsed) as end:
         main(["fit", "--config", "configs/tiny.yaml", "--data.row_length=512"])
     with pytest.raises(ValueError, match="does not divide"):
         check_sizes(end.value.settings.fit)
 
 
-def test_commands_are_found_wherever_they_are_written() -> None:
+def test_commands_are_extracted() -> None:
     page = ROOT / "README.md"
     assert commands(Line(page, "for n in 4 6; do python cli.py fit --model.depth=$n; done  # loop")) == [
         ["python", "cli.py", "fit", "--model.depth=4"],
@@ -117,13 +117,13 @@ def test_commands_are_found_wherever_they_are_written() -> None:
 
 
 def test_every_command_is_documented() -> None:
-    documented = {shlex.split(line.text)[0] for line in our_commands()}
-    assert set(COMMANDS) <= documented, "no page shows how to use it"
+    documented = {shlex.split(line.text)[0] for line in cli_commands()}
+    assert set(COMMANDS) <= documented, "a command is on no page"
     assert documented <= {*COMMANDS, "--help"}
-    assert len(our_commands()) > 60
+    assert len(cli_commands()) > 60
 
 
-def test_targets_of_make_exist() -> None:
+def test_make_targets_exist() -> None:
     makefile = text_of(ROOT / "Makefile")
     targets = [words[1] for line in lines() for words in commands(line) if words[0] == "make"]
     targets += [code.split()[1] for page in pages() for code in inline_code(page) if re.fullmatch(r"make [\w-]+", code)]
@@ -132,7 +132,7 @@ def test_targets_of_make_exist() -> None:
         assert re.search(rf"^[\w -]*\b{target}\b[\w -]*:", makefile, re.MULTILINE), target
 
 
-def test_configuration_files_in_commands_exist() -> None:
+def test_configuration_files_exist() -> None:
     for line in lines():
         for words in commands(line):
             for word in words:
@@ -140,12 +140,12 @@ def test_configuration_files_in_commands_exist() -> None:
                     assert (ROOT / word.split("=")[-1]).is_file(), line.id
 
 
-def test_options_in_the_text_are_those_of_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_options_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {*FOREIGN, "--help"} | known_options(monkeypatch)
     assert {"--model.depth", "--prompt", "--port"} <= known
     for page in pages():
         for code in inline_code(page):
-            if code.startswith(OTHERS):
+            if code.startswith(OTHER_PROGRAMS):
                 continue
             for option in re.findall(r"(?<![\w-])--[\w.-]*\w", code):
                 assert option in known, f"{page.name}: `{code}`"
@@ -158,20 +158,20 @@ def known_options(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     calls += [["fit", f"--stage={stage}"] for stage in STAGES]
 
     def stop(self: argparse.ArgumentParser, *others: Any, **options: Any) -> None:
-        raise Understood(self)
+        raise Parsed(self)
 
     for kind in PARSERS:
         monkeypatch.setattr(kind, "parse_args", stop)
     known: set[str] = set()
     for words in calls:
-        with pytest.raises(Understood) as end:
+        with pytest.raises(Parsed) as end:
             main(words)
         known |= options_of(end.value.parser)
     return known
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    """The options of a parser and of its commands."""
+    """The options of a parser and of its subcommands."""
     found: set[str] = set()
     for action in parser._actions:
         found |= {*action.option_strings}
