@@ -123,7 +123,7 @@ class LanguageModel(LightningModule):
         if self.compile_model and self.trainer.state.fn == "fit":
             self.gpt.compile_for_training()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Muon for the matrices in the blocks, AdamW for embedding and head, and the learning-rate schedule."""
         plan = self.learning_rates
         plan.total_steps = self.trainer.estimated_stepping_batches  # infinite where a time limit ends the run

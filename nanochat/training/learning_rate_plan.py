@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from nanochat.optim import MuonAdamW
 from nanochat.optim.learning_rates import LearningRates
 from nanochat.optim.schedule import learning_rate_factor
 
@@ -44,7 +44,7 @@ class LearningRatePlan:
         return step <= (1 - self.warmdown) * total_steps
 
     def change_length(
-        self, total_steps: int, done: int, rule: LearningRates, optimizer: MuonAdamW, scheduler: LambdaLR
+        self, total_steps: int, done: int, rule: LearningRates, optimizer: Optimizer, scheduler: LRScheduler
     ) -> None:
         """Gives the run another length, with the learning rates that the rule has for it.
 
