@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from nanochat.optim.learning_rates import LearningRates
 from nanochat.optim.schedule import learning_rate_factor
@@ -44,7 +44,7 @@ class LearningRatePlan:
         return step <= (1 - self.warmdown) * total_steps
 
     def change_length(
-        self, total_steps: int, done: int, rule: LearningRates, optimizer: Optimizer, scheduler: Any
+        self, total_steps: int, done: int, rule: LearningRates, optimizer: Optimizer, scheduler: LRScheduler
     ) -> None:
         """Gives the run another length, with the learning rates that the rule has for it.
 
@@ -53,7 +53,7 @@ class LearningRatePlan:
             done: steps already taken.
             rule: the rule's full learning rates for that length.
             optimizer: whose groups get the new rates.
-            scheduler: the optimizer's LambdaLR.
+            scheduler: of the optimizer.
         """
         self.total_steps = total_steps
         full = self.full(rule)

@@ -34,7 +34,7 @@ class PlanReport:
             "model": f"{gpt.num_parameters:,} parameters: depth {config.n_layer}, width {config.n_embd}, "
             f"{config.n_head} heads, vocabulary {config.vocab_size:,}",
             **self.work_rows(),
-            "learning": f"rates: {', '.join(rates)}",
+            "rates": ", ".join(rates),
             "machine": machine,
             "memory": f"about {size(expected_memory(trainer, self.module))}",
         }

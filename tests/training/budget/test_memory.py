@@ -49,7 +49,7 @@ def test_the_larger_of_step_and_validation_counts(precision: str, bytes_each: in
     validation = validation_memory(module.gpt, 512, bytes_each)
     assert (step > validation) == (batch_size == 64)
     assert muon_memory(module.gpt) == 2 * 4 * 128**2 * 16 < min(step, validation)
-    onednn = 8 * ONEDNN_BYTES_PER_SHAPE if bytes_each == 2 else 0  # batches of 64, 128 ... 512 tokens
+    onednn = 8 * ONEDNN_BYTES_PER_SHAPE if bytes_each == 2 else 0  # rows of 64, 128, ... 512 tokens
     tensors = state_memory(module.gpt, bytes_each) + max(step, validation)
     expected = PROCESS_BYTES + onednn + ALLOCATOR_OVERHEAD * tensors
     assert expected_memory(trainer, module) == pytest.approx(expected)
