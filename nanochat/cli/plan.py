@@ -121,8 +121,8 @@ def format_proposals(proposals: Sequence[Proposal]) -> str:
 
 def describe_choice(best: Proposal, planner: Planner) -> list[str]:
     """The best proposal and its duration, in sentences."""
-    from nanochat.training.console import count, duration
     from nanochat.training.budget.plan import kept_for_scores
+    from nanochat.training.console import count, duration
 
     c = best.candidate
     compiled = ", compiled" if planner.compiled else ""
