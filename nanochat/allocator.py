@@ -1,4 +1,4 @@
-"""The C library's memory allocator, where it is glibc's."""
+"""Settings of glibc's memory allocator; no effect with another C library."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's <malloc.h>
-USUAL_BLOCK = 2**25  # bytes: up to so many, glibc comes to keep blocks by itself
-MOST = 2**30  # bytes: as good as no limit, and what it takes as one, an int of C, holds it
+DYNAMIC_MMAP_LIMIT = 2**25  # bytes: up to this size, glibc's dynamic threshold comes to keep freed blocks anyway
+MAX_THRESHOLD = 2**30  # bytes: in effect no limit, and it fits the C int that mallopt takes
 
 
-def return_memory() -> None:
-    """Gives what has been freed back to the system: glibc would keep it, 140 MB after counting 10M tokens."""
+def release_freed_memory() -> None:
+    """Returns freed memory to the system, which glibc would keep for later allocations."""
     if (libc := _glibc()) is not None:
         libc.malloc_trim(0)
 
 
-def keep_memory(block: int) -> None:
-    """From now on keeps what is freed, for what is asked for next, until :func:`return_memory`.
+def keep_freed_memory(block: int) -> None:
+    """Keeps freed memory for later allocations, until :func:`release_freed_memory`.
 
-    By itself glibc gives the system back what lies free at the end of its memory once that is more than twice the
-    largest block so far, and large blocks at once. A step of training frees all that it took, so the next one would
-    ask for it again, and each page has to be mapped and cleared anew: up to 12,000 of them in a step of tiny, 50,000 a
-    second in medium. benchmarks/README.md has what it takes.
+    By default glibc returns large blocks to the system at once, and the free end of its heap once that exceeds twice
+    the largest block so far. A training step frees all that it allocated, so the next step would request it again, and
+    the system maps and clears every page anew (benchmarks/README.md, "Memory allocator").
 
     Args:
-        block: bytes that a step may ask for at once. Larger blocks, such as counting asks for, are still given back as
-            soon as they are freed: to keep them, too, took tiny 50 MB at its peak.
+        block: size in bytes up to which freed blocks are kept, that of the largest block in a step. Larger blocks are
+            still returned when they are freed.
     """
     if (libc := _glibc()) is not None:
-        libc.mallopt(M_MMAP_THRESHOLD, min(max(block, USUAL_BLOCK), MOST))
-        libc.mallopt(M_TRIM_THRESHOLD, MOST)
+        libc.mallopt(M_MMAP_THRESHOLD, min(max(block, DYNAMIC_MMAP_LIMIT), MAX_THRESHOLD))
+        libc.mallopt(M_TRIM_THRESHOLD, MAX_THRESHOLD)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -1,4 +1,4 @@
-"""What the C library does with memory that was freed."""
+"""glibc keeps the memory that a training step frees."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from nanochat import allocator
 
 BLOCK, BLOCKS = 2**20, 64
 
-# A step that takes a lot and frees all of it, twice; how many pages the second one had to be given.
+# Two steps, each of which allocates blocks, writes to them and frees them. Prints the page faults of the second step.
 STEPS = f"""
 import ctypes, resource
-from nanochat.allocator import keep_memory
+from nanochat.allocator import keep_freed_memory
 {{before}}
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 
 def step():
-    taken = [libc.malloc({BLOCK}) for _ in range({BLOCKS})]
-    for block in taken:
+    blocks = [libc.malloc({BLOCK}) for _ in range({BLOCKS})]
+    for block in blocks:
         ctypes.memset(block, 1, {BLOCK})
-    for block in reversed(taken):
+    for block in reversed(blocks):
         libc.free(block)
 
 step()
@@ -33,7 +33,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
 """
 
 
-def faults_of_a_second_step(before: str) -> int:
+def faults_of_second_step(before: str) -> int:
     done = subprocess.run(
         [sys.executable, "-c", STEPS.format(before=before)], capture_output=True, text=True, check=True
     )
@@ -41,6 +41,6 @@ def faults_of_a_second_step(before: str) -> int:
 
 
 @pytest.mark.skipif(allocator._glibc() is None, reason="another C library")
-def test_a_step_takes_what_the_one_before_has_freed() -> None:
-    # how large a page is, is the system's affair
-    assert faults_of_a_second_step(before="keep_memory(0)") < faults_of_a_second_step(before="") / 4
+def test_a_step_reuses_freed_memory() -> None:
+    # a ratio, because the page size depends on the system
+    assert faults_of_second_step(before="keep_freed_memory(0)") < faults_of_second_step(before="") / 4

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def rows(*arguments: str) -> list[dict[str, Any]]:
-    """What a benchmark prints as its last line."""
+    """The rows that a benchmark prints in its last line."""
     script, *options = arguments
     result = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *options], capture_output=True, text=True, timeout=600

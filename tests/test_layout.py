@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "tracing": {"model", "optim", "tokenizer", "data", "inference", "training", "serving"},
     "planning": {"optim", "data", "training"},
 }
-MAY_IMPORT["cli"] = {*MAY_IMPORT}  # knows all, and nobody knows it
+MAY_IMPORT["cli"] = {*MAY_IMPORT}  # imports all folders; none imports it
 # The folders of a part, each of which may import those before it; "." are the files beside the folders.
 LAYERS = {
     "data": ["corpus", "tokens", "conversations", "."],
@@ -92,7 +92,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()  # a CycleError names the circle
 
 
-def test_the_model_and_the_optimizer_know_nothing_of_lightning() -> None:
+def test_model_and_optimizer_do_not_import_lightning() -> None:
     for part in ("model", "optim", "tokenizer"):
         for path in (ROOT / "nanochat" / part).rglob("*.py"):
             assert not re.search(r"^(import|from) (lightning|torchmetrics)", path.read_text(), re.MULTILINE), path
@@ -110,7 +110,7 @@ def test_every_version_is_pinned() -> None:
 
 
 @pytest.mark.parametrize("tier", ["tiny", "small", "medium", "large", "full"])
-def test_every_tier_has_its_shape_and_leaves_the_width_to_the_dial(tier: str) -> None:
+def test_tier_shapes(tier: str) -> None:
     import yaml
 
     from nanochat.data.text_data import TextDataModule

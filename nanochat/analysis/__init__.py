@@ -1,1 +1,1 @@
-"""Reads finished runs: figures, tables, and one page that shows them. Nothing here changes a run."""
+"""Figures, tables and an HTML page from finished runs. Reads runs, and changes none of their files."""

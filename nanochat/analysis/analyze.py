@@ -1,4 +1,4 @@
-"""Analyses one run, or compares several: figures, tables, a page, and TensorBoard."""
+"""Analyses one run, or compares several: figures, tables, an HTML page, and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -8,98 +8,99 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat.analysis.board import show
-from nanochat.analysis.figure import Options
-from nanochat.analysis.files import FOLDER
+from nanochat.analysis.build_figures import PrintLine, build_figures, select
+from nanochat.analysis.figure import ModelOptions
+from nanochat.analysis.figure_files import FOLDER
 from nanochat.analysis.history import History
-from nanochat.analysis.making import Say, choose, make
-from nanochat.analysis.one import recipes as one
-from nanochat.analysis.page import Page, write
-from nanochat.analysis.several import recipes as several
-from nanochat.analysis.several.groups import groups
+from nanochat.analysis.multi_run import comparison_figures
+from nanochat.analysis.multi_run.seed_groups import seed_groups
+from nanochat.analysis.page import Page, write_page
+from nanochat.analysis.single_run import run_figures
+from nanochat.analysis.tensorboard import log_figures
 from nanochat.runs import Run
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be made.
+class AnalysisOptions:
+    """Which figures to make, and how.
 
     Attributes:
-        options: for the figures that need the model.
-        only: names of figures; None for all.
-        quick: leaves out those that need the model.
+        model: options of the figures that load the model.
+        only: names of the figures to make; None for all.
+        quick: whether to skip the figures that load the model.
     """
 
-    options: Options
+    model: ModelOptions
     only: Sequence[str] | None = None
     quick: bool = False
 
 
-def analyze_run(run: Run, wanted: Wanted, say: Say, out: Path | None = None) -> Path:
-    """Writes the analysis of one run: its files below ``analysis/``, and ``analysis.html``.
+def analyze_run(run: Run, options: AnalysisOptions, print_line: PrintLine, out: Path | None = None) -> Path:
+    """Writes the analysis of one run: the figures' files in ``analysis/``, and ``analysis.html``.
 
     Args:
-        run: which.
-        wanted: what is to be made.
-        say: what prints a line.
-        out: where to write; None is the run's own folder.
+        run: the run to analyse.
+        options: which figures to make, and how.
+        print_line: prints one line of progress.
+        out: the folder to write into; None is the run's own folder.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        ValueError: if a figure is asked for that there is not.
+        ValueError: if ``options.only`` names a figure that does not exist.
     """
     folder = out or run.folder
     history = History(run)
-    made = make(choose(one.recipes(history, wanted.options, wanted.quick), wanted.only), folder / FOLDER, say)
+    specs = select(run_figures.run_figures(history, options.model, options.quick), options.only)
+    result = build_figures(specs, folder / FOLDER, print_line)
     page = Page(
         title=run.label,
-        lede=one.lede(history),
-        facts=one.facts(history),
-        warnings=one.warnings(history),
-        missing=made.missing,
-        footer=footer(),
+        description=run_figures.description(history),
+        facts=run_figures.facts(history),
+        warnings=run_figures.warnings(history),
+        missing=result.missing,
+        footer=_footer(),
     )
-    show(made.written, folder / FOLDER, history.steps or 0)
-    return write(page, made.written, folder)
+    log_figures(result.saved, folder / FOLDER, history.steps or 0)
+    return write_page(page, result.saved, folder)
 
 
-def footer() -> str:
-    """When the page was made."""
-    return f"Made by nanochat's analyze on {time.strftime('%Y-%m-%d %H:%M')}."
-
-
-def analyze_runs(runs: Sequence[Run], wanted: Wanted, say: Say, out: Path) -> Path:
-    """Writes the comparison of several runs: its files below ``analysis/``, and ``analysis.html``.
+def analyze_runs(runs: Sequence[Run], options: AnalysisOptions, print_line: PrintLine, out: Path) -> Path:
+    """Writes the comparison of several runs: the figures' files in ``analysis/``, and ``analysis.html``.
 
     Args:
         runs: two or more.
-        wanted: what is to be made.
-        say: what prints a line.
+        options: which figures to make; its options of the model are not used here.
+        print_line: prints one line of progress.
         out: the folder to write into.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        ValueError: if a figure is asked for that there is not.
+        ValueError: if ``options.only`` names a figure that does not exist.
     """
     histories = [History(run) for run in runs]
-    together = groups(histories)
-    chosen = choose(several.recipes(histories, together), wanted.only)
-    say(several.lede(histories, together))
-    warnings = several.warnings(histories)
+    groups = seed_groups(histories)
+    specs = select(comparison_figures.comparison_figures(histories, groups), options.only)
+    description = comparison_figures.description(histories, groups)
+    print_line(description)
+    warnings = comparison_figures.warnings(histories)
     for warning in warnings:
-        say(textwrap.fill(f"Note: {warning}", 80))
-    made = make(chosen, out / FOLDER, say)
+        print_line(textwrap.fill(f"Note: {warning}", 80))
+    result = build_figures(specs, out / FOLDER, print_line)
     names = list(dict.fromkeys(run.label if len(runs) <= 3 else run.name for run in runs))
     page = Page(
         title=", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else ""),
-        lede=several.lede(histories, together),
+        description=description,
         warnings=warnings,
-        missing=made.missing,
-        footer=footer(),
+        missing=result.missing,
+        footer=_footer(),
     )
-    show(made.written, out / FOLDER, 0)
-    return write(page, made.written, out)
+    log_figures(result.saved, out / FOLDER, 0)
+    return write_page(page, result.saved, out)
+
+
+def _footer() -> str:
+    return f"Made by nanochat's analyze on {time.strftime('%Y-%m-%d %H:%M')}."

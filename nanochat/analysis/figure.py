@@ -1,22 +1,22 @@
-"""What an analysis is made of: figures with a title, a table and a word on how to read them."""
+"""The data types of an analysis: figures with a title, a caption and a table, and specs to build them from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure as Picture
+from matplotlib.figure import Figure as MplFigure
 
 Cell = str | int | float | None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Figures as numbers.
+    """The numbers behind a figure.
 
     Attributes:
-        columns: the name of each, with its unit: "tokens/s", "memory (MB)".
-        rows: of each row as many cells as there are columns; None where nothing is known.
+        columns: header of each column, with its unit: "tokens/s", "memory (MB)".
+        rows: one cell per column in each row; None for an unknown value.
     """
 
     columns: Sequence[str]
@@ -29,58 +29,57 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that an analysis shows: a picture, a piece of HTML, a table, or several of these.
+    """One entry of an analysis: a Matplotlib figure, an HTML fragment, a table, or several of these.
 
     Attributes:
-        name: of its files, without an ending, and of its place in the page: lower case, with underscores.
-        title: says what is shown, in a few words: no full stop.
-        reading: one to three sentences below it: how to read it, and what to look for.
-        draw: makes the picture, with :func:`nanochat.analysis.style.canvas`. It is called once for each theme, under
-            that theme's style, and must not keep what it has made: all that takes time is done before.
-        table: the numbers behind the picture.
-        html: what is no picture (a coloured passage), as HTML without scripts: all text in it escaped (by
-            ``html.escape``), its colours readable in both themes, or those of the page: ``var(--text)``, ``--muted``,
-            ``--background``, ``--line``, ``--accent``.
-            Where there is both, the page shows this, and the picture is for slides and TensorBoard.
-        section: the heading that it comes below in the page.
+        name: stem of its files and its anchor in the page: lower case, with underscores.
+        title: a short title, without a full stop.
+        caption: one to three sentences below it: how to read it, and what to look for.
+        draw: returns the Matplotlib figure, made with :func:`nanochat.analysis.style.subplots`. It is called once per
+            theme, with that theme's style active, and must not cache its result. Everything slow is computed before.
+        table: the numbers behind it.
+        html: an HTML fragment without scripts, such as a coloured passage. All text in it must be escaped
+            (``html.escape``), and its colours readable in both themes, or the page's own: ``var(--text)``,
+            ``--muted``, ``--background``, ``--line``, ``--accent``. If a figure has both ``html`` and ``draw``, the
+            page shows the HTML; the drawn figure is for slides and TensorBoard.
+        section: the heading in the page that it is listed under.
     """
 
     name: str
     title: str
-    reading: str
-    draw: Callable[[], Picture] | None = None
+    caption: str
+    draw: Callable[[], MplFigure] | None = None
     table: Table | None = None
     html: str | None = None
     section: str = "Training"
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A figure that is still to be made: made only if it is wanted, and where that fails, the others are not lost.
+class FigureSpec:
+    """A figure that is built only if it is selected. If one build fails, the other figures are still made.
 
     Attributes:
-        name: as :attr:`Figure.name`: what ``--figures`` picks by.
-        title: as :attr:`Figure.title`, for the progress in the terminal and for what is said if it fails.
-        make: does the work. A ValueError says in one line why there is nothing to show for this run, and is shown so.
-        section: as :attr:`Figure.section`.
+        name: see :attr:`Figure.name`; ``--figures`` selects by it.
+        title: see :attr:`Figure.title`; for the progress in the terminal, and for the message if the build fails.
+        build: computes and returns the figure. Raises a ValueError with a one-line reason if this run has no data for
+            it; the page lists the reason.
+        section: see :attr:`Figure.section`.
     """
 
     name: str
     title: str
-    make: Callable[[], Figure]
+    build: Callable[[], Figure]
     section: str = "Training"
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a user may choose about the figures that need the model.
+class ModelOptions:
+    """Options of the figures that load the model.
 
     Attributes:
         device: where the model runs: cpu, cuda or mps.
-        seed: of whatever is drawn by chance.
-        passage: the text that the model is looked at with; None takes one of the held-out documents.
+        passage: the text that the model is run on; None takes one of the held-out documents.
     """
 
     device: str = "cpu"
-    seed: int = 0
     passage: str | None = None

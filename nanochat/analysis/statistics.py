@@ -1,4 +1,4 @@
-"""How far a mean over a few runs may lie from that over many."""
+"""Confidence intervals of means over a few runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Student's t: 95 % of its distribution lie within plus and minus this, for 1, 2, 3, ... degrees of freedom.
+# Student's t for 1, 2, 3, ... degrees of freedom: 95 % of the distribution lie between -t and t.
 T95 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
@@ -16,7 +16,7 @@ NORMAL95 = 1.95996
 
 
 class Estimate(NamedTuple):
-    """A value, and the ends of its interval; NaN where nothing can be said about them."""
+    """A value with the bounds of its interval; the bounds are NaN if they cannot be estimated."""
 
     value: float
     low: float
@@ -24,10 +24,10 @@ class Estimate(NamedTuple):
 
 
 def student_t(degrees: int) -> float:
-    """The half width of the 95 % interval of Student's t.
+    """Half the width of the 95 % interval of Student's t distribution.
 
-    Above 30 degrees of freedom by the first three terms of its expansion around the normal distribution (Abramowitz
-    and Stegun, 26.7.5), which is right to 0.0001 there.
+    Above 30 degrees of freedom it is the first three terms of the expansion around the normal distribution (Abramowitz
+    and Stegun, 26.7.5), accurate to 0.0001 there.
     """
     assert degrees >= 1
     if degrees <= len(T95):
@@ -37,7 +37,7 @@ def student_t(degrees: int) -> float:
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
-    """The mean with its 95 % interval (Student 1908); of a single value without one."""
+    """The mean with its 95 % interval (Student 1908); the bounds are NaN for a single value."""
     count = len(values)
     mean = sum(values) / count
     if count < 2:

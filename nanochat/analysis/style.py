@@ -1,7 +1,7 @@
-"""How figures look: one light and one dark style, with colours that the colour-blind can tell apart.
+"""The light and the dark theme of figures, with colours that colour-blind readers can distinguish.
 
-The colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/; Wong, Nature Methods 8, 441, 2011), made darker or
-lighter so that each stands out from its background.
+The colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/; Wong, Nature Methods 8, 441, 2011), made
+darker or lighter for contrast with the background.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure as Picture
+from matplotlib.figure import Figure as MplFigure
 
-WIDTH, HEIGHT = 7.0, 3.9  # inches of an ordinary figure
-# The first three are equally wide; a sign that they lack is taken from DejaVu Sans, which Matplotlib brings along.
+WIDTH, HEIGHT = 7.0, 3.9  # inches, by default
+# The first three have the same metrics; glyphs that they lack come from DejaVu Sans, which ships with Matplotlib.
 FONTS = ("Arial", "Helvetica", "Liberation Sans", "DejaVu Sans")
 MONOSPACE = ("DejaVu Sans Mono",)
 
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a style.
+    """The colours of a theme.
 
     Attributes:
         name: "light" or "dark".
-        background: of the figure.
-        text: of titles and labels.
-        muted: of ticks, notes, and what is only there to compare with.
-        grid: of lines in the background.
-        colors: for lines and bars, in the order in which they are taken.
-        sequential: the ends of a colour map from nothing (near the background) to much.
+        background: background of the figure.
+        text: titles and labels.
+        muted: ticks, notes and reference lines.
+        grid: grid lines.
+        colors: the colour cycle of lines and bars.
+        sequential: the stops of a colour map from zero (near the background) to the maximum.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Theme:
     sequential: tuple[str, ...]
 
     @property
-    def from_nothing(self) -> LinearSegmentedColormap:
-        """The colour map for amounts: attention, losses, probabilities."""
+    def sequential_map(self) -> LinearSegmentedColormap:
+        """The colour map for non-negative values: attention weights, losses, probabilities."""
         return LinearSegmentedColormap.from_list(f"{self.name}-sequential", self.sequential)
 
 
@@ -79,16 +79,16 @@ _current: ContextVar[Theme] = ContextVar("theme", default=LIGHT)
 
 
 def theme() -> Theme:
-    """The theme that is being drawn in: for colours that are chosen by hand."""
+    """The active theme, for colours that are chosen explicitly."""
     return _current.get()
 
 
 @contextmanager
-def drawing(chosen: Theme) -> Iterator[None]:
-    """Everything drawn and saved within has the look of a theme."""
-    token = _current.set(chosen)
+def using_theme(active: Theme) -> Iterator[None]:
+    """Context manager: figures are drawn and saved in this theme."""
+    token = _current.set(active)
     try:
-        with matplotlib.rc_context(settings(chosen)):
+        with matplotlib.rc_context(rc_params(active)):
             yield
     finally:
         _current.reset(token)
@@ -96,29 +96,29 @@ def drawing(chosen: Theme) -> Iterator[None]:
 
 @cache
 def installed_fonts() -> list[str]:
-    """Those of :data:`FONTS` that this machine has: Matplotlib complains of each that it looks for in vain."""
+    """The fonts in :data:`FONTS` that are installed; Matplotlib logs a warning for each missing one."""
     names = {font.name for font in font_manager.fontManager.ttflist}
     return [name for name in FONTS if name in names]
 
 
-def settings(chosen: Theme) -> Any:
-    """Matplotlib's settings (rcParams) for a theme."""
+def rc_params(active: Theme) -> Any:
+    """Matplotlib's rcParams for a theme."""
     return {
-        "figure.facecolor": chosen.background,
-        "savefig.facecolor": chosen.background,
+        "figure.facecolor": active.background,
+        "savefig.facecolor": active.background,
         "figure.constrained_layout.use": True,
         "figure.figsize": (WIDTH, HEIGHT),
         "figure.dpi": 100,
         "savefig.dpi": 200,
-        "font.family": installed_fonts(),  # a list, so that each makes up for what those before it lack
+        "font.family": installed_fonts(),  # a fallback list: missing glyphs come from the next font
         "font.monospace": list(MONOSPACE),
         "font.size": 11,
         "mathtext.fontset": "dejavusans",
-        "text.color": chosen.text,
-        "text.parse_math": False,  # a dollar sign in a text is a dollar sign
-        "axes.facecolor": chosen.background,
-        "axes.edgecolor": chosen.muted,
-        "axes.labelcolor": chosen.text,
+        "text.color": active.text,
+        "text.parse_math": False,  # a dollar sign is plain text, not the start of a formula
+        "axes.facecolor": active.background,
+        "axes.edgecolor": active.muted,
+        "axes.labelcolor": active.text,
         "axes.labelsize": 11,
         "axes.titlesize": 11.5,
         "axes.titleweight": "bold",
@@ -129,12 +129,12 @@ def settings(chosen: Theme) -> Any:
         "axes.spines.right": False,
         "axes.grid": True,
         "axes.axisbelow": True,
-        "axes.prop_cycle": cycler(color=chosen.colors),
+        "axes.prop_cycle": cycler(color=active.colors),
         "axes.formatter.use_mathtext": False,
-        "grid.color": chosen.grid,
+        "grid.color": active.grid,
         "grid.linewidth": 0.8,
-        "xtick.color": chosen.muted,
-        "ytick.color": chosen.muted,
+        "xtick.color": active.muted,
+        "ytick.color": active.muted,
         "xtick.labelsize": 10,
         "ytick.labelsize": 10,
         "xtick.major.size": 3,
@@ -143,44 +143,49 @@ def settings(chosen: Theme) -> Any:
         "ytick.minor.size": 0,
         "legend.frameon": False,
         "legend.fontsize": 10,
-        "legend.labelcolor": chosen.text,
+        "legend.labelcolor": active.text,
         "lines.linewidth": 1.9,
         "lines.solid_capstyle": "round",
         "patch.linewidth": 0,
         "image.cmap": "viridis",
-        "svg.fonttype": "path",  # the same everywhere, whatever fonts a browser has
+        "svg.fonttype": "path",  # outlines, independent of the fonts that a browser has
     }
 
 
-def canvas(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = HEIGHT, **options: Any) -> Any:
-    """A picture and its axes, without pyplot, which would keep every picture it has made.
+def subplots(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = HEIGHT, **options: Any) -> Any:
+    """A Matplotlib figure and its axes, without pyplot, which would keep a reference to every figure.
 
     Args:
-        rows: of axes.
-        columns: of axes.
-        width: of the whole picture, in inches. The page scales all to one width: a wider one has smaller letters.
-        height: of the whole picture, in inches.
-        options: of :meth:`matplotlib.figure.Figure.subplots`.
+        rows: rows of axes.
+        columns: columns of axes.
+        width: in inches. The page scales all figures to one width, so text in a wider figure is smaller.
+        height: in inches.
+        options: further arguments of :meth:`matplotlib.figure.Figure.subplots`.
 
     Returns:
-        The picture and its axes: one, or an array of ``rows`` x ``columns`` of them (with those of 1 squeezed out).
+        The figure and its axes: a single one, or an array (rows, columns) with dimensions of size 1 squeezed.
     """
-    picture = Picture(figsize=(width, height))
-    return picture, picture.subplots(rows, columns, **options)
+    fig = MplFigure(figsize=(width, height))
+    return fig, fig.subplots(rows, columns, **options)
 
 
 def color(index: int) -> str:
-    """The n-th colour of the current theme; they begin again after the last."""
+    """Colour ``index`` of the active theme's cycle."""
     colors = theme().colors
     return colors[index % len(colors)]
 
 
-def blank(axes: Axes) -> None:
-    """Leaves the axes without frame, ticks and grid: for pictures that explain themselves."""
+def hide_axes(axes: Axes) -> None:
+    """Hides frame, ticks and grid."""
     axes.set_axis_off()
 
 
 def readable_on(background: tuple[float, float, float, float] | np.ndarray) -> str:
-    """Black or white, whichever is easier to read on a colour (red, green, blue, alpha in 0..1)."""
+    """Black or white text, whichever is easier to read on a background (red, green, blue, alpha in 0..1)."""
     red, green, blue = (float(c) for c in background[:3])
     return "#111111" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45 else "#ffffff"
+
+
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """At most ``limit`` of the indices 0, ..., count - 1, evenly spaced, with both ends: for layers that are shown."""
+    return sorted({round(i * (count - 1) / (limit - 1)) for i in range(limit)}) if count > limit else list(range(count))

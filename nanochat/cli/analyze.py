@@ -1,4 +1,4 @@
-"""``analyze``: what a run was like, or how several differ, in figures that explain themselves."""
+"""``analyze``: figures, tables and a page about one run, or a comparison of several."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from nanochat.cli.main import program_name
 from nanochat.cli.parser import new_parser
 
 RUNS = (
-    "The runs: their folders (lightning_logs/tiny/version_0), labels (tiny/version_0) or names (tiny: the newest "
-    "run of it). None takes the newest run of all; several are compared."
+    "The runs, by folder (lightning_logs/tiny/version_0), label (tiny/version_0) or name (tiny: its newest run). "
+    "Without any, the newest run; several are compared."
 )
-ALL = "Take every run of each name, not just the newest one."
-QUICK = "Only what the run's files tell: without the figures that need the model itself."
-OPEN = "Show the page in the browser when it is done."
+ALL = "Compare all runs of each name instead of taking the newest one."
+QUICK = "Skip the figures that load the model or time steps."
+OPEN = "Open the page in the browser when it is written."
 FLAGS = {"all": ALL, "quick": QUICK, "open": OPEN}
 EXAMPLES = """\
 examples:
   {0} analyze                          the newest run
   {0} analyze tiny --quick             the newest run of a name
-  {0} analyze tiny small               side by side
+  {0} analyze tiny small               a comparison of two
   {0} analyze tiny --all               all versions of tiny
-  {0} analyze tiny --figures=loss,bpb  these alone
+  {0} analyze tiny --figures=loss,bpb  only these figures
 """
 
 
@@ -40,43 +40,43 @@ def analyze(
     quick: bool = False,
     open: bool = False,
 ) -> None:
-    """Writes figures, tables and a page about one run, or compares several.
+    """Writes figures, tables and a page about one run, or a comparison of several.
 
     Args:
         runs: The runs, by folder, label or name.
-        out: The folder to write into; null is the run's own, and for a comparison lightning_logs/analysis-<names>.
-        figures: Names of the figures to make, with commas between them; null makes all. (A wrong one lists them.)
-        root: The folder that lightning_logs is in.
-        device: Where the model runs for the figures that need it: cpu, cuda or mps.
-        seed: Of what is drawn by chance, such as the passage of text that the model reads.
-        passage: A text to look at the model with; null takes one of the held-out texts.
-        all: Whether to take every run of each name.
-        quick: Whether to leave out what needs the model.
-        open: Whether to show the page.
+        out: Output folder; null is the run's own folder, or lightning_logs/analysis-<names> for a comparison.
+        figures: Names of the figures to make, separated by commas; null makes all. (An unknown name lists them.)
+        root: The folder that contains lightning_logs.
+        device: Where the model runs: cpu, cuda or mps.
+        seed: Has no effect: all figures are deterministic.
+        passage: A text to run the model on; null takes one of the held-out texts.
+        all: Whether to compare all runs of each name.
+        quick: Whether to skip the figures that load the model or time steps.
+        open: Whether to open the page in the browser.
     """
-    from nanochat.analysis.which import find, folder_for
+    from nanochat.analysis.resolve_runs import comparison_folder, resolve_runs
 
-    found = find(runs, root, all, program_name())
+    found = resolve_runs(runs, root, all, program_name())
     if passage is not None and not passage.strip():
-        raise UsageError("there is no text in --passage")
+        raise UsageError("--passage is empty: give a text")
     only = [name.strip() for name in figures.split(",") if name.strip()] if figures is not None else None
     if only == []:
-        raise UsageError("--figures: name at least one, or leave the option out")
+        raise UsageError("--figures: give at least one name, or omit the option")
 
-    from nanochat.analysis.analyze import Wanted, analyze_run, analyze_runs
-    from nanochat.analysis.figure import Options
+    from nanochat.analysis.analyze import AnalysisOptions, analyze_run, analyze_runs
+    from nanochat.analysis.figure import ModelOptions
     from nanochat.training.console import say
     from nanochat.training.hardware import usable_device
 
-    usable_device(device)  # is refused now, if there is none, and not after half of the figures
+    usable_device(device)  # raises here, before any figure is made
     check_folder(out, "--out")
-    wanted = Wanted(Options(device, seed, passage), only, quick)
+    options = AnalysisOptions(ModelOptions(device, passage), only, quick)
     if len(found) == 1:
         say(f"{found[0].label}: {found[0].folder}")
-        page = analyze_run(found[0], wanted, say, Path(out) if out is not None else None)
+        page = analyze_run(found[0], options, say, Path(out) if out is not None else None)
     else:
-        page = analyze_runs(found, wanted, say, Path(out) if out is not None else folder_for(found, root))
-    say(f"\nThe page: {page}")
+        page = analyze_runs(found, options, say, Path(out) if out is not None else comparison_folder(found, root))
+    say(f"\nPage: {page}")
     if open:
         webbrowser.open(page.resolve().as_uri())
 
@@ -86,9 +86,9 @@ def run(arguments: Sequence[str]) -> int:
     return report_errors(lambda: _call(arguments[1:]))
 
 
-def _call(options: Sequence[str]) -> None:
+def _call(arguments: Sequence[str]) -> None:
     parser = new_parser("analyze", analyze, skip=("runs", *FLAGS), epilog=EXAMPLES.format(program_name()))
     parser.add_argument("runs", nargs="*", default=[], help=RUNS)
-    for name, what in FLAGS.items():
-        parser.add_argument(f"--{name}", action="store_true", help=what)
-    analyze(**parser.parse_args(list(options)).as_dict())
+    for name, text in FLAGS.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+    analyze(**parser.parse_args(list(arguments)).as_dict())

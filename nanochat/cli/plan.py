@@ -121,12 +121,12 @@ def format_proposals(proposals: Sequence[Proposal]) -> str:
 
 def describe_choice(best: Proposal, planner: Planner) -> list[str]:
     """The best proposal and its duration, in sentences."""
-    from nanochat.training.budget.plan import kept_for_scores
+    from nanochat.training.budget.time_estimate import reserved_score_seconds
     from nanochat.training.console import count, duration
 
     c = best.candidate
     compiled = ", compiled" if planner.compiled else ""
-    overtime = best.scoring_seconds - kept_for_scores(best.scoring_seconds, planner.minutes)
+    overtime = best.scoring_seconds - reserved_score_seconds(best.scoring_seconds, planner.minutes)
     return [
         f"Best: depth {c.depth}, a vocabulary of {c.vocab_size:,}, about {best.steps:,} steps of "
         f"{c.tokens_per_step:,} tokens ({count(best.tokens)}) at "

@@ -113,7 +113,7 @@ class PredictCLI(NanochatCLI):
     def predict(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
         """Writes the completions."""
         self.trainer.predict(model, datamodule=datamodule, ckpt_path=ckpt_path, return_predictions=False)
-        say(self._completions.in_words)
+        say(self._completions.report)
 
     @property
     def _completions(self) -> Completions:

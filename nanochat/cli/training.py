@@ -50,7 +50,7 @@ from nanochat.training.callbacks.progress import StepProgress
 from nanochat.training.callbacks.rank_consistency import RankConsistency
 from nanochat.training.callbacks.resume import Resume
 from nanochat.training.callbacks.summary import Summary, is_complete
-from nanochat.training.callbacks.task_scores import TaskScores, in_words
+from nanochat.training.callbacks.task_scores import TaskScores, format_scores
 from nanochat.training.callbacks.throughput import Throughput
 from nanochat.training.callbacks.weight_rank import WeightRank
 from nanochat.training.checkpoint.model_checkpoint import LastCheckpoint, best_checkpoint
@@ -271,7 +271,7 @@ class NanochatCLI(LightningCLI):
         """Accuracy on held-out questions by task; empty for a base model."""
         if scores is None or not isinstance(self.datamodule, ChatDataModule):
             return {}
-        return scores.take(self.trainer, self.model, self.datamodule)
+        return scores.measure(self.trainer, self.model, self.datamodule)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
         """Scores a checkpoint on all of the held-out text."""
@@ -279,7 +279,7 @@ class NanochatCLI(LightningCLI):
         rows = self.datamodule.held_out
         say(f"val/bpb {score:.4f} on {rows.predictions:,} held-out tokens in {len(rows):,} rows ({ckpt_path})")
         if scores := self._score_tasks(self.config_init[self.subcommand].get("scores")):
-            say(in_words(scores))
+            say(format_scores(scores))
 
     def _score(self, model: LightningModule, data: LightningDataModule, ckpt_path: str | None = None) -> float:
         self.trainer.validate(model, datamodule=data, ckpt_path=ckpt_path, verbose=False)

@@ -14,13 +14,13 @@ from nanochat.planning.candidate_timing import Timing, interpolate, time_candida
 from nanochat.planning.candidates import Candidate, SearchSpace
 from nanochat.planning.law import Forecast, Law
 from nanochat.planning.measured_runs import MeasuredRun, bytes_per_token, scale_of
-from nanochat.training.budget.plan import (
-    AROUND_A_STEP,
+from nanochat.training.budget.time_estimate import (
     ENDING_SECONDS,
-    LEAST_STEPS,
-    VALIDATING,
-    kept_for_scores,
-    seconds_to_score,
+    MIN_STEPS,
+    STEP_OVERHEAD,
+    affordable_validations,
+    final_score_seconds,
+    reserved_score_seconds,
 )
 from nanochat.training.hardware import available_memory
 from nanochat.wording import plural
@@ -197,13 +197,13 @@ class Planner:
         # `fit` holds out a fixed part of a stream, which is not known here
         known_bytes = self.unique_bytes if math.isfinite(self.unique_bytes) else 0.0
         held_out_tokens = known_bytes / (1 - HELD_OUT) * HELD_OUT / per_token
-        scoring = seconds_to_score(held_out_tokens, timing.token_seconds)
-        ending = ENDING_SECONDS + kept_for_scores(scoring, self.minutes)
+        scoring = final_score_seconds(held_out_tokens, timing.token_seconds)
+        ending = ENDING_SECONDS + reserved_score_seconds(scoring, self.minutes)
         seconds = 60 * self.minutes - self.startup - ending - (COMPILE_CACHE_SECONDS if self.compiled else 0)
         validation = VAL_TOKENS * timing.token_seconds
-        validations = max(1, min(VALIDATIONS, int(VALIDATING * 60 * self.minutes / validation)))
-        steps = int((seconds - validations * validation) / (timing.step_seconds * AROUND_A_STEP))
-        if steps < LEAST_STEPS:
+        validations = affordable_validations(VALIDATIONS, validation, self.minutes)
+        steps = int((seconds - validations * validation) / (timing.step_seconds * STEP_OVERHEAD))
+        if steps < MIN_STEPS:
             return None
         seen = steps * candidate.tokens_per_step * per_token
         scale = scale_of(

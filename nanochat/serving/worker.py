@@ -22,7 +22,7 @@ class QueueFull(Exception):
 
 
 class WorkerError(Exception):
-    """A text cannot be finished, through no fault of the client. The message says why."""
+    """A text cannot be finished, through no fault of the client. The message gives the reason."""
 
 
 class Update(NamedTuple):

@@ -16,6 +16,7 @@ from nanochat.tracing.document import Section, Table, format_number, format_perc
 from nanochat.tracing.source import source_of
 from nanochat.tracing.step_recorder import StepRecorder
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.metrics import gradient_norm
 
 ALGORITHMS = {"muon": "Muon", "adamw": "AdamW"}
 TOKENS_SHOWN = 6  # tokens with the highest and with the lowest losses
@@ -61,7 +62,7 @@ def gradients_section(gpt: GPT, recorder: StepRecorder) -> Section:
         "Gradients",
         "Backpropagation computes the gradient: the derivative of the loss with respect to each weight. The table "
         f"gives its norm by layer; the norm over all weights is {format_number(total)}.",
-        [source_of(weighted_loss), source_of(LanguageModel.gradient_norm, "get_total_norm")],
+        [source_of(weighted_loss), source_of(gradient_norm, "get_total_norm")],
         [],
         [Table(("layer", "gradient norm", "largest matrix"), rows)],
     )

@@ -1,5 +1,5 @@
-"""Training: the LightningModules, the callbacks that do everything beside a step, checkpoints, and what a run leaves.
+"""Training: the LightningModules, checkpoints, callbacks, and the budget of memory and time.
 
-This package imports nothing by itself: whoever only reads a checkpoint, or wants a number in words, need not wait for
+This package imports nothing, so that a program that only reads a checkpoint or formats a number need not wait for
 Lightning.
 """

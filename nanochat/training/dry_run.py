@@ -1,4 +1,4 @@
-"""A few steps of the real loop that leave nothing behind: to time them, or to look at one."""
+"""Runs Lightning's training loop without logs, files, validation and output: for timing, and for recording a step."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LOGGERS = ("lightning.pytorch", "lightning.fabric")
 
 
 def dry_run(module: LightningModule, data: LightningDataModule, **options: Any) -> None:
-    """Trains on one device without logs, files, scores and words.
+    """Trains on one device; only the module changes.
 
     Args:
-        module: what is trained.
-        data: what it learns from.
-        options: of the Trainer, such as its callbacks.
+        module: the model.
+        data: the data module.
+        options: of the Trainer, such as ``max_steps`` and ``callbacks``.
     """
-    with _quietly():
+    with _silence_lightning():
         trainer = Trainer(
             devices=1,
             logger=False,
@@ -36,8 +36,8 @@ def dry_run(module: LightningModule, data: LightningDataModule, **options: Any) 
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps back what Lightning says about such a Trainer: that its steps are few, and that nothing is logged."""
+def _silence_lightning() -> Iterator[None]:
+    """Silences Lightning's messages about such a Trainer: that it has few steps and no logger."""
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

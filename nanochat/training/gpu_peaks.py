@@ -1,12 +1,12 @@
-"""What makers say that their GPUs can do, to measure MFU against."""
+"""Peak FLOP/s of GPUs from their data sheets, the reference for MFU."""
 
 from __future__ import annotations
 
 import torch
 
-# TFLOP/s of products in bfloat16 or float16 with sums in float32, and of float32 without tensor cores. None of them
-# counts sparsity, by which the makers' tables double the first. From NVIDIA's data sheets of each card, for GeForce and
-# RTX from the white papers of their generations. Where one name begins another's words, the longer one comes first.
+# TFLOP/s of matrix products in bfloat16 or float16 with float32 accumulation, and in float32 without tensor cores; both
+# without sparsity, which doubles the first one in data sheets. Sources: NVIDIA's data sheet of each card; for GeForce
+# and RTX the white paper of the generation. If all words of one name are in another, the longer name comes first.
 TFLOPS = {
     "B200": (2250.0, 75.0),
     "GH200": (989.4, 66.9),
@@ -14,7 +14,7 @@ TFLOPS = {
     "H200": (989.4, 66.9),
     "H100 NVL": (835.5, 60.0),
     "H100 PCIe": (756.0, 51.2),
-    "H100": (989.4, 66.9),  # SXM, which calls itself "H100 80GB HBM3"
+    "H100": (989.4, 66.9),  # SXM; its device name is "H100 80GB HBM3"
     "A100": (312.0, 19.5),
     "A40": (149.7, 37.4),
     "A30": (165.0, 10.3),
@@ -34,18 +34,15 @@ TFLOPS = {
     "V100 PCIE": (112.0, 14.0),
     "T4": (65.0, 8.1),
 }
-OTHERS = {"MIG", "LAPTOP", "D"}  # a part of a card, and slower cards under the same name
+OTHERS = {"MIG", "LAPTOP", "D"}  # words of slices of a card, and of slower cards with the same name
 
 
 def rated_flops(name: str, dtype: torch.dtype) -> float | None:
-    """FLOP/s of a GPU, by its maker.
+    """Peak FLOP/s of a GPU; None if unknown.
 
     Args:
-        name: as torch.cuda.get_device_name gives it.
+        name: the result of torch.cuda.get_device_name.
         dtype: of the matrices that are multiplied.
-
-    Returns:
-        None if it is not known.
     """
     words = set(name.upper().replace("-", " ").split())
     for card, (half, single) in TFLOPS.items():

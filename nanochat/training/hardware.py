@@ -1,4 +1,4 @@
-"""What the machine can do: precision, peak speed, memory."""
+"""The machine: devices, precision, peak speed, memory."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ MEASURE_SECONDS = 0.3
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of that name, such as "cpu" or "cuda:1".
+    """The device with that name, such as "cpu" or "cuda:1".
 
     Raises:
-        ValueError: if there is none that torch can use here.
+        ValueError: if torch cannot use it.
     """
     try:
         tried = torch.zeros(1, device=name)
-        tried.item()  # which "meta" has not
-    except Exception as error:  # of many kinds, as of a torch that was built without that one
-        raise ValueError(f"there is no device {name} here that torch can use; cpu there always is") from error
+        tried.item()  # fails on "meta"
+    except Exception as error:  # torch raises many types, also for devices that it was built without
+        raise ValueError(f"there is no device {name} here that torch can use; cpu always works") from error
     return tried.device
 
 
 def default_accelerator() -> str:
-    """ "cuda" where there is an NVIDIA GPU, else "cpu". MPS is for those who ask for it."""
+    """ "cuda" if there is an NVIDIA GPU, else "cpu". MPS is used only if the user chooses it."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def default_precision(accelerator: str) -> str:
-    """The fastest precision that trains safely: bfloat16 where the hardware multiplies it natively, else float32."""
+    """The fastest precision that trains reliably: bfloat16 if the hardware multiplies it natively, else float32."""
     if accelerator in ("cuda", "gpu"):
         fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator == "cpu":
@@ -51,25 +51,22 @@ def default_precision(accelerator: str) -> str:
 
 def cpu_multiplies_bf16() -> bool:
     """Whether the processor has AVX512-BF16 or AMX instructions; without them bfloat16 is emulated and slow."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and there since torch 2.5
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private functions, since torch 2.5
     return platform.machine() in ("x86_64", "AMD64") and any(
         getattr(torch.cpu, check, lambda: False)() for check in checks
     )
 
 
 def matmul_dtype(precision: str) -> torch.dtype:
-    """What matrices are multiplied in, at a precision of the Trainer."""
+    """The dtype of matrix products, given the precision of the Trainer."""
     return {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.split("-")[0], torch.float32)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Floating-point operations a second that one device could reach, to measure MFU against.
+    """Peak FLOP/s of one device, the reference for MFU; None if unknown.
 
-    For a GPU the maker's figure. For a CPU no maker's figure says what its cores sustain, so a large matrix product is
-    timed here: the best that the machine's own library does.
-
-    Returns:
-        FLOP/s, or None if it is not known.
+    For a GPU it is the figure of its data sheet. The data sheets of CPUs have no sustained rate, so a large matrix
+    product is timed here.
     """
     if device.type == "cuda":
         return rated_flops(torch.cuda.get_device_name(device), dtype)
@@ -87,9 +84,9 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process may still take on the device.
+    """Bytes that this process can still allocate on the device.
 
-    On a CPU: what is free, but no more than a container's limit or a limit of ``ulimit`` leaves.
+    On a CPU it is the least of the free memory and what is left of a container's limit and of ``ulimit``.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -108,7 +105,7 @@ def available_memory(device: torch.device) -> int:
 
 
 def peak_memory() -> int:
-    """The largest resident memory that this process has had, in bytes."""
+    """Peak resident memory of this process, in bytes."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource
@@ -118,7 +115,7 @@ def peak_memory() -> int:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, for the plan and the summary."""
+    """The device as a text, for the plan and the summary."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
@@ -128,7 +125,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def processor_name() -> str:
-    """The processor's name, as well as the system knows it."""
+    """The name of the processor, or its architecture if the system does not tell."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -137,7 +134,7 @@ def processor_name() -> str:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done all that it was given, so that a clock tells the truth."""
+    """Waits until the device has finished its queue, before a time is measured."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

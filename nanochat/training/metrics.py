@@ -1,22 +1,24 @@
-"""Bits per byte: how well a model predicts text, whatever its vocabulary."""
+"""Bits per byte, a loss that does not depend on the vocabulary, and the norm of the gradient."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn import Parameter
 from torchmetrics import Metric
 
 from nanochat.model import IGNORE
 
 
 class BitsPerByte(Metric):
-    """Summed cross-entropy in bits, divided by the number of UTF-8 bytes that the predicted tokens stand for.
+    """Summed cross-entropy in bits, divided by the number of UTF-8 bytes of the predicted tokens.
 
-    A loss per token cannot be compared between vocabularies, since longer tokens are harder to guess; bits per byte
-    can. Special tokens count neither as loss nor as bytes. Sums are kept in float64 and are added up over devices.
+    The loss per token is not comparable between vocabularies, since longer tokens are harder to predict; bits per byte
+    are. Special tokens add neither to the loss nor to the bytes. Sums are in float64, and are added up over devices.
 
     Args:
         token_bytes: the number of bytes of each token id, 0 for special tokens.
@@ -24,7 +26,7 @@ class BitsPerByte(Metric):
     Example:
         >>> metric = BitsPerByte([1, 2, 0])
         >>> metric.update(torch.tensor([math.log(2), math.log(8), 5.0]), torch.tensor([0, 1, 2]))
-        >>> metric.compute()  # (1 bit + 3 bits) / (1 byte + 2 bytes); the special token does not count
+        >>> metric.compute()  # (1 bit + 3 bits) / (1 byte + 2 bytes); the special token adds nothing
         tensor(1.3333, dtype=torch.float64)
     """
 
@@ -52,5 +54,12 @@ class BitsPerByte(Metric):
         self.bytes += sizes.sum()
 
     def compute(self) -> Tensor:
-        """Bits per byte of all predictions so far; not a number if there were none."""
+        """Bits per byte of all predictions so far; NaN if there were none."""
         return self.nats / (math.log(2) * self.bytes)
+
+
+def gradient_norm(parameters: Iterable[Parameter]) -> Tensor:
+    """The 2-norm of the gradients of all parameters together; of sharded gradients, over all devices."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -1,4 +1,4 @@
-"""Where a result comes from: the machine, and the state of the code."""
+"""The provenance of a result: the machine, the versions of libraries, and the state of the code."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 
 from nanochat.training.hardware import processor_name
 
-PATIENCE = 10.0  # seconds for git, which may sit on a slow disk
+GIT_TIMEOUT = 10.0  # seconds; the repository may be on a slow disk
 PACKAGE = Path(__file__).resolve().parent.parent
-TRACKED = ("nanochat", "configs", "cli.py")  # what can change a result
+TRACKED = ("nanochat", "configs", "cli.py")  # paths that can change a result
 LIBRARIES = ("torch", "lightning", "numpy", "tiktoken")
 
 
@@ -33,7 +33,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that the results depend on."""
+    """The versions of Python and of the libraries that results depend on."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -44,14 +44,14 @@ def versions() -> dict[str, str]:
 
 
 def code(folder: Path = PACKAGE) -> dict[str, Any]:
-    """The state of this project's code, as git knows it.
+    """The state of this project's code in git.
 
     Args:
         folder: of the package.
 
     Returns:
-        "version" of the package; "commit", or None where git does not know; "dirty", whether anything that can change a
-        result differs from that commit; and "reason", why git does not know.
+        "version" of the package; "commit", None if unknown; "dirty", whether any file that can change a result differs
+        from that commit; and "reason", why the commit is unknown.
     """
     try:
         version = importlib.metadata.version("nanochat")
@@ -59,7 +59,7 @@ def code(folder: Path = PACKAGE) -> dict[str, Any]:
         version = None
     facts = {"version": version, "commit": None, "dirty": None, "reason": None}
     try:
-        # a package that was installed may lie within the folder of another project, whose commits say nothing of it
+        # raises if the package is not tracked: an installed one may be in the folder of another project's repository
         _git(folder, "ls-files", "--error-unmatch", "__init__.py")
         top = Path(_git(folder, "rev-parse", "--show-toplevel").strip())
         commit = _git(folder, "rev-parse", "HEAD").strip()
@@ -69,21 +69,22 @@ def code(folder: Path = PACKAGE) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {**facts, "reason": "git did not answer"}
     except subprocess.CalledProcessError as error:
-        return {**facts, "reason": _why(error.stderr or "")}
+        return {**facts, "reason": _reason(error.stderr or "")}
     return {**facts, "commit": commit, "dirty": dirty}
 
 
-def _git(folder: Path, *words: str) -> str:
-    # GIT_OPTIONAL_LOCKS: a look at the state must not get into the way of a commit
+def _git(folder: Path, *arguments: str) -> str:
+    # GIT_OPTIONAL_LOCKS=0: reading the status must not block a commit
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    command = ["git", "-C", str(folder), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True, env=environment)
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT, check=True, env=environment)
     return done.stdout
 
 
-def _why(message: str) -> str:
+def _reason(message: str) -> str:
+    """A short reason, given git's error message."""
     if "dubious ownership" in message:
-        return "the folder belongs to another user, so git does not look into it"
+        return "the folder belongs to another user, so git refuses to read it"
     if "ambiguous argument 'HEAD'" in message:
-        return "git has no commit yet"
-    return "the code is in no git repository"
+        return "the repository has no commit yet"
+    return "the code is not in a git repository"

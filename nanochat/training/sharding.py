@@ -1,4 +1,4 @@
-"""FSDP: each device holds a part of the weights, of the gradients and of the optimizer's state."""
+"""FSDP2: weights, gradients and optimizer state are sharded over the devices."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ NAME = "fsdp2"  # --trainer.strategy=fsdp2
 class FullyShardedStrategy(ModelParallelStrategy):
     """Lightning's strategy for FSDP2, over all devices of all nodes, with ordinary checkpoints.
 
-    (Lightning's ``fsdp`` is the first FSDP, which lays all weights of a block end to end: Muon could not see matrices.)
+    (Lightning's ``fsdp`` strategy is FSDP1, which flattens a block's weights into one vector; Muon needs matrices.)
 
-    A checkpoint is one file with whole tensors, so that a run may go on under DDP or on one device, and the other way
-    round. It is gathered on the first process, whose machine needs memory for it.
+    A checkpoint is one file with whole tensors, so that a run can be resumed with DDP or on one device, and vice versa.
+    It is gathered on rank 0, whose machine needs memory for it.
     """
 
     def __init__(self) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def setup_environment(self) -> None:
-        self._data_parallel_size = self.num_nodes * self.num_processes  # Lightning's "auto" is the number of nodes
+        self._data_parallel_size = self.num_nodes * self.num_processes  # Lightning's "auto" takes the number of nodes
         super().setup_environment()
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads nothing but tensors and plain values. (Lightning does not ask the checkpoint plugin here.)"""
+        """Reads only tensors and plain values. (Lightning does not use the checkpoint plugin here.)"""
         return super().load_checkpoint(checkpoint_path, weights_only=True)
 
 
@@ -39,31 +39,31 @@ StrategyRegistry.register(NAME, FullyShardedStrategy, "FSDP2 over all devices, w
 
 
 def shard(gpt: GPT, mesh: DeviceMesh, precision: str) -> None:
-    """Deals out the model's rows to the devices of the mesh, in place; does nothing if that has been done.
+    """Shards the model over the devices of the mesh, in place; does nothing if it is sharded already.
 
-    A block's matrices are gathered when its turn comes and let go afterwards; embedding and head, which are needed
-    first and last, stay from the forward pass to the backward pass. Gradients are summed over the devices after each
-    micro-step: to keep them whole until the step ends would take the memory that sharding saves.
+    The weights of a block are gathered before it runs and freed afterwards; embedding and head stay gathered from the
+    forward pass to the backward pass. Gradients are reduced over the devices after each micro-step: unsharded gradients
+    would need the memory that sharding saves.
 
     Args:
         gpt: the model.
-        mesh: of one dimension.
-        precision: of the Trainer. In "bf16-mixed" weights travel in bfloat16 and gradients are summed in float32.
+        mesh: one-dimensional.
+        precision: of the Trainer. With "bf16-mixed", weights are gathered in bfloat16 and gradients reduced in float32.
     """
     if isinstance(gpt, FSDPModule):
         return
     mixed = precision == "bf16-mixed"
-    # what comes in is of the right precision already: the weights of the losses have to stay in float32
-    in_use, summed = (torch.bfloat16, torch.float32) if mixed else (None, None)
-    policy = MixedPrecisionPolicy(in_use, summed, cast_forward_inputs=False)
+    param_dtype, reduce_dtype = (torch.bfloat16, torch.float32) if mixed else (None, None)
+    # the inputs have the right dtypes: the loss weights must stay in float32
+    policy = MixedPrecisionPolicy(param_dtype, reduce_dtype, cast_forward_inputs=False)
     for block in gpt.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(gpt, mesh=mesh, mp_policy=policy)
-    for entry in ("loss", "losses"):  # beside forward(), where weights must be gathered too
-        register_fsdp_forward_method(gpt, entry)
+    for name in ("loss", "losses"):  # methods that need gathered weights, like forward()
+        register_fsdp_forward_method(gpt, name)
 
 
 def reshard(gpt: GPT) -> None:
-    """Lets go of weights that a forward pass with no backward pass has left gathered: a checkpoint may come in now."""
+    """Frees weights that a forward pass without backward pass has left gathered; a checkpoint can be loaded then."""
     if isinstance(gpt, FSDPModule):
         gpt.reshard()

@@ -1,4 +1,4 @@
-"""What SLURM does for a job, as far as a test can do it on one machine: its variables, ``srun`` and ``scontrol``.
+"""A stand-in for SLURM on one machine: a job's variables, ``srun`` and ``scontrol``.
 
 Run as ``srun`` it starts the tasks of all nodes here, each with the variables that tell it who it is, and answers for
 them with the worst of their exit statuses. Run as ``scontrol`` it writes down what it was asked.
@@ -28,7 +28,7 @@ def install(folder: Path) -> Path:
 
 
 def job(folder: Path, nodes: int, tasks: int, number: int = 4001, **more: str) -> dict[str, str]:
-    """The variables of a job with so many nodes and tasks on each; every node is this machine."""
+    """The environment of a job with ``nodes`` nodes and tasks on each; every node is this machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "MASTER_"))}
     return {
         **kept,

@@ -30,7 +30,7 @@ def test_scores_every_few_steps_are_curves(pretrained: Path) -> None:
     [
         ("--chat.every_n_steps=-1", "--chat.every_n_steps must be at least 0"),
         ("--chat.max_per_task=0", "--chat.max_per_task must be at least 1"),
-        ("--chat.tasks=[humaneval]", "there is no humaneval to score on the way"),
+        ("--chat.tasks=[humaneval]", "humaneval is not available during training"),
     ],
 )
 def test_what_cannot_be_is_said(pretrained: Path, capsys: pytest.CaptureFixture[str], option: str, words: str) -> None:

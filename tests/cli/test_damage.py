@@ -21,7 +21,7 @@ from tests.data.corpus.test_documents import write_parquet
 
 @pytest.fixture(autouse=True)
 def _quick_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanochat.training.budget.timing.STEP_SECONDS", 0.05)  # how fast this is matters to nobody here
+    monkeypatch.setattr("nanochat.training.budget.timing.STEP_SECONDS", 0.05)  # the speed does not matter here
 
 
 def damaged_corpus(folder: Path) -> Path:

@@ -54,7 +54,7 @@ def same_curves(one: Path, other: Path, first: int = 0) -> None:
 
 @pytest.fixture(scope="module")
 def straight(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process does with two micro-steps of two rows each."""
+    """One process, two micro-steps of two rows each."""
     root = tmp_path_factory.mktemp("straight")
     return train(options(corpus_folder, root, STEPS), root)
 
@@ -68,7 +68,7 @@ def half(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pair(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """What two processes do with two micro-steps of one row each, as far as ``half``."""
+    """Two processes, two micro-steps of one row each, up to ``half``."""
     return fit(corpus_folder, tmp_path_factory.mktemp("pair"), HALF, *DDP, "--data.batch_size=1")
 
 
@@ -224,7 +224,7 @@ def test_what_cannot_be_dealt_out_is_refused_by_one_process(corpus_folder: Path,
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_every_held_out_row_is_scored_once_by_any_number_of_devices(world_size: int, corpus_folder: Path) -> None:
+def test_each_held_out_row_is_scored_once(world_size: int, corpus_folder: Path) -> None:
     prepared = prepare(CorpusOptions(str(corpus_folder)), 300)
     rows = HeldOutRows(prepared.val, 64)
     count = len(rows)

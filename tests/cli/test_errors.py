@@ -31,7 +31,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--model.width=200"], "a width of 200 does not divide into heads of 64: take 192 or 256"),
         (["--model.width=256", "--model.heads=5"], "a width of 256 does not divide into 5 heads"),
         (["--model.matrix_lr=-1"], "--model.matrix_lr must be at least 0"),
-        (["--model.warmdown=7"], "--model.warmdown is a share from 0 to 1"),
+        (["--model.warmdown=7"], "--model.warmdown must be from 0 to 1"),
         (["--data.vocab_size=100"], "a vocabulary of 100 is too small: at least 265"),
         (["--trainer.max_steps=0"], "--trainer.max_steps must be at least 1, not 0"),
         (["--data.batch_size=0"], "--data.batch_size must be at least 1, not 0"),
@@ -136,10 +136,10 @@ def test_pickle_is_not_executed(corpus_folder: Path, tmp_path: Path, capsys) -> 
 
 
 def test_too_little_memory(corpus_folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("nanochat.training.budget.memory.available_memory", lambda device: -300_000_000)
+    monkeypatch.setattr("nanochat.training.budget.memory_check.available_memory", lambda device: -300_000_000)
     message = error_of(["fit", *tiny_options(corpus_folder, tmp_path), "--model.depth=8"], capsys)
     assert "needs about" in message
-    assert "lower --model.depth, or --data.row_length, as fewer rows at a time will not do" in message
+    assert "lower --model.depth or --data.row_length; a smaller batch size is not enough" in message
 
 
 def test_full_disk_keeps_the_old_checkpoint(corpus_folder: Path, tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]

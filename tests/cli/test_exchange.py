@@ -69,7 +69,7 @@ def test_the_score_is_the_same(run: Path, imported: Path, corpus_folder: Path, c
 
 
 def sizes_and_corpus(imported: Path, corpus: Path) -> list[str]:
-    """What ``import`` tells the user to give."""
+    """The options that ``import`` prints for the user."""
     options = [f"--config={imported.with_suffix('.yaml')}", f"--ckpt_path={imported}", f"--data.corpus={corpus}"]
     return [*options, "--trainer.precision=32-true", "--model.muon_every=1"]
 
@@ -108,9 +108,7 @@ def test_the_sizes_come_as_a_configuration(imported: Path) -> None:
     assert f"--ckpt_path={imported}" in text
 
 
-def test_another_tokenizer_is_kept_and_no_other_run_is_touched(
-    imported: Path, corpus_folder: Path, tmp_path: Path
-) -> None:
+def test_import_keeps_the_tokenizer(imported: Path, corpus_folder: Path, tmp_path: Path) -> None:
     """Another pattern, other special tokens, unused ids; and a checkpoint that lies where a run's would."""
     tokens = read_model(imported).tokenizer.tokens
     tokenizer = Tokenizer(tokens, 320, r"\p{L}+|\P{L}", {"<|bos|>": 0, "<|end|>": 310})

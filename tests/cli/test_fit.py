@@ -91,7 +91,7 @@ def test_the_curves(finished: tuple[Path, str]) -> None:
     assert rates[0] == max(rates.values()) > rates[11]
 
 
-def test_a_checkpoint_is_self_contained_and_holds_plain_values(finished: tuple[Path, str]) -> None:
+def test_checkpoint_is_self_contained(finished: tuple[Path, str]) -> None:
     run, _ = finished
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"]["depth"] == 1
@@ -107,7 +107,7 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return metrics(run, "train/loss")
 
 
-def test_the_same_seed_gives_the_same_losses_whatever_the_workers(corpus_folder: Path, tmp_path: Path) -> None:
+def test_seed_determines_losses_for_any_workers(corpus_folder: Path, tmp_path: Path) -> None:
     options = tiny_options(corpus_folder, tmp_path)
     runs = [train(options, tmp_path, f"--data.num_workers={n}") for n in (0, 0, 2)]
     assert losses(runs[0]) == losses(runs[1]) == losses(runs[2])
@@ -125,18 +125,18 @@ def test_accumulation_changes_the_memory_and_not_the_losses(corpus_folder: Path,
             assert loss == pytest.approx(close, abs=1e-4)
 
 
-def test_what_does_not_fit_at_once_is_taken_in_smaller_parts(
+def test_micro_steps_shrink_to_fit_memory(
     corpus_folder: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     options = [*tiny_options(corpus_folder, tmp_path), "--data.batch_size=4", "--trainer.val_check_interval=2"]
     whole = train([*options, "--data.batch_size=2", "--trainer.val_check_interval=4"], tmp_path, "--model.warmdown=0")
     room_for_two = lambda trainer, module: (1e9 * trainer.datamodule.batch_size, 2e9)  # noqa: E731
-    monkeypatch.setattr("nanochat.training.budget.memory._needed_and_available", room_for_two)
+    monkeypatch.setattr("nanochat.training.budget.memory_check._needed_and_available", room_for_two)
     capsys.readouterr()
     parts = train(options, tmp_path, "--model.warmdown=0")
     assert (
-        "4 rows at a time would need about 4.0 GB of memory, and 2.0 GB are available: it takes 2 at a time, "
-        "2 times as often (the result stays the same)." in capsys.readouterr().out
+        "4 rows per micro-step need about 4.0 GB of memory, and 2.0 GB are available: using 2 rows, "
+        "2 times as many micro-steps (the result is the same)." in capsys.readouterr().out
     )
     assert losses(parts) == losses(whole)
     assert metrics(parts, "val/bpb") == metrics(whole, "val/bpb")
@@ -175,7 +175,7 @@ def test_a_finished_run_goes_on_only_with_more_steps(corpus_folder: Path, tmp_pa
     assert rates[4:] == pytest.approx([rates[0] * f for f in (1, 1, 1, 0.75, 0.5, 0.25)])
 
 
-def test_a_run_killed_before_its_last_score_gets_it_where_it_belongs(corpus_folder: Path, tmp_path: Path) -> None:
+def test_resume_after_kill_before_final_score(corpus_folder: Path, tmp_path: Path) -> None:
     options = [*tiny_options(corpus_folder, tmp_path), "--data.validations=4"]
     run = train(options, tmp_path)
     known = {name: metrics(run, name) for name in ("train/loss", "val/bpb", "val/bpb_all")}
@@ -228,7 +228,7 @@ def test_what_is_not_as_before_is_said(corpus_folder: Path, tmp_path: Path, caps
     assert metrics(run, "lr-MuonAdamW/head")[3] == (3, 0.5)
     capsys.readouterr()
     train(options, tmp_path, "--ckpt_path=last", "--trainer.max_steps=6", "--trainer.precision=bf16-mixed")
-    assert "Going on with micro-steps" in capsys.readouterr().out
+    assert "Resuming with micro-steps" in capsys.readouterr().out
 
 
 def test_validate_scores_all_of_the_held_out_text(finished: tuple[Path, str], corpus_folder: Path, capsys) -> None:  # type: ignore[no-untyped-def]
@@ -241,7 +241,7 @@ def test_validate_scores_all_of_the_held_out_text(finished: tuple[Path, str], co
     assert not (run.parent / "version_1").exists()  # scoring leaves no run behind
 
 
-def test_the_command_that_is_proposed_at_the_end_scores_this_run_on_its_text(  # type: ignore[no-untyped-def]
+def test_proposed_validate_command(  # type: ignore[no-untyped-def]
     finished: tuple[Path, str], capsys
 ) -> None:
     run, said = finished
@@ -252,7 +252,7 @@ def test_the_command_that_is_proposed_at_the_end_scores_this_run_on_its_text(  #
     assert f"val/bpb {final:.4f} on" in capsys.readouterr().out
 
 
-def test_validate_on_other_text_uses_the_checkpoints_tokenizer(  # type: ignore[no-untyped-def]
+def test_validate_uses_the_checkpoints_tokenizer(  # type: ignore[no-untyped-def]
     finished: tuple[Path, str], corpus_folder: Path, tmp_path: Path, capsys
 ) -> None:
     run, _ = finished

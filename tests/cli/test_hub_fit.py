@@ -52,7 +52,7 @@ def test_a_run_on_streamed_text_goes_on_exactly(hub: Hub, tmp_path: Path) -> Non
     assert metrics(parts, "train/loss") == metrics(straight, "train/loss")
 
 
-def test_what_was_downloaded_is_trained_on_without_a_request(hub: Hub, tmp_path: Path) -> None:
+def test_downloaded_corpus_needs_no_requests(hub: Hub, tmp_path: Path) -> None:
     hub.requests.clear()
     done = command("download", "--corpus=climbmix", "--shards=2", **hub.environment(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")

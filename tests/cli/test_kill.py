@@ -66,7 +66,7 @@ def live_and_die(arguments: list[str], log: Path, rng: random.Random) -> int | N
 
 
 @pytest.mark.timeout(1500)
-def test_whenever_a_run_is_killed_its_curves_are_those_of_one_that_was_not(corpus_folder: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_curves_are_the_same(corpus_folder: Path, tmp_path: Path) -> None:
     straight = train(options(corpus_folder, tmp_path / "straight"), tmp_path / "straight")
     rng = random.Random(20)
     kills = run = 0

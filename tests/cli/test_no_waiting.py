@@ -26,7 +26,7 @@ from nanochat.training.language_model import LanguageModel
 from tests.cli.tools import tiny_options, train
 
 aten = torch.ops.aten
-STEPS, LOGGED = 6, 3  # so many steps, and each third of them is logged: then it may wait
+STEPS, LOGGED = 6, 3  # steps of the run, and log_every_n_steps: only a step that is logged may wait
 
 
 class Device(TorchDispatchMode):
@@ -68,7 +68,7 @@ class Device(TorchDispatchMode):
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
-    """What the command trains on."""
+    """The device that the command trains on."""
     device = Device()
 
     def begin(module: LanguageModel, batch: Any, *_: Any) -> Any:

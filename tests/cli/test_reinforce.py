@@ -94,7 +94,7 @@ def finished(chatting: Path) -> tuple[Path, str]:
     return newest(chatting), result.stdout
 
 
-def test_it_starts_from_the_chat_model_and_learns_from_its_answers(chatting: Path, finished: tuple[Path, str]) -> None:
+def test_reinforce_trains_the_chat_model(chatting: Path, finished: tuple[Path, str]) -> None:
     run, output = finished
     start = newest(chatting, "run-chat") / "checkpoints" / "last.ckpt"
     assert f"Starting from the weights in {start}" in output
@@ -124,7 +124,7 @@ def test_what_it_leaves_behind(finished: tuple[Path, str]) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["stage"], config["name"]) == ("reinforce", "run")
     assert config["start_from"].endswith("last.ckpt")
-    assert "of 3 questions are answered rightly by now" in output
+    assert "of 3 questions answered correctly before training" in output
     assert "6 steps of 4 questions, 6 answers to each: 144 answers" in output
     assert "gsm8k" in output.split("Done in")[1]
 

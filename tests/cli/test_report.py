@@ -119,11 +119,11 @@ def test_the_commit_of_the_code_is_recorded(tmp_path: Path) -> None:
     package = tmp_path / "nanochat"
     package.mkdir()
     (package / "__init__.py").touch()
-    assert provenance.code(package)["reason"] == "the code is in no git repository"
+    assert provenance.code(package)["reason"] == "the code is not in a git repository"
     git(tmp_path, "init")
     assert provenance.code(package)["commit"] is None  # the repository does not track the package
     git(tmp_path, "add", "nanochat")
-    assert provenance.code(package)["reason"] == "git has no commit yet"
+    assert provenance.code(package)["reason"] == "the repository has no commit yet"
     git(tmp_path, "commit", "-m", "first")
     clean = provenance.code(package)
     assert len(clean["commit"]) == 40

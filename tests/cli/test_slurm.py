@@ -84,7 +84,7 @@ def requeued(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> J
     return Job(root, environment, process.returncode, printed)
 
 
-def test_whichever_task_is_warned_all_stop_save_and_queue_once(requeued: Job) -> None:
+def test_warning_to_any_task_requeues_once(requeued: Job) -> None:
     assert requeued.status == 0, requeued.printed
     number = requeued.environment["SLURM_JOB_ID"]
     assert (requeued.root / "bin" / "asked").read_text() == f"requeue {number}\n"
@@ -99,9 +99,7 @@ def test_whichever_task_is_warned_all_stop_save_and_queue_once(requeued: Job) ->
 
 
 @pytest.mark.slow
-def test_the_same_script_goes_on_and_two_nodes_see_what_one_process_sees(
-    requeued: Job, corpus_folder: Path, tmp_path: Path
-) -> None:
+def test_requeued_job_on_two_nodes_equals_one_process(requeued: Job, corpus_folder: Path, tmp_path: Path) -> None:
     run = requeued.root / "lightning_logs" / "run" / "version_0"
     steps = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] + 2
     process = sbatch(requeued.environment, *options(corpus_folder, requeued.root), f"--trainer.max_steps={steps}")
@@ -144,9 +142,7 @@ def test_the_script_says_where_it_must_be_called(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("different", ["lightning_logs", "text"])
-def test_nodes_that_do_not_share_what_they_should_are_refused(
-    different: str, corpus_folder: Path, tmp_path: Path
-) -> None:
+def test_nodes_without_shared_folder(different: str, corpus_folder: Path, tmp_path: Path) -> None:
     """The first node has a checkpoint that the second does not see; or the second has other text."""
     (tmp_path / "0").mkdir()
     train([*options(corpus_folder, tmp_path / "0"), "--data.num_workers=0"], tmp_path / "0", "--trainer.max_steps=2")
@@ -229,7 +225,7 @@ def test_a_warning_and_the_end_right_after_it_queue_the_job(  # type: ignore[no-
         assert metrics(run, curve) == metrics(straight, curve)
 
 
-def test_a_warning_before_the_first_step_is_no_reason_to_start_again(  # type: ignore[no-untyped-def]
+def test_warning_before_first_step(  # type: ignore[no-untyped-def]
     slurm: Path, corpus_folder: Path, tmp_path: Path, capsys
 ) -> None:
     """The time would be too short again, and again."""
@@ -241,7 +237,7 @@ def test_a_warning_before_the_first_step_is_no_reason_to_start_again(  # type: i
     assert "Stopped before the first step" in capsys.readouterr().err
 
 
-def test_a_warning_during_the_last_score_leaves_only_that_to_the_next_start(  # type: ignore[no-untyped-def]
+def test_warning_during_final_score(  # type: ignore[no-untyped-def]
     slurm: Path, corpus_folder: Path, tmp_path: Path, capsys
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -255,9 +251,7 @@ def test_a_warning_during_the_last_score_leaves_only_that_to_the_next_start(  # 
     assert slurm.read_text() == "requeue 4001\n"
 
 
-def test_a_warning_in_the_last_step_is_answered_when_all_is_saved(
-    slurm: Path, corpus_folder: Path, tmp_path: Path
-) -> None:
+def test_warning_in_last_step(slurm: Path, corpus_folder: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         strike(patch, "training_step", lambda m: m.global_step == 3)
         assert fit(corpus_folder, tmp_path) == 0

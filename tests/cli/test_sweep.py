@@ -326,7 +326,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--over=model.deptth=4,6"], "there is no option --model.deptth, did you mean --model.depth?"),
         (["--over=model.depth=0,4"], "the depth must be at least 1, not 0"),
         (["--over=model.depth=1,deep"], "--model.depth=deep is not possible: expected a whole number"),
-        (["--over=model.warmdown=0.2..7.0", "--search=3"], "--model.warmdown is a share from 0 to 1, not 7.0"),
+        (["--over=model.warmdown=0.2..7.0", "--search=3"], "--model.warmdown must be from 0 to 1, not 7.0"),
         (["--over=model.depth=1", "--trainer.max_stepz=3"], "did you mean --trainer.max_steps?"),
         (["--over=model.depth=1", "--seedz=3"], "there is no option --seedz, did you mean --seeds?"),
         (["--over=model.depth=1", "--ckpt_path=last"], "--ckpt_path cannot be used with a sweep"),

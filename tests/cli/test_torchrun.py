@@ -95,9 +95,7 @@ def test_two_nodes_see_what_one_process_sees(way: str, alone: Path, corpus_folde
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_torchrun_that_is_stopped_leaves_a_checkpoint_and_no_process(
-    number: signal.Signals, corpus_folder: Path, tmp_path: Path
-) -> None:
+def test_stopped_torchrun_leaves_a_checkpoint(number: signal.Signals, corpus_folder: Path, tmp_path: Path) -> None:
     """It passes the signal on to the whole group of each worker, where the DataLoader's processes are as well."""
     arguments = [*options(corpus_folder, tmp_path, 100_000), "--trainer.devices=2", "--data.num_workers=1"]
     process = torchrun(["--standalone", "--nproc-per-node=2"], arguments)

@@ -48,7 +48,7 @@ def test_quoted_messages_link_to_their_section(name: str, message: str) -> None:
         ),
         ("there is no file or folder nowhere/at/all: a corpus is a path", "corpus"),
         ("last.ckpt is not a whole checkpoint: ...; the one before it is whole: --ckpt_path=previous.ckpt", None),
-        ("--model.warmdown is a share from 0 to 1, not 7", None),
+        ("--model.warmdown must be from 0 to 1, not 7", None),
         ("there is no option --model.dept, did you mean --model.depth? (all of them: --help)", None),
         ("there is no configuration file missing.yaml", None),
     ],

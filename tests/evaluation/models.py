@@ -1,4 +1,4 @@
-"""Models and bundles for the tests of CORE: some whose right score is known beforehand."""
+"""Models and bundles for the tests of CORE, some with a known score."""
 
 from __future__ import annotations
 

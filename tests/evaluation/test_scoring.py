@@ -92,7 +92,7 @@ def test_the_likeliest_of_equal_choices_is_the_first() -> None:
 
 
 def some_questions(tokenizer: Tokenizer, context: int) -> list[Question]:
-    """Of all kinds, with choices that begin alike and others that do not, short ones and some beyond the context."""
+    """Questions of all kinds: choices with and without a common prefix, short ones, and some beyond the context."""
     found = []
     for number in range(12):
         before = "a text that all choices begin with, and the longer the more work it saves " * (number % 4)
@@ -105,7 +105,7 @@ def some_questions(tokenizer: Tokenizer, context: int) -> list[Question]:
 
 
 @pytest.mark.parametrize("kv_heads", [None, 1])
-def test_many_at_a_time_are_answered_as_each_alone(kv_heads: int | None) -> None:
+def test_batched_answers_equal_single_ones(kv_heads: int | None) -> None:
     gpt = random_model(1, kv_heads=kv_heads, context=128)
     asked = some_questions(letters(), gpt.context)
     alone = [Judge(gpt, batch_tokens=1, share=False).answers([one])[0] for one in asked]
@@ -115,7 +115,7 @@ def test_many_at_a_time_are_answered_as_each_alone(kv_heads: int | None) -> None
     assert 0 < sum(alone) < len(alone)
 
 
-def test_a_verdict_is_the_loss_that_the_model_has() -> None:
+def test_verdict_is_the_models_loss() -> None:
     gpt = random_model(1)
     (asked,) = [question(CHOICE, ["tell me: abc", "tell me: abdul", "tell me: x"], 0, letters(), gpt.context)]
     for candidate, verdict in zip(asked.candidates, Judge(gpt).judge(asked.candidates), strict=True):
@@ -125,7 +125,7 @@ def test_a_verdict_is_the_loss_that_the_model_has() -> None:
         assert verdict.loss == pytest.approx(float(losses.mean()), abs=1e-4)
 
 
-def test_what_is_shared_comes_out_as_the_model_says_it() -> None:
+def test_prefix_tree_equals_the_model() -> None:
     for kv_heads in (None, 1):
         gpt = random_model(2, kv_heads=kv_heads)
         trees = [
@@ -142,7 +142,7 @@ def test_what_is_shared_comes_out_as_the_model_says_it() -> None:
                     torch.testing.assert_close(found[row, places], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_sharing_is_chosen_where_it_saves_work() -> None:
+def test_prefix_sharing_is_used_where_it_pays() -> None:
     beginning = list(range(100))
     assert pays([[*beginning, n] for n in range(4)], 100, 256)
     assert not pays([[1, *range(n, n + 100)] for n in range(4)], 1, 256)
@@ -153,7 +153,7 @@ def test_sharing_is_chosen_where_it_saves_work() -> None:
     assert sizes == []  # all of it went as one tree
 
 
-def test_close_decisions_are_made_alone() -> None:
+def test_close_decisions_are_reread_alone() -> None:
     """Two choices that differ by less than rounding might: the model's own pass, with nothing beside it, decides."""
     gpt = bigrams({"a": "b"})
     with torch.no_grad():
@@ -167,7 +167,7 @@ def test_close_decisions_are_made_alone() -> None:
     assert judge.answers([asked]) == [alone]
 
 
-def test_the_cap_takes_the_first_lines_and_leaves_their_examples_as_they_are(tmp_path: Path) -> None:
+def test_max_per_task_keeps_examples(tmp_path: Path) -> None:
     lines = [choice(f"q{n}", ["yes", "no", f"{n}"], n % 3) for n in range(30)]
     (task,) = open_bundle(write_bundle(tmp_path, {"piqa": (CHOICE, lines)}, shots=3)).tasks
     gpt, tokenizer = random_model(4), letters()
@@ -216,7 +216,7 @@ def test_random_weights_score_one_in_the_number_of_choices_in_long_tasks_too(nam
 
 @needs_core
 @pytest.mark.slow
-def test_every_task_of_the_bundle_is_answered_alike_in_batches_and_alone() -> None:
+def test_core_tasks_batched_and_single() -> None:
     gpt, tokenizer = random_model(3), letters()
     for task in open_bundle(CORE).tasks:
         asked = questions(task, tokenizer, gpt.context, range(10))

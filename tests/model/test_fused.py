@@ -1,4 +1,4 @@
-"""The functions for CPUs against the plain formulas: the same values, the same gradients."""
+"""Fused functions against the plain formulas: values and gradients."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_attention() -> None:
     compare(fused.attention, plain, *torch.randn(3, 2, 3, 7, 8))
 
 
-def test_which_rows_are_short() -> None:
+def test_row_length_limit() -> None:
     query = torch.empty(1, 2, 256, 8)
     assert fused.attends_by_products(query, query)
     assert not fused.attends_by_products(query, query[:, :1])  # grouped queries
@@ -87,8 +87,8 @@ def test_weighted_loss(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kv_heads", [2, 1])
-def test_the_whole_model_in_bfloat16_and_in_float32(kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With autocast, too, where weights stay in float32: gradients agree as well as bfloat16 can say them."""
+def test_whole_model(kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with autocast, where weights stay in float32: gradients agree to the precision of bfloat16."""
     gpt = GPT(GPTConfig.from_options(2, 40, 16, width=32, heads=2, kv_heads=kv_heads))
     for p in gpt.parameters():
         torch.nn.init.normal_(p, std=p.size(-1) ** -0.5)

@@ -10,7 +10,7 @@ from nanochat.model.rotary import rotate, rotation_table
 
 
 def random_gpt(**kwargs: int) -> GPT:
-    """A small model in which every weight matters: nothing is left at zero."""
+    """A small model without zero weights, so that every weight affects the output."""
     torch.manual_seed(0)
     gpt = GPT(
         GPTConfig.from_options(**{"depth": 3, "vocab_size": 50, "context": 32, "width": 64, "heads": 4, **kwargs})
@@ -26,7 +26,7 @@ def ids(rows: int, time: int, vocab_size: int = 50) -> torch.Tensor:
     return torch.randint(vocab_size, (rows, time), generator=torch.Generator().manual_seed(1))
 
 
-def test_the_full_model_has_nanochats_number_of_parameters() -> None:
+def test_full_tier_has_nanochats_parameters() -> None:
     with torch.device("meta"):  # shapes alone, without two gigabytes of memory
         gpt = GPT(GPTConfig.from_options(depth=20, vocab_size=65_536, context=2048))
     assert (gpt.config.n_layer, gpt.config.n_embd, gpt.config.n_head, gpt.config.n_kv_head) == (20, 1280, 10, 10)
@@ -38,12 +38,12 @@ def test_the_full_model_has_nanochats_number_of_parameters() -> None:
 @pytest.mark.parametrize(
     ("depth", "vocab_size", "millions"), [(4, 512, 3.4), (6, 2048, 12.2), (8, 4096, 29.4), (12, 8192, 97.5)]
 )
-def test_the_tiers_have_the_parameters_that_they_are_known_by(depth: int, vocab_size: int, millions: float) -> None:
+def test_tier_parameters(depth: int, vocab_size: int, millions: float) -> None:
     with torch.device("meta"):
         assert round(GPT(GPTConfig.from_options(depth, vocab_size, 512)).num_parameters / 1e6, 1) == millions
 
 
-def test_a_later_token_never_changes_an_earlier_logit() -> None:
+def test_causality() -> None:
     gpt = random_gpt()
     text = ids(2, 20)
     before = gpt(text)
@@ -57,7 +57,7 @@ def test_a_later_token_never_changes_an_earlier_logit() -> None:
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 @pytest.mark.parametrize("pieces", [[1] * 20, [19, 1], [7, 6, 7], [20]])
-def test_cached_decoding_gives_the_logits_of_the_full_forward_pass(kv_heads: int, pieces: list[int]) -> None:
+def test_kv_cache_equals_full_forward(kv_heads: int, pieces: list[int]) -> None:
     gpt = random_gpt(kv_heads=kv_heads)
     text = ids(3, 20)
     cache = gpt.new_cache(batch=3)
@@ -66,7 +66,7 @@ def test_cached_decoding_gives_the_logits_of_the_full_forward_pass(kv_heads: int
     assert cache.position == 20
 
 
-def test_grouped_queries_are_full_attention_with_repeated_keys_and_values() -> None:
+def test_grouped_query_attention() -> None:
     grouped, full = random_gpt(kv_heads=2), random_gpt(kv_heads=4)
     full.load_state_dict(
         {
@@ -77,12 +77,12 @@ def test_grouped_queries_are_full_attention_with_repeated_keys_and_values() -> N
     torch.testing.assert_close(grouped(ids(2, 20)), full(ids(2, 20)), rtol=0, atol=2e-5)
 
 
-def test_at_first_every_token_is_equally_likely() -> None:
+def test_initial_loss_is_uniform() -> None:
     losses = GPT(GPTConfig.from_options(depth=2, vocab_size=300, context=8)).losses(ids(2, 8, 300), ids(2, 8, 300))
     torch.testing.assert_close(losses, torch.full_like(losses, math.log(300)))
 
 
-def test_logits_are_capped_and_in_float32() -> None:
+def test_logits_are_capped_float32() -> None:
     gpt = random_gpt().bfloat16()
     with torch.no_grad():
         gpt.lm_head.weight.mul_(1000)
@@ -91,13 +91,13 @@ def test_logits_are_capped_and_in_float32() -> None:
     assert 14 < logits.abs().max() <= 15
 
 
-def test_the_loss_is_the_cross_entropy_of_the_logits() -> None:
+def test_loss_is_cross_entropy() -> None:
     gpt, text, targets = random_gpt(), ids(2, 10), ids(2, 10).flip(1)
     expected = F.cross_entropy(gpt(text).flatten(0, 1), targets.flatten(), reduction="none").view(2, 10)
     torch.testing.assert_close(gpt.losses(text, targets), expected)
 
 
-def test_ignored_targets_cost_nothing_and_teach_nothing() -> None:
+def test_ignored_targets() -> None:
     gpt, targets = random_gpt(), ids(2, 10).clone()
     targets[0] = IGNORE
     losses = gpt.losses(ids(2, 10), targets)
@@ -107,7 +107,7 @@ def test_ignored_targets_cost_nothing_and_teach_nothing() -> None:
     assert all(p.grad is None or p.grad.eq(0).all() for p in gpt.parameters())
 
 
-def test_the_loss_in_chunks_is_the_loss_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunked_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     def loss_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
         gpt = random_gpt()
         losses = gpt.losses(ids(2, 10), ids(2, 10))
@@ -120,7 +120,7 @@ def test_the_loss_in_chunks_is_the_loss_in_one(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(loss_and_gradient(), whole)
 
 
-def test_rotation_depends_on_distance_alone_and_turns_nanochats_way() -> None:
+def test_rotation_direction_and_invariance() -> None:
     cos, sin = rotation_table(64, 8)
     query, key = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0))
 
@@ -136,7 +136,7 @@ def test_rotation_depends_on_distance_alone_and_turns_nanochats_way() -> None:
     torch.testing.assert_close(turned.flatten(), torch.tensor([math.cos(1), -math.sin(1)]))
 
 
-def test_one_batch_is_learned_by_heart() -> None:
+def test_overfits_one_batch() -> None:
     gpt = random_gpt()
     text = ids(4, 17)
     optimizer = torch.optim.Adam(gpt.parameters(), lr=1e-2)
@@ -148,7 +148,7 @@ def test_one_batch_is_learned_by_heart() -> None:
     assert loss.item() < 0.05
 
 
-def test_a_row_longer_than_the_context_is_refused() -> None:
+def test_row_longer_than_context() -> None:
     gpt = random_gpt()
     with pytest.raises(ValueError, match="33 tokens is longer than the model's context of 32"):
         gpt(ids(1, 33))
@@ -158,7 +158,7 @@ def test_a_row_longer_than_the_context_is_refused() -> None:
         gpt(ids(1, 1), cache)
 
 
-def test_autocast_keeps_the_residual_stream_in_bfloat16() -> None:
+def test_autocast_residual_stream_dtype() -> None:
     gpt = random_gpt()
     with torch.autocast("cpu", torch.bfloat16):
         hidden, losses = gpt.hidden(ids(1, 8)), gpt.losses(ids(1, 8), ids(1, 8))
@@ -166,7 +166,7 @@ def test_autocast_keeps_the_residual_stream_in_bfloat16() -> None:
     torch.testing.assert_close(losses, gpt.losses(ids(1, 8), ids(1, 8)), rtol=0.1, atol=0.2)
 
 
-def test_flops_per_token_by_hand() -> None:
+def test_flops_per_token() -> None:
     gpt = GPT(GPTConfig.from_options(depth=2, vocab_size=100, context=64, width=128, heads=2))
     in_products = 2 * 12 * 128**2 + 128 * 100
     assert gpt.num_matmul_parameters == in_products

@@ -1,4 +1,4 @@
-"""What a GPU would be given to do, by the plain formulas, without one: of which dtypes, through which kernels."""
+"""The operations that a GPU would run, checked on a CPU: their dtypes and kernels."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nanochat.model.loss import loss_and_gradient
 
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU goes the way of a GPU: nothing by hand, and autocast, where it is on, takes RMSNorm into float32.
+    """The CPU takes the GPU's code path: no fused functions, and autocast runs RMSNorm in float32.
 
-    That is what it does on CUDA (aten/src/ATen/autocast_mode.h of torch 2.13), and on a CPU does not.
+    Autocast does so on CUDA only (aten/src/ATen/autocast_mode.h of torch 2.13).
     """
     plain = F.rms_norm
 
@@ -32,7 +32,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Products(TorchDispatchMode):
-    """Notes the dtypes of all matrix products, and how attention was called."""
+    """Records the dtypes of all matrix products and the arguments of attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,8 +49,8 @@ class Products(TorchDispatchMode):
 
 
 @pytest.mark.usefixtures("on_gpu")
-def test_everything_is_multiplied_in_bfloat16_and_attention_has_no_mask() -> None:
-    """A mask, or another dtype, would keep the flash kernel from being taken."""
+def test_products_are_bfloat16_and_attention_has_no_mask() -> None:
+    """A mask or another dtype would rule out the flash kernel."""
     gpt = GPT(GPTConfig.from_options(2, 40, 16, width=32, heads=2))
     ids, targets = torch.randint(40, (2, 3, 16))
     with Products() as products:
@@ -68,7 +68,7 @@ def test_everything_is_multiplied_in_bfloat16_and_attention_has_no_mask() -> Non
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in gpt.parameters())
 
 
-def test_the_loss_is_the_same_the_way_that_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_form_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, targets, weights = 9 * torch.randn(5, 13), torch.tensor([[3], [0], [12], [5], [5]]), torch.rand(5, 1)
     plain = loss_and_gradient(logits.clone(), targets, weights)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -77,7 +77,7 @@ def test_the_loss_is_the_same_the_way_that_it_is_compiled(monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("on_gpu")
-def test_a_block_is_one_graph_and_compiled_once_for_all() -> None:
+def test_one_compiled_graph_for_all_blocks() -> None:
     from torch._dynamo.testing import CompileCounter  # takes seconds to import
 
     gpt, counter = GPT(GPTConfig.from_options(2, 40, 16, width=32, heads=2)), CompileCounter()

@@ -1,4 +1,4 @@
-"""Muon's work shared by real processes over gloo, against one process that does it all."""
+"""Distributed Muon in real processes over gloo, compared with a single process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 4
 
 
 def build(shard: Any = None, **settings: Any) -> tuple[MuonAdamW, list[nn.Parameter]]:
-    """The same weights in every process; ``shard`` turns each into what a process holds of it."""
+    """The same weights in every process; ``shard`` turns each into the local part of a process."""
     generator = torch.Generator().manual_seed(0)
     whole = [torch.randn(shape, generator=generator) for shape in (*SHAPES, TABLE)]
     parameters = [nn.Parameter(shard(w) if shard is not None else w) for w in whole]
@@ -47,7 +47,7 @@ def train(optimizer: MuonAdamW, parameters: list[nn.Parameter], shard: Any = Non
 
 
 def worker(rank: int, folder: str) -> None:
-    """What one process does; its findings land in a file."""
+    """Runs in each process; its results are written to a file."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
     worked: list[int] = []
     really = distributed.orthogonalize
@@ -79,7 +79,7 @@ def worker(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[Tensor]]]:
-    """What each of three processes found."""
+    """The results of each of three processes."""
     folder = tmp_path_factory.mktemp("processes")
     torch.multiprocessing.spawn(worker, (str(folder),), nprocs=WORLD)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
@@ -94,7 +94,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("way", "size", "dtype"), CASES)
-def test_shared_work_gives_what_one_process_gives(found: list, way: str, size: int, dtype: torch.dtype) -> None:
+def test_equals_one_process(found: list, way: str, size: int, dtype: torch.dtype) -> None:
     alone = train(*build(muon_dtype=dtype))
     start = build()[1]
     for rank in range(size):
@@ -105,26 +105,26 @@ def test_shared_work_gives_what_one_process_gives(found: list, way: str, size: i
 
 
 @pytest.mark.parametrize(("way", "size", "dtype"), CASES)
-def test_every_process_has_the_same_bits(found: list, way: str, size: int, dtype: torch.dtype) -> None:
+def test_ranks_agree_bitwise(found: list, way: str, size: int, dtype: torch.dtype) -> None:
     first, *others = [found[rank][f"{way} {size} {dtype}"] for rank in range(size)]
     for other in others:
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 @pytest.mark.parametrize(("way", "size", "dtype"), CASES)
-def test_no_process_does_anothers_work(found: list, way: str, size: int, dtype: torch.dtype) -> None:
+def test_work_is_divided(found: list, way: str, size: int, dtype: torch.dtype) -> None:
     worked = [int(found[rank][f"{way} {size} {dtype} worked"][0]) for rank in range(size)]
     assert sum(worked) == STEPS * len(SHAPES)
     assert max(worked) - min(worked) <= STEPS  # one matrix a step
 
 
-def test_dealing_goes_round() -> None:
+def test_assignment_is_round_robin() -> None:
     assert assign(0, 4, 3) == [0, 1, 2, 0]
     assert assign(4, 2, 3) == [1, 2]
     assert assign(6, 1, 1) == [0]
 
 
-def test_matrices_sharded_in_another_way_are_refused(tmp_path: Path) -> None:
+def test_other_sharding_is_refused(tmp_path: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
         mesh = DeviceMesh("cpu", [0])

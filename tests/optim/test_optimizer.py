@@ -13,7 +13,7 @@ def matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (128, 32), (32, 128)])
-def test_orthogonalizing_makes_all_directions_about_equally_strong(shape: tuple[int, int]) -> None:
+def test_orthogonalized_singular_values_are_near_one(shape: tuple[int, int]) -> None:
     stack = torch.stack([matrix(*shape), 1000 * matrix(*shape, seed=1)])
     result = orthogonalize(stack)
     assert result.shape == stack.shape
@@ -26,14 +26,14 @@ def test_orthogonalizing_makes_all_directions_about_equally_strong(shape: tuple[
         assert torch.nn.functional.cosine_similarity((u @ v).flatten(), after.flatten(), dim=0) > 0.95
 
 
-def test_the_shorter_way_leads_to_the_same_matrices() -> None:
+def test_gram_iteration_equals_plain_iteration() -> None:
     """Also where singular values are as different as those of real momentum are."""
     x = torch.stack([matrix(32, 128), torch.diag(torch.logspace(0, -4, 32)) @ matrix(32, 128, seed=1)])
     x = x / x.norm(dim=(-2, -1), keepdim=True)
     torch.testing.assert_close(muon._iterate_gram(x), muon._iterate(x), rtol=1e-3, atol=1e-4)
 
 
-def test_the_shorter_way_serves_bfloat16_as_well_as_its_own_rounds() -> None:
+def test_gram_iteration_in_bfloat16() -> None:
     x = torch.stack([matrix(32, 128), torch.diag(torch.logspace(0, -2, 32)) @ matrix(32, 128, seed=1)]).bfloat16()
     exact = orthogonalize(x.double())
 
@@ -45,7 +45,7 @@ def test_the_shorter_way_serves_bfloat16_as_well_as_its_own_rounds() -> None:
     assert orthogonalize(x).dtype == torch.bfloat16
 
 
-def test_bands_are_matrices_of_their_own() -> None:
+def test_bands_are_orthogonalized_separately() -> None:
     whole = matrix(64, 48)
     by_hand = torch.cat([orthogonalize(band[None])[0] for band in whole.split(16)])
     torch.testing.assert_close(orthogonalize(whole[None], band=16)[0], by_hand)
@@ -55,14 +55,14 @@ def test_bands_are_matrices_of_their_own() -> None:
 
 @pytest.mark.parametrize("shape", [(64, 64), (128, 32), (32, 128)])
 @pytest.mark.parametrize("band", [None, 16])
-def test_a_move_is_as_long_in_bands_as_in_one(shape: tuple[int, int], band: int | None) -> None:
+def test_update_norm_does_not_depend_on_bands(shape: tuple[int, int], band: int | None) -> None:
     p = torch.nn.Parameter(torch.zeros(shape))
     p.grad = matrix(*shape)
     MuonAdamW([{"name": "m", "algorithm": "muon", "params": [p], "lr": 0.5}], band=band).step()
     assert float(p.norm()) == pytest.approx(0.5 * shape[0] ** 0.5, rel=0.3)  # the singular values are 0.7 to 1.2
 
 
-def test_muon_is_torchs_muon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_muon_equals_torch_muon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizer_module, "MOMENTUM_START", 0.95)  # torch's has no warm-up of the momentum
     shapes = [(64, 64), (128, 32), (32, 128), (64, 64)]
     ours = [torch.nn.Parameter(matrix(*shape, seed=i)) for i, shape in enumerate(shapes)]
@@ -81,7 +81,7 @@ def test_muon_is_torchs_muon(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (p - q).norm() < 0.02 * moved
 
 
-def test_adamw_is_torchs_adamw() -> None:
+def test_adamw_equals_torch_adamw() -> None:
     ours = torch.nn.Parameter(matrix(8, 4))
     theirs = torch.nn.Parameter(matrix(8, 4))
     a = MuonAdamW([{"name": "e", "algorithm": "adamw", "params": [ours], "lr": 0.01}], betas=(0.8, 0.95), eps=1e-10)
@@ -103,7 +103,7 @@ def both() -> tuple[MuonAdamW, list[torch.nn.Parameter]]:
     return MuonAdamW(groups), parameters
 
 
-def test_a_saved_state_goes_on_bitwise() -> None:
+def test_resume_is_bitwise() -> None:
     def steps(optimizer: MuonAdamW, parameters: list[torch.nn.Parameter], first: int, last: int) -> None:
         for step in range(first, last):
             for p in parameters:
@@ -124,7 +124,7 @@ def test_a_saved_state_goes_on_bitwise() -> None:
         assert torch.equal(p, q)
 
 
-def test_a_learning_rate_of_zero_moves_nothing() -> None:
+def test_zero_learning_rate() -> None:
     optimizer, parameters = both()
     before = [p.detach().clone() for p in parameters]
     for group in optimizer.param_groups:
@@ -135,7 +135,7 @@ def test_a_learning_rate_of_zero_moves_nothing() -> None:
     assert all(torch.equal(p, q) for p, q in zip(parameters, before, strict=True))
 
 
-def test_wrong_groups_are_refused() -> None:
+def test_invalid_groups() -> None:
     vector = torch.nn.Parameter(torch.zeros(4))
     with pytest.raises(ValueError, match="matrices only"):
         MuonAdamW([{"name": "v", "algorithm": "muon", "params": [vector], "lr": 0.1}])
@@ -143,7 +143,7 @@ def test_wrong_groups_are_refused() -> None:
         MuonAdamW([{"name": "v", "algorithm": "sgd", "params": [vector], "lr": 0.1}])
 
 
-def test_the_schedule_by_hand() -> None:
+def test_schedule_values() -> None:
     def factors(*steps: int) -> list[float]:
         return [learning_rate_factor(s, 100, warmup_steps=4, warmdown=0.5, final=0.1) for s in steps]
 
@@ -152,13 +152,13 @@ def test_the_schedule_by_hand() -> None:
     assert learning_rate_factor(99, 100, warmdown=0.0) == 1.0
 
 
-def test_a_rate_that_the_user_sets_is_used_as_it_is() -> None:
+def test_user_rates_override_the_rule() -> None:
     rule = default_learning_rates(256, 2048, 300)
     assert LearningRates(0.5, None, None).or_else(rule) == (0.5, rule.embedding, rule.head)
     assert LearningRates(None, 0.0, 1.0).or_else(rule) == (rule.matrices, 0.0, 1.0)
 
 
-def test_muon_moves_now_and_then_by_what_all_steps_have_taught() -> None:
+def test_muon_every_accumulates_momentum() -> None:
     start, gradients = matrix(16, 8), [matrix(16, 8, seed=i) for i in (1, 2, 3, 4)]
     p = torch.nn.Parameter(start.clone())
     optimizer = MuonAdamW([{"name": "m", "algorithm": "muon", "params": [p], "lr": 0.1}], every=2)
@@ -178,7 +178,7 @@ def test_muon_moves_now_and_then_by_what_all_steps_have_taught() -> None:
     assert not places[3].equal(places[2])
 
 
-def test_small_steps_gather_before_muon_moves() -> None:
+def test_default_muon_every() -> None:
     assert default_muon_every(512) == 8
     assert default_muon_every(2048) == 2
     assert default_muon_every(4096) == default_muon_every(524_288) == 1
@@ -187,7 +187,7 @@ def test_small_steps_gather_before_muon_moves() -> None:
     assert together[1:] == apart[1:]
 
 
-def test_the_rule_meets_what_was_measured() -> None:
+def test_rule_matches_measurements() -> None:
     # steps of 512 tokens, with Muon after every four, and the range in which the best rate for matrices was found
     for steps, (low, high) in {384: (0.016, 0.022), 1880: (0.009, 0.014)}.items():
         assert low <= default_learning_rates(256, 512, steps, muon_every=4).matrices <= high  # type: ignore[operator]

@@ -151,7 +151,7 @@ def test_invalid_storage_is_ignored(page: Page) -> None:
         expect(fresh.get_by_role("button", name="Restore the last chat")).to_be_hidden()
         ask(fresh, "Hello")
         expect(fresh.locator(".stats")).to_be_visible()
-        assert fresh.complaints == []  # type: ignore[attr-defined]
+        assert fresh.errors == []  # type: ignore[attr-defined]
 
 
 def test_full_storage(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

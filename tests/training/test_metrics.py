@@ -1,3 +1,5 @@
+"""Bits per byte."""
+
 import math
 
 import pytest
@@ -11,11 +13,11 @@ def test_bits_per_byte_by_hand() -> None:
     metric = BitsPerByte([1, 3, 0])
     metric.update(torch.tensor([[math.log(2), math.log(16)], [7.0, 9.0]]), torch.tensor([[0, 1], [2, IGNORE]]))
     metric.update(torch.tensor([math.log(4)]), torch.tensor([0]))
-    # 1 + 4 + 2 bits over 1 + 3 + 1 bytes; the special token and the ignored place count as neither
+    # 1 + 4 + 2 bits over 1 + 3 + 1 bytes; the special token and the ignored position add neither
     assert metric.compute().item() == pytest.approx(7 / 5)
 
 
-def test_parts_add_up_as_over_devices() -> None:
+def test_states_of_devices_add_up() -> None:
     losses, targets = torch.rand(4, 50), torch.randint(3, (4, 50))
     whole = BitsPerByte([1, 3, 0])
     whole.update(losses, targets)
@@ -27,7 +29,7 @@ def test_parts_add_up_as_over_devices() -> None:
     torch.testing.assert_close(parts[0].compute(), whole.compute())
 
 
-def test_small_losses_are_not_lost_in_a_large_sum() -> None:
+def test_a_large_sum_keeps_small_losses() -> None:
     metric = BitsPerByte([1])
     for _ in range(200):
         metric.update(torch.full((100_000,), 1e-3), torch.zeros(100_000, dtype=torch.int64))

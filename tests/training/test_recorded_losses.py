@@ -1,4 +1,4 @@
-"""Training repeats the losses of version 0.1.0: same model, gradients, optimizer and order of the data."""
+"""Training gives the losses of version 0.1.0: the model, gradients, optimizer and order of the data are the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECORDED = json.loads(Path(__file__).with_name("recorded_losses.json").read_text
 
 
 def run_losses(root: Path, seed: int, *more: str) -> list[float]:
-    """``train/loss`` of each step of a model of two layers, in float32 and not compiled."""
+    """``train/loss`` of each step of a two-layer model, in float32 and uncompiled."""
     corpus = root / "corpus.txt"
     corpus.write_text("\n\n".join(" ".join(sentences(8, seed=n)) for n in range(300)), encoding="utf-8")
     options = [
@@ -32,5 +32,5 @@ def run_losses(root: Path, seed: int, *more: str) -> list[float]:
 def test_losses_are_as_recorded(tmp_path: Path, seed: int) -> None:
     found = run_losses(tmp_path, seed)
     assert len(found) == STEPS
-    # On the machine that recorded them they are the same to the last bit; other kernels round differently.
+    # They are bitwise equal on the machine that recorded them; other kernels round differently.
     assert found == pytest.approx(RECORDED[str(seed)], rel=1e-4)

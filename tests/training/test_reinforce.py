@@ -1,4 +1,4 @@
-"""Reinforcement learning: its numbers worked out by hand, and that a model really becomes better by it."""
+"""Reinforcement learning: figures computed by hand, and a small model that improves."""
 
 from __future__ import annotations
 
@@ -25,19 +25,17 @@ from nanochat.tokenizer import Tokenizer, render, render_prompt
 from nanochat.training import reinforce
 from nanochat.training.budget.memory import onednn_memory
 from nanochat.training.reinforce import Reinforce
+from nanochat.training.rollout_statistics import RolloutSums, average_over_groups, logged_k, sum_over_groups
 from nanochat.training.rollouts import (
     Answer,
     Group,
     Row,
     advantages,
-    averages,
-    number_of_sizes,
+    generate_groups,
+    number_of_shapes,
     rows_with_signal,
-    shown_k,
-    tally,
     to_answer,
     to_tensors,
-    write_groups,
 )
 from tests.inference.models import byte_tokenizer, random_gpt
 
@@ -45,7 +43,7 @@ LETTERS = "abcd"
 
 
 class Echo(Task):
-    """The question is a letter, and so is the answer."""
+    """The question is a letter, and the answer is the same letter."""
 
     name = "echo"
 
@@ -60,29 +58,29 @@ class Echo(Task):
         return self.item(0, index)
 
 
-def answer(prompt: int, chosen: Sequence[bool], reward: float, first: int = 1) -> Answer:
-    """One with so many tokens of a prompt; ids count up."""
-    flags = [False] * prompt + list(chosen)
+def answer(prompt: int, sampled: Sequence[bool], reward: float, first: int = 1) -> Answer:
+    """An answer after a prompt of ``prompt`` tokens; its ids count up from ``first``."""
+    flags = [False] * prompt + list(sampled)
     return Answer([first + i for i in range(len(flags))], flags, reward)
 
 
-# ------------------------------------------------------------------------------------------------ numbers by hand
+# ------------------------------------------------------------------------------------------------ figures by hand
 
 
-def test_an_advantage_is_the_reward_minus_the_groups_mean() -> None:
+def test_advantages() -> None:
     assert advantages([1, 0, 0, 0]) == [0.75, -0.25, -0.25, -0.25]
     assert advantages([1, 1, 0, 0]) == [0.5, 0.5, -0.5, -0.5]
     assert advantages([1, 1, 1]) == [0, 0, 0]
 
 
-def test_groups_that_agree_are_left_out_and_long_answers_come_first() -> None:
+def test_rows_with_signal() -> None:
     short, long = answer(2, [True], 1.0), answer(2, [True] * 3, 0.0)
     rows = rows_with_signal([[short, long], [short, short], [long, long]])
     assert rows == [(long, -0.5), (short, 0.5)]
 
 
-def test_tensors_of_two_rows() -> None:
-    one = answer(2, [True, False, True], 1.0)  # ids 1 2 | 3 4 5, of which the calculator said 4
+def test_to_tensors() -> None:
+    one = answer(2, [True, False, True], 1.0)  # ids 1 2 | 3 4 5, of which 4 is the calculator's output
     two = answer(1, [True], 0.0, first=8)  # ids 8 | 9
     ids, targets, weights = to_tensors([Row(one, 0.5), Row(two, -0.25)], 0, 40)
     assert ids.tolist() == [[1, 2, 3, 4, *[0] * 12], [8, *[0] * 15]]
@@ -93,28 +91,28 @@ def test_tensors_of_two_rows() -> None:
     assert to_tensors([], 0, 40)[1].tolist() == [[IGNORE] * 16]
 
 
-def test_rows_come_in_few_lengths() -> None:
-    """Or else the memory of a process grows from step to step."""
+def test_micro_steps_have_few_lengths() -> None:
+    """In bfloat16, oneDNN keeps buffers for each shape."""
     times = [to_tensors([Row(answer(2, [True] * n, 1.0), 1.0)], 0, 40)[0].size(1) for n in (14, 15, 16, 32)]
-    assert times == [16, 16, 32, 40]  # the last token is no input: 2 + 15 have 16; and 40 is the context
+    assert times == [16, 16, 32, 40]  # the last token is not an input: 2 + 15 tokens give 16 inputs; 40 is the context
 
 
-def test_micro_steps_come_in_few_sizes() -> None:
-    """Of each size something is kept, so that there may be only as many as the plan of memory reckons with."""
+def test_micro_steps_have_few_shapes() -> None:
+    """The estimate of memory uses the number of shapes."""
     one = Row(answer(2, [True, True], 1.0), 0.5)  # has 3 inputs
     rows = [to_tensors([one] * count, 0, 40, 8)[0].size(0) for count in range(9)]
-    assert rows == [1, 2, 2, 4, 4, 6, 6, 8, 8]  # quarters of a batch; of nothing to learn a row has to be there
+    assert rows == [1, 2, 2, 4, 4, 6, 6, 8, 8]  # multiples of a quarter of the batch; at least one row
     ids, targets, weights = to_tensors([one], 7, 40, 8)
     assert ids[1].tolist() == [7] * 16
     assert targets[1].tolist() == [IGNORE] * 16
     assert weights[1].tolist() == [0] * 16
-    made = {
+    shapes = {
         to_tensors([Row(answer(1, [True] * time, 1.0), 0.5)] * count, 0, 40, 8)[0].shape
         for count in range(1, 9)
         for time in range(1, 41)
     }
-    assert len(made) == number_of_sizes(8, 40) == 4 * 3
-    assert number_of_sizes(2, 40) == 2 * 3
+    assert len(shapes) == number_of_shapes(8, 40) == 4 * 3
+    assert number_of_shapes(2, 40) == 2 * 3
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("bf16-mixed", 28 * 10_200_000), ("32-true", 0)])
@@ -128,29 +126,29 @@ def test_memory_for_each_batch_shape(precision: str, expected: int) -> None:
     assert onednn_memory(trainer, shapes) == expected
 
 
-def test_the_curves_of_three_groups() -> None:
+def test_statistics_of_three_groups() -> None:
     def group(rewards: Sequence[int], tokens: int) -> Group:
         return [answer(3, [True] * tokens, float(reward)) for reward in rewards]
 
-    sums = tally([group([1, 1, 0, 0], 2), group([0, 0, 0, 0], 4), group([1, 1, 1, 1], 9)], 4)
-    found = averages(sums)
+    sums = sum_over_groups([group([1, 1, 0, 0], 2), group([0, 0, 0, 0], 4), group([1, 1, 1, 1], 9)], 4)
+    found = average_over_groups(sums)
     assert found["reward"] == pytest.approx((0.5 + 0 + 1) / 3)
     assert found["answer_tokens"] == pytest.approx((2 + 4 + 9) / 3)
     assert found["no_signal"] == pytest.approx(2 / 3)
     assert found["pass_at_1"] == pytest.approx((0.5 + 0 + 1) / 3)
-    # of 4 with 2 right, two at random are both wrong in 1 of 6 cases
+    # 2 of 4 are correct: two of them at random are both wrong in 1 of 6 cases
     assert found["pass_at_2"] == pytest.approx((5 / 6 + 0 + 1) / 3)
     assert found["pass_at_4"] == pytest.approx((1 + 0 + 1) / 3)
-    assert shown_k(4) == [1, 2, 4]
-    assert shown_k(6) == [1, 2, 4, 6]
-    assert shown_k(2) == [1, 2]
+    assert logged_k(4) == [1, 2, 4]
+    assert logged_k(6) == [1, 2, 4, 6]
+    assert logged_k(2) == [1, 2]
 
 
-# --------------------------------------------------------------------------------------- what the model has chosen
+# --------------------------------------------------------------------------------------- what the model has sampled
 
 
 def written(tokenizer: Tokenizer, tokens: Sequence[str | int]) -> Generation:
-    """A generation to which a model has added these tokens, one after the other."""
+    """A generation with these tokens from the model."""
     gpt = random_gpt(vocab_size=265, context=64)
     engine = Engine(gpt, tokenizer)
     generation = Generation(tokenizer, engine.decoder.new_stream(), [0], Sampler(Sampling()))
@@ -159,17 +157,16 @@ def written(tokenizer: Tokenizer, tokens: Sequence[str | int]) -> Generation:
     return generation
 
 
-def test_what_the_calculator_says_carries_no_loss() -> None:
+def test_calculator_output_has_no_loss() -> None:
     tokenizer = byte_tokenizer()
     call = ["<|python_start|>", *b"1+2", "<|python_end|>"]
     generation = written(tokenizer, [*call, *b"3", "<|assistant_end|>"])
     question = Question(0, Arithmetic(), single_turn("1+2", "3"))
     found = to_answer(question, [5, 6], generation)
-    said = ["<|output_start|>", "<|output_end|>"]
-    output = [tokenizer.special_tokens[name] for name in said]
+    output = [tokenizer.special_tokens[name] for name in ("<|output_start|>", "<|output_end|>")]
     assert found.ids[2 + 5 : 2 + 5 + 3] == [output[0], ord("3"), output[1]]
-    assert found.chosen == [False] * 2 + [True] * 5 + [False] * 3 + [True] * 2
-    assert found.ids[-1] == tokenizer.special_tokens["<|assistant_end|>"]  # when to stop is learned, too
+    assert found.sampled == [False] * 2 + [True] * 5 + [False] * 3 + [True] * 2
+    assert found.ids[-1] == tokenizer.special_tokens["<|assistant_end|>"]  # the model also learns to end its answer
     assert found.reward == 1
     assert found.tokens == 7
     _, targets, weights = to_tensors([Row(found, 1.0)], 0, 40)
@@ -178,13 +175,13 @@ def test_what_the_calculator_says_carries_no_loss() -> None:
     assert (weights[0, [1, 2, 3, 4, 5, 9, 10]] == 1).all()
 
 
-def test_an_output_that_the_model_makes_up_is_its_own() -> None:
+def test_output_tokens_from_the_model_have_a_loss() -> None:
     tokenizer = byte_tokenizer()
-    made_up = written(tokenizer, ["<|output_start|>", *b"3", "<|output_end|>", "<|assistant_end|>"])
-    assert made_up.chosen == [True] * 3
+    generation = written(tokenizer, ["<|output_start|>", *b"3", "<|output_end|>", "<|assistant_end|>"])
+    assert generation.chosen == [True] * 3
 
 
-def test_an_answer_that_does_not_end_is_wrong() -> None:
+def test_an_unfinished_answer_has_no_reward() -> None:
     tokenizer = byte_tokenizer()
     question = Question(0, Arithmetic(), single_turn("1+2", "3"))
     assert to_answer(question, [5], written(tokenizer, [*b"It is 3."])).reward == 0
@@ -192,31 +189,33 @@ def test_an_answer_that_does_not_end_is_wrong() -> None:
     assert to_answer(question, [5], written(tokenizer, [*b"It is 4.", "<|assistant_end|>"])).reward == 0
 
 
-def test_answers_depend_on_the_place_and_not_on_how_many_are_written_together() -> None:
+def test_answers_do_not_depend_on_the_batch_size() -> None:
     gpt, tokenizer = random_gpt(vocab_size=265, context=64), byte_tokenizer()
-    questions = [Question(place, Echo(), Echo().item(0, place)) for place in range(0, 16, 4)]  # the same one each time
+    questions = [
+        Question(place, Echo(), Echo().item(0, place)) for place in range(0, 16, 4)
+    ]  # four times the same question
     engine = Engine(gpt, tokenizer)
-    wanted = write_groups(engine, questions, 3, 6, seed=1, at_once=100)
+    wanted = generate_groups(engine, questions, 3, 6, seed=1, batch_size=100)
     assert [[len(answer.ids) > 5 for answer in group] for group in wanted] == [[True] * 3] * 4
-    assert write_groups(engine, questions[2:], 3, 6, seed=1, at_once=1) == wanted[2:]
+    assert generate_groups(engine, questions[2:], 3, 6, seed=1, batch_size=1) == wanted[2:]
     texts = [tuple(answer.ids) for group in wanted for answer in group]
     assert len(set(texts)) == len(texts)
-    assert write_groups(engine, questions, 3, 6, seed=2, at_once=100) != wanted
+    assert generate_groups(engine, questions, 3, 6, seed=2, batch_size=100) != wanted
 
 
-def test_a_question_without_room_has_no_answers() -> None:
+def test_a_question_that_fills_the_context_has_no_answers() -> None:
     gpt, tokenizer = random_gpt(vocab_size=265, context=16), byte_tokenizer()
     long = Question(0, Echo(), single_turn("a" * 40, "a"))
     short = Question(1, Echo(), single_turn("a", "a"))
-    assert len(write_groups(Engine(gpt, tokenizer), [long, short], 2, 4, seed=0, at_once=8)) == 1
+    assert len(generate_groups(Engine(gpt, tokenizer), [long, short], 2, 4, seed=0, batch_size=8)) == 1
 
 
 # --------------------------------------------------------------------------------------------------- the questions
 
 
-def test_no_question_is_left_out_and_processes_share_them() -> None:
+def test_question_order() -> None:
     order = QuestionOrder(Mixture({Echo(): 2, Arithmetic(): 1}), seed=3)
-    questions = [order.question(place) for place in range(1100)]  # across the ends of two rounds
+    questions = [order.question(place) for place in range(1100)]  # more than two rounds
     echoes = [q.item for q in questions if q.task.name == "echo"]
     assert abs(len(echoes) - 1100 * 2 / 3) < 30
     assert order.question(5) == questions[5]
@@ -238,45 +237,43 @@ def test_no_question_is_left_out_and_processes_share_them() -> None:
 
 
 def module_with(groups: list[Group], parts: int, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> Reinforce:
-    """A module that has written these answers."""
+    """A module whose generated answers are these."""
     module = Reinforce(depth=2, vocab_size=265, context=32, width=32, heads=2)
     module.gpt = random_gpt(depth=2, vocab_size=265, width=32, heads=2)
     data = SimpleNamespace(batch_size=batch_size, samples=2, max_tokens=9, seed=0, tokenizer=byte_tokenizer())
     trainer: Any = SimpleNamespace(datamodule=data, accumulate_grad_batches=parts, world_size=1)
     module.trainer = trainer
-    module._rows, module._tokens, module._sums = [], (0, 1), {}
-    monkeypatch.setattr(reinforce, "write_groups", lambda *rest: groups)
+    module._rows, module._tokens, module.averages = [], (0, 1), RolloutSums()
+    monkeypatch.setattr(reinforce, "generate_groups", lambda *rest: groups)
     return module
 
 
 GROUPS = [
     [answer(3, [True, True, False, True], 1.0), answer(3, [True, True], 0.0, first=20)],
-    [answer(2, [True] * 5, 0.0, first=30), answer(2, [True], 0.0, first=40)],  # agree: no signal
+    [answer(2, [True] * 5, 0.0, first=30), answer(2, [True], 0.0, first=40)],  # equal rewards: no signal
     [answer(4, [True], 1.0, first=10), answer(4, [True, False, False, True], 0.0, first=25)],
 ]
 
 
 @pytest.mark.parametrize(("parts", "batch_size"), [(1, 8), (2, 2), (2, 3), (5, 1), (3, 8)])
-def test_the_gradient_is_that_of_a_loss_written_by_hand(
-    parts: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradient_against_the_formula(parts: int, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     module = module_with(GROUPS, parts, batch_size, monkeypatch)
     losses = []
     for number in range(parts):
         loss = module.training_step(MicroStep([], number), number)
-        (loss / parts).backward()  # as Lightning divides
+        (loss / parts).backward()  # Lightning divides
         losses.append(loss.item() / parts)
     found = {name: p.grad.clone() for name, p in module.gpt.named_parameters() if p.grad is not None}
 
     module.gpt.zero_grad()
-    tokens = 3 + 2 + 5 + 1 + 1 + 2  # chosen by the model, in groups without a signal as well
+    tokens = 3 + 2 + 5 + 1 + 1 + 2  # sampled by the model, also in the group without a signal
     total = torch.zeros(())
     for group in GROUPS:
         mean = sum(one.reward for one in group) / len(group)
         for one in group:
             logp = module.gpt(torch.tensor([one.ids])).log_softmax(-1)[0]
             for place in range(1, len(one.ids)):
-                if one.chosen[place]:
+                if one.sampled[place]:
                     total = total - (one.reward - mean) * logp[place - 1, one.ids[place]]
     total = total / tokens
     total.backward()
@@ -285,18 +282,19 @@ def test_the_gradient_is_that_of_a_loss_written_by_hand(
     for name, parameter in module.gpt.named_parameters():
         assert parameter.grad is not None
         assert torch.allclose(found[name], parameter.grad, atol=1e-6), name
-    assert module._sums["loss"] == pytest.approx(total.item(), abs=1e-6)
+    assert module.averages is not None
+    assert module.averages.values["loss"] == pytest.approx(total.item(), abs=1e-6)
     assert module.tokens_in(MicroStep([], 0)) == tokens
 
 
-def test_a_right_answer_becomes_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_correct_answer_becomes_more_probable(monkeypatch: pytest.MonkeyPatch) -> None:
     module = module_with(GROUPS[:1], 1, 8, monkeypatch)
     right, wrong = GROUPS[0]
 
     def logp(one: Answer) -> float:
         with torch.no_grad():
             found = module.gpt(torch.tensor([one.ids])).log_softmax(-1)[0]
-        return sum(float(found[i - 1, one.ids[i]]) for i in range(1, len(one.ids)) if one.chosen[i])
+        return sum(float(found[i - 1, one.ids[i]]) for i in range(1, len(one.ids)) if one.sampled[i])
 
     before = logp(right), logp(wrong)
     module.training_step(MicroStep([], 0), 0).backward()
@@ -307,11 +305,11 @@ def test_a_right_answer_becomes_likelier(monkeypatch: pytest.MonkeyPatch) -> Non
     assert logp(wrong) < before[1]
 
 
-# -------------------------------------------------------------------------------------------------- a run of its own
+# -------------------------------------------------------------------------------------------------- training
 
 
 def half_trained(tokenizer: Tokenizer) -> Reinforce:
-    """A small model that answers with one of four letters, but has not learned which."""
+    """A small model that answers with one of four letters at random."""
     seed_everything(1)
     rates = dict(matrix_lr=0.03, embedding_lr=0.01, head_lr=0.005)
     module = Reinforce(depth=2, vocab_size=265, context=32, width=32, heads=2, **rates)
@@ -350,7 +348,7 @@ def fit(module: Reinforce, data: QuestionsDataModule, steps: int, root: Path, **
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.filterwarnings("ignore")
-def test_a_small_model_becomes_better(data: QuestionsDataModule, tmp_path: Path) -> None:
+def test_a_small_model_improves(data: QuestionsDataModule, tmp_path: Path) -> None:
     tokenizer = byte_tokenizer()
     module = half_trained(tokenizer)
     prompts = {letter: render_prompt(tokenizer, [{"role": "user", "content": letter}]) for letter in LETTERS}
@@ -366,19 +364,19 @@ def test_a_small_model_becomes_better(data: QuestionsDataModule, tmp_path: Path)
     assert chance_of_right() > 0.8
     assert trainer.callback_metrics["val/accuracy"].item() == 1
     assert trainer.callback_metrics["train/reward"].item() > 0.8
-    assert data.tokens_seen(100) > 100 * 128  # a letter each, and what ends the answer
+    assert data.tokens_seen(100) > 100 * 128  # an answer is a letter and the token that ends it
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.filterwarnings("ignore")
-def test_answers_come_from_the_weights_of_now(
+def test_answers_come_from_the_current_weights(
     data: QuestionsDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, seen = half_trained(byte_tokenizer()), []
     prompt = render_prompt(data.tokenizer, [{"role": "user", "content": "a"}])
-    original = reinforce.write_groups
+    original = reinforce.generate_groups
 
-    def watched(engine: Engine, *rest: Any) -> list[Group]:
+    def check_engine(engine: Engine, *rest: Any) -> list[Group]:
         found = engine.decoder.read([engine.decoder.new_stream()], [prompt])[0]
         with torch.no_grad():
             wanted = module.gpt(torch.tensor([prompt]))[0, -1]
@@ -386,7 +384,7 @@ def test_answers_come_from_the_weights_of_now(
         seen.append(found)
         return original(engine, *rest)
 
-    monkeypatch.setattr(reinforce, "write_groups", watched)
+    monkeypatch.setattr(reinforce, "generate_groups", check_engine)
     fit(module, data, 4, tmp_path)
     assert len(seen) == 4
     assert all((a - b).abs().max() > 1e-3 for a, b in pairwise(seen))
@@ -394,24 +392,24 @@ def test_answers_come_from_the_weights_of_now(
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.filterwarnings("ignore")
-def test_where_all_answers_agree_nothing_moves(
+def test_a_step_without_signal_leaves_the_weights_unchanged(
     data: QuestionsDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not by the momentum of earlier steps either, which Muon would make as large a move of as any gradient."""
+    """The momentum of earlier steps does not change them, either."""
     module, weights = half_trained(byte_tokenizer()), []
     written = iter([GROUPS, GROUPS[1:2], GROUPS[1:2], GROUPS])  # the second and the third step have no signal
-    monkeypatch.setattr(reinforce, "write_groups", lambda *rest: next(written))
+    monkeypatch.setattr(reinforce, "generate_groups", lambda *rest: next(written))
 
-    class Watch(Callback):
+    class RecordWeights(Callback):
         def on_train_batch_start(self, *rest: Any) -> None:
             weights.append(torch.cat([p.detach().flatten() for p in module.gpt.parameters()]))
 
-    fit(module, data, 4, tmp_path, callbacks=[Watch()], limit_val_batches=0)
-    steps = weights[:: len(weights) // 4]  # at the beginning of each; it has two micro-steps
+    fit(module, data, 4, tmp_path, callbacks=[RecordWeights()], limit_val_batches=0)
+    steps = weights[:: len(weights) // 4]  # at the first of the two micro-steps of each step
     assert [bool((a != b).any()) for a, b in pairwise(steps)] == [True, False, False]
 
 
 @pytest.mark.parametrize("name", ["smoltalk", "my.jsonl"])
-def test_tasks_that_nobody_can_check_are_refused(name: str) -> None:
+def test_tasks_without_a_check_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be checked"):
         QuestionsDataModule({name: 1})

@@ -1,7 +1,12 @@
+"""``metrics.csv`` and TensorBoard's event files."""
+
 import csv
+import os
+import socket
 import time
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nanochat.training.run_logger import RunLogger
@@ -20,7 +25,7 @@ def log(logger: RunLogger, steps: range) -> None:
         logger.save()
 
 
-def test_one_line_for_each_step(tmp_path: Path) -> None:
+def test_one_row_per_step(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, "run")
     logger.tokens_after = lambda steps: 100 * steps
     log(logger, range(4))
@@ -34,7 +39,7 @@ def test_one_line_for_each_step(tmp_path: Path) -> None:
     ]
 
 
-def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+def test_a_resumed_run_replaces_the_rows_after_its_checkpoint(tmp_path: Path) -> None:
     first = RunLogger(tmp_path, "run")
     log(first, range(5))
     first.finalize("failed")
@@ -52,15 +57,17 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> N
     assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
 
 
-def test_a_run_resumed_in_the_second_of_its_death_is_read_in_the_right_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["zzz.9.0", f"{socket.gethostname()}.{os.getpid()}.9999"])
+def test_resumed_in_the_same_second(tmp_path: Path, name: str) -> None:
+    """TensorBoard reads event files in the order of their names: by second, host, process and number, as text."""
     first = RunLogger(tmp_path, "run")
-    while time.time() % 1 > 0.3:  # so that all of this falls into one second
+    while time.time() % 1 > 0.3:  # so that everything happens within one second
         time.sleep(0.01)
     log(first, range(10))
     first.finalize("failed")
     (file,) = Path(first.log_dir).glob("events.*")
-    stamp = ".".join(file.name.split(".")[:4])
-    file.rename(file.with_name(f"{stamp}.zzz.9.0"))  # a process whose name sorts after this one's
+    prefix = ".".join(file.name.split(".")[:4])
+    file.rename(file.with_name(f"{prefix}.{name}"))  # sorts after any name of this process in the same second
     second = RunLogger(tmp_path, "run", version=0, purge_step=5)
     log(second, range(5, 12))
     second.finalize("success")
@@ -68,7 +75,7 @@ def test_a_run_resumed_in_the_second_of_its_death_is_read_in_the_right_order(tmp
     assert [event.step for event in events.Scalars("train/loss")] == list(range(12))
 
 
-def test_tokens_are_an_axis_in_tensorboard(tmp_path: Path) -> None:
+def test_curves_by_tokens(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, "run")
     logger.tokens_after = lambda steps: 2048 * steps
     log(logger, range(4))
@@ -77,7 +84,7 @@ def test_tokens_are_an_axis_in_tensorboard(tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("by_tokens/val/bpb")] == [4096, 8192]
 
 
-def test_curves_by_tokens_go_on_too(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_the_curves_by_tokens(tmp_path: Path) -> None:
     first = RunLogger(tmp_path, "run")
     first.tokens_after = lambda steps: 2048 * steps
     log(first, range(5))
@@ -93,7 +100,7 @@ def test_curves_by_tokens_go_on_too(tmp_path: Path) -> None:
     assert seconds == sorted(seconds)
 
 
-def test_a_line_that_was_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
+def test_a_truncated_row_is_dropped(tmp_path: Path) -> None:
     first = RunLogger(tmp_path, "run")
     log(first, range(5))
     first.finalize("failed")
@@ -105,7 +112,7 @@ def test_a_line_that_was_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
     assert [row["step"] for row in read(first.log_dir)] == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_more_about_a_step_that_is_in_the_file_joins_its_line(tmp_path: Path) -> None:
+def test_new_metrics_of_a_written_step_join_its_row(tmp_path: Path) -> None:
     logger = RunLogger(tmp_path, "run")
     for step in range(3):
         logger.log_metrics({"a": step, "b": -step}, step)

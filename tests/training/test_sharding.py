@@ -1,4 +1,4 @@
-"""What the strategy for FSDP2 and the reckoning of its memory promise; its training is tested in tests/cli."""
+"""The FSDP2 strategy and its memory; training with it is tested in tests/cli."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nanochat.training.sharding import FullyShardedStrategy, shard
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
-    """Of this process alone."""
+    """A mesh of this process alone."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     yield DeviceMesh("cpu", [0])
     dist.destroy_process_group()
@@ -33,7 +33,7 @@ def test_a_sharded_model_is_the_same_model(mesh: DeviceMesh) -> None:
     sharded.load_state_dict(plain.state_dict())
     ids = torch.randint(300, (2, 65))
     shard(sharded, mesh, "32-true")
-    shard(sharded, mesh, "32-true")  # Lightning asks again before a validation
+    shard(sharded, mesh, "32-true")  # Lightning calls configure_model again before a validation
     assert all(isinstance(p, DTensor) for p in sharded.parameters())
     assert sharded.num_parameters == plain.num_parameters
     for gpt in (plain, sharded):
@@ -45,7 +45,7 @@ def test_a_sharded_model_is_the_same_model(mesh: DeviceMesh) -> None:
 
 
 class Harmful:
-    """What an attacker could pickle."""
+    """An object that an attacker could pickle."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +55,7 @@ class Harmful:
 
 
 def test_the_strategy_unpickles_nothing(mesh: DeviceMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # not even where the user's other programs want it
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # the environment must not change it
     torch.save({"state_dict": {}, "harm": Harmful(tmp_path / "harmed")}, tmp_path / "evil.ckpt")
     module = LanguageModel(depth=1)
     shard(module.gpt, mesh, "32-true")
@@ -66,10 +66,13 @@ def test_the_strategy_unpickles_nothing(mesh: DeviceMesh, tmp_path: Path, monkey
     assert not (tmp_path / "harmed").exists()
 
 
-def test_sharding_takes_less_memory_the_more_devices() -> None:
+def test_memory_falls_with_the_number_of_devices() -> None:
     with torch.device("meta"):
         gpt = GPT(GPTConfig.from_options(20, 65536, 2048))
     needed = [training_memory(gpt, 1, 2048, 2, shards) for shards in (1, 2, 4, 8)]
     assert needed == sorted(needed, reverse=True)
-    whole, sharded = 7.4e9, 7.4e9 / 8  # weights, gradients and states: 12 bytes in blocks, 16 in the tables
+    whole, sharded = (
+        7.4e9,
+        7.4e9 / 8,
+    )  # weights, gradients and states: 12 bytes per parameter in the blocks, 16 in embedding and head
     assert needed[0] - needed[3] > 0.8 * (whole - sharded)

@@ -1,4 +1,4 @@
-"""Figures that need the model itself: what it finds easy, where it looks, what its weights are like."""
+"""Figures that load the model: its losses, its attention, its weights."""
 
 from __future__ import annotations
 
@@ -6,53 +6,55 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from nanochat.analysis.figure import Figure, Options, Recipe
+from nanochat.analysis.figure import Figure, FigureSpec, ModelOptions
 from nanochat.analysis.model import (
     attention,
-    depth,
-    easy_and_hard,
     embedding,
+    logit_lens,
+    loss_by_position,
     passage,
-    position,
-    samples,
     spectrum,
+    tokens_by_loss,
+    training_samples,
 )
-from nanochat.analysis.model.subject import Subject
+from nanochat.analysis.model.loaded_model import LoadedModel
 from nanochat.runs import Run
 
 
-class Kind(NamedTuple):
-    """A figure that there is for each model."""
+class ModelFigure(NamedTuple):
+    """A figure that is made for every model."""
 
     name: str
     title: str
     section: str
-    make: Callable[[Subject], Figure]
+    build: Callable[[LoadedModel], Figure]
 
 
-KINDS = (
-    Kind(position.NAME, position.TITLE, position.SECTION, position.figure),
-    Kind(easy_and_hard.NAME, easy_and_hard.TITLE, easy_and_hard.SECTION, easy_and_hard.figure),
-    Kind(passage.NAME, passage.TITLE, passage.SECTION, passage.figure),
-    Kind(samples.NAME, samples.TITLE, samples.SECTION, samples.figure),
-    Kind(depth.LENS, depth.LENS_TITLE, depth.SECTION, depth.lens),
-    Kind(depth.DEPTH, depth.DEPTH_TITLE, depth.SECTION, depth.by_depth),
-    Kind(attention.MAPS, attention.MAPS_TITLE, attention.SECTION, attention.maps),
-    Kind(attention.HEADS, attention.HEADS_TITLE, attention.SECTION, attention.averages),
-    Kind(embedding.NAME, embedding.TITLE, embedding.SECTION, embedding.figure),
-    Kind(spectrum.NAME, spectrum.TITLE, spectrum.SECTION, spectrum.figure),
-    Kind(spectrum.RANKS, spectrum.RANKS_TITLE, spectrum.SECTION, spectrum.ranks),
+MODEL_FIGURES = (
+    ModelFigure(loss_by_position.NAME, loss_by_position.TITLE, loss_by_position.SECTION, loss_by_position.figure),
+    ModelFigure(tokens_by_loss.NAME, tokens_by_loss.TITLE, tokens_by_loss.SECTION, tokens_by_loss.figure),
+    ModelFigure(passage.NAME, passage.TITLE, passage.SECTION, passage.figure),
+    ModelFigure(training_samples.NAME, training_samples.TITLE, training_samples.SECTION, training_samples.figure),
+    ModelFigure(logit_lens.LENS, logit_lens.LENS_TITLE, logit_lens.SECTION, logit_lens.logit_lens),
+    ModelFigure(logit_lens.DEPTH, logit_lens.DEPTH_TITLE, logit_lens.SECTION, logit_lens.loss_by_depth),
+    ModelFigure(attention.MAPS, attention.MAPS_TITLE, attention.SECTION, attention.attention_maps),
+    ModelFigure(attention.HEADS, attention.HEADS_TITLE, attention.SECTION, attention.attention_heads),
+    ModelFigure(embedding.NAME, embedding.TITLE, embedding.SECTION, embedding.figure),
+    ModelFigure(spectrum.NAME, spectrum.TITLE, spectrum.SECTION, spectrum.figure),
+    ModelFigure(spectrum.RANKS, spectrum.RANKS_TITLE, spectrum.SECTION, spectrum.ranks),
 )
 
 
-def model_figures(run: Run, options: Options) -> list[Recipe]:
-    """The figures of a run's model, each still to be made; none of this may take long before :attr:`Recipe.make`.
+def model_figures(run: Run, options: ModelOptions) -> list[FigureSpec]:
+    """The figures of a run's model.
 
-    The model, the held-out text and its losses are read once, by the first figure that needs them.
+    The model, the held-out text and its losses are loaded once, by the first figure that is built.
 
     Args:
-        run: what was trained; one without a checkpoint says so at each figure.
-        options: what a user may choose.
+        run: the run; without a checkpoint, each figure raises a ValueError when it is built.
+        options: device and passage.
     """
-    subject = Subject(run, options)
-    return [Recipe(kind.name, kind.title, partial(kind.make, subject), kind.section) for kind in KINDS]
+    loaded = LoadedModel(run, options)
+    return [
+        FigureSpec(figure.name, figure.title, partial(figure.build, loaded), figure.section) for figure in MODEL_FIGURES
+    ]

@@ -1,4 +1,4 @@
-"""The embedding in two dimensions, and which tokens lie near each other."""
+"""The figure of the token embedding in two dimensions, with each token's nearest neighbours."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure as Picture
+from matplotlib.figure import Figure as MplFigure
 from torch import Tensor
 
 from nanochat.analysis.figure import Cell, Figure, Table
-from nanochat.analysis.model.easy_and_hard import GROUPS, loss_by_token
-from nanochat.analysis.model.labels import drawable, kind, label, shortened
-from nanochat.analysis.model.room import Room
-from nanochat.analysis.model.subject import Subject
-from nanochat.analysis.style import canvas, color
+from nanochat.analysis.model.loaded_model import LoadedModel
+from nanochat.analysis.model.point_labels import LabelPlacer
+from nanochat.analysis.model.token_labels import drawable, shortened, token_kind, token_label
+from nanochat.analysis.model.tokens_by_loss import GROUPS, loss_by_token
+from nanochat.analysis.style import color, subplots
 
-NAME, TITLE, SECTION = "embedding", "The embedding in two dimensions", "Inside the model"
-DOTS = 3_000  # tokens that are shown at most, the most frequent ones
-NAMED = 110  # of them with a name, where there is room
-NEIGHBOURS, LISTED = 5, 60  # of each token in the table, and how many tokens it has
+NAME, TITLE, SECTION = "embedding", "The token embedding in two dimensions", "Inside the model"
+MAX_POINTS = 3_000  # tokens that are shown, the most frequent ones
+MAX_LABELS = 110
+NEIGHBOURS, TABLE_ROWS = 5, 60  # neighbours per token in the table, and tokens
 
 
 class Plane(NamedTuple):
-    """The two directions in which vectors differ most.
+    """The projection onto the first two principal components.
 
     Attributes:
-        points: (vectors, 2), where each vector lies on the plane.
-        shares: (2,), of the whole variance: what each direction explains.
+        points: (vectors, 2), coordinates.
+        shares: (2,), the fraction of the variance that each component explains.
     """
 
     points: Tensor
@@ -35,7 +35,7 @@ class Plane(NamedTuple):
 
 
 def principal_plane(vectors: Tensor) -> Plane:
-    """Principal components by a singular value decomposition of the centred vectors.
+    """The first two principal components, from a singular value decomposition of the centred vectors.
 
     Args:
         vectors: (vectors, width).
@@ -46,71 +46,72 @@ def principal_plane(vectors: Tensor) -> Plane:
     return Plane(left[:, :2] * values[:2], variance[:2] / variance.sum().clamp(min=1e-30))
 
 
-def neighbours(vectors: Tensor, of: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The nearest vectors by the cosine of the angle between them, the vector itself left out.
+def nearest_neighbours(vectors: Tensor, indices: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The nearest vectors by cosine similarity, without the vector itself.
 
     Args:
         vectors: (vectors, width).
-        of: (some,), numbers of those whose neighbours are wanted.
-        count: of neighbours.
+        indices: (queries,), the vectors whose neighbours are returned.
+        count: neighbours per query.
 
     Returns:
-        Cosines and numbers of the vectors, both (some, count), the nearest first.
+        Cosine similarities and indices, both (queries, count), the nearest first.
     """
     unit = torch.nn.functional.normalize(vectors.float(), dim=-1)
-    cosines = unit[of] @ unit.T
-    cosines[torch.arange(len(of)), of] = -torch.inf
+    cosines = unit[indices] @ unit.T
+    cosines[torch.arange(len(indices)), indices] = -torch.inf
     best = cosines.topk(min(count, len(vectors) - 1))
     return best.values, best.indices
 
 
-def figure(subject: Subject) -> Figure:
-    """The tokens that come in the held-out text, on the plane of their two principal components."""
-    tokenizer = subject.model.tokenizer
-    count = loss_by_token(subject.losses, tokenizer.vocab_size).count
-    order = np.argsort(-count, kind="stable")
-    tokens = order[: min(int((count > 0).sum()), DOTS)]
+def figure(loaded: LoadedModel) -> Figure:
+    """The tokens of the held-out text, projected onto their first two principal components."""
+    tokenizer = loaded.model.tokenizer
+    count = loss_by_token(loaded.losses, tokenizer.vocab_size).count
+    by_frequency = np.argsort(-count, kind="stable")
+    tokens = by_frequency[: min(int((count > 0).sum()), MAX_POINTS)]
     if len(tokens) < 3:
-        raise ValueError("too few tokens come in the held-out text")
-    vectors = subject.gpt.wte.weight.detach().cpu()[torch.from_numpy(tokens)]
-    points, shares = principal_plane(vectors)
-    names = [label(tokenizer, int(token)) for token in tokens]
-    kinds = [kind(tokenizer, int(token)) for token in tokens]
-    at = points.numpy()
+        raise ValueError("fewer than three different tokens occur in the held-out text")
+    vectors = loaded.gpt.wte.weight.detach().cpu()[torch.from_numpy(tokens)]
+    plane = principal_plane(vectors)
+    names = [token_label(tokenizer, int(token)) for token in tokens]
+    kinds = [token_kind(tokenizer, int(token)) for token in tokens]
+    points = plane.points.numpy()
 
-    def draw() -> Picture:
-        picture, axes = canvas(width=8.4, height=6.4)
+    def draw() -> MplFigure:
+        fig, axes = subplots(width=8.4, height=6.4)
         for index, (name, members) in enumerate(GROUPS):
-            chosen = [place for place, its in enumerate(kinds) if its in members]
+            chosen = [i for i, kind in enumerate(kinds) if kind in members]
             if chosen:
-                axes.scatter(at[chosen, 0], at[chosen, 1], s=13, color=color(index), label=name, alpha=0.75)
-        axes.set_xlabel(f"first component ({float(shares[0]):.1%} of the variance)")
-        axes.set_ylabel(f"second component ({float(shares[1]):.1%})")
-        picture.legend(loc="outside lower center", ncols=3, fontsize=9)
-        room = Room(picture, axes, size=8)
-        written = 0
-        for place in range(len(tokens)):
-            written += room.write(at[place, 0], at[place, 1], drawable(shortened(names[place], 12)))
-            if written == NAMED:
+                axes.scatter(points[chosen, 0], points[chosen, 1], s=13, color=color(index), label=name, alpha=0.75)
+        axes.set_xlabel(f"first component ({float(plane.shares[0]):.1%} of the variance)")
+        axes.set_ylabel(f"second component ({float(plane.shares[1]):.1%})")
+        fig.legend(loc="outside lower center", ncols=3, fontsize=9)
+        placer = LabelPlacer(fig, axes, size=8)
+        placed = 0
+        for i, name in enumerate(names):
+            placed += placer.place(points[i, 0], points[i, 1], drawable(shortened(name, 12)))
+            if placed == MAX_LABELS:
                 break
-        return picture
+        return fig
 
-    listed = torch.arange(min(LISTED, len(tokens)))
-    cosines, near = neighbours(vectors, listed, NEIGHBOURS)
+    listed = torch.arange(min(TABLE_ROWS, len(tokens)))
+    cosines, nearest = nearest_neighbours(vectors, listed, NEIGHBOURS)
     cells: list[list[Cell]] = [
         [
-            names[place],
-            int(count[tokens[place]]),
-            *(f"{names[int(n)]}  {float(c):.2f}" for c, n in zip(cosines[place], near[place], strict=True)),
-            *([None] * (NEIGHBOURS - near.size(1))),
+            names[i],
+            int(count[tokens[i]]),
+            *(f"{names[int(n)]}  {float(c):.2f}" for c, n in zip(cosines[i], nearest[i], strict=True)),
+            *([None] * (NEIGHBOURS - nearest.size(1))),
         ]
-        for place in range(len(listed))
+        for i in range(len(listed))
     ]
-    reading = (
-        "Each dot is a token; two that lie near each other are alike to the model, as far as two dimensions "
-        f"can show: these hold {float(shares.sum()):.1%} of the variance of {vectors.size(1)}. The table has nearest "
-        "neighbours in all dimensions, by the cosine of the angle (1: the same direction). Tokens that come in "
-        f"{subject.extent}: of {tokenizer.vocab_size:,} in the vocabulary, the {len(tokens):,} most frequent."
+    caption = (
+        "Each dot is a token; nearby tokens have similar embedding vectors, as far as two dimensions can show: they "
+        f"hold {float(plane.shares.sum()):.1%} of the variance of {vectors.size(1)}. The table lists the nearest "
+        "neighbours in all dimensions, by cosine similarity (1: the same direction). Of the "
+        f"{tokenizer.vocab_size:,} tokens of the vocabulary, these are the {len(tokens):,} most frequent in "
+        f"{loaded.losses_description}."
     )
-    columns = ["token", "times", *(f"neighbour {n + 1}, cosine" for n in range(NEIGHBOURS))]
-    return Figure(NAME, TITLE, subject.remarked(reading), draw, Table(columns, cells), section=SECTION)
+    columns = ["token", "count", *(f"neighbour {n + 1}, cosine" for n in range(NEIGHBOURS))]
+    return Figure(NAME, TITLE, loaded.with_note(caption), draw, Table(columns, cells), section=SECTION)

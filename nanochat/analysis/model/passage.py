@@ -1,4 +1,4 @@
-"""A passage of text, each token coloured by how much it surprised the model."""
+"""The figure of a passage of text in which each token is coloured by its loss."""
 
 from __future__ import annotations
 
@@ -8,66 +8,66 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure as Picture
+from matplotlib.figure import Figure as MplFigure
 from matplotlib.patches import Rectangle
 
 from nanochat.analysis.figure import Figure, Table
-from nanochat.analysis.model.labels import drawable, labels
-from nanochat.analysis.model.subject import Passage, Subject
-from nanochat.analysis.style import MONOSPACE, blank, canvas, color, theme
+from nanochat.analysis.model.loaded_model import LoadedModel, Passage
+from nanochat.analysis.model.token_labels import LINE_END, SPACE, drawable, token_labels
+from nanochat.analysis.style import MONOSPACE, color, hide_axes, subplots, theme
 
-NAME, TITLE, SECTION = "passage", "A passage, coloured by loss", "What it knows"
-MOST = 6.0  # nats from which on the colour is the strongest: a probability of 1 in 400
-STRONGEST = 0.65  # opacity of the colour behind a token: what is written on it must be readable
-COLUMNS = 84  # letters in a line of the picture
-LINES = 40  # at most
-ORANGE = (222, 98, 28)  # behind dark and behind light letters
+NAME, TITLE, SECTION = "passage", "A passage, coloured by loss", "Predictions"
+MAX_NATS = 6.0  # the loss with the strongest colour: a probability of 1 in 400
+MAX_OPACITY = 0.65  # of the colour, so that the text on it stays readable
+COLUMNS = 84  # characters per line of the drawn figure
+MAX_LINES = 40
+ORANGE = (222, 98, 28)  # readable behind dark and behind light text
 
 
-class Piece(NamedTuple):
-    """A token as it is written.
+class PassageToken(NamedTuple):
+    """A token of the passage.
 
     Attributes:
-        text: visible characters; a line end has its sign, and a line end after it.
-        nats: its loss; None for what was not asked for.
+        text: its label, with spaces, and with a line break after each line-end symbol.
+        nats: its loss; None if it is not a target.
     """
 
     text: str
     nats: float | None
 
 
-def pieces(passage: Passage, names: Sequence[str]) -> list[Piece]:
-    """The tokens of a passage, each with its loss; the first one has none.
+def passage_tokens(passage: Passage, labels: Sequence[str]) -> list[PassageToken]:
+    """The tokens of a passage with their losses; the first one has none.
 
     Args:
         passage: ids and losses.
-        names: of each id, as :func:`nanochat.analysis.model.labels.label` writes it.
+        labels: of each id, from :func:`nanochat.analysis.model.token_labels.token_label`.
     """
-    end = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
-    texts = [name.replace("\N{OPEN BOX}", " ").replace(end, end + "\n") for name in names]
-    nats = [float(n) if asked else None for n, asked in zip(passage.nats, passage.asked, strict=True)]
-    return [Piece(text, loss) for text, loss in zip(texts, [None, *nats], strict=True)]
+    texts = [label.replace(SPACE, " ").replace(LINE_END, LINE_END + "\n") for label in labels]
+    nats = [float(loss) if scored else None for loss, scored in zip(passage.nats, passage.scored, strict=True)]
+    return [PassageToken(text, loss) for text, loss in zip(texts, [None, *nats], strict=True)]
 
 
-def strength(nats: float | None) -> float:
-    """How strongly a token is coloured: from 0 for what is certain to 1 from :data:`MOST` nats on."""
-    return 0.0 if nats is None else min(max(nats / MOST, 0.0), 1.0)
+def opacity(nats: float | None) -> float:
+    """Opacity of the colour behind a token: 0 for a loss of 0, :data:`MAX_OPACITY` from :data:`MAX_NATS` on."""
+    return 0.0 if nats is None else MAX_OPACITY * min(max(nats / MAX_NATS, 0.0), 1.0)
 
 
-def as_html(parts: Sequence[Piece]) -> str:
-    """The passage as HTML: each token with a colour behind it, and its loss where the pointer rests on it."""
+def as_html(tokens: Sequence[PassageToken]) -> str:
+    """The passage as HTML: coloured tokens, with the loss as a tooltip, and the colour scale."""
     spans = []
-    for part in parts:
-        if part.nats is None:
-            spans.append(f'<span style="color:var(--muted)">{html.escape(part.text)}</span>')
+    for token in tokens:
+        if token.nats is None:
+            spans.append(f'<span style="color:var(--muted)">{html.escape(token.text)}</span>')
             continue
-        back = f"rgba({ORANGE[0]},{ORANGE[1]},{ORANGE[2]},{STRONGEST * strength(part.nats):.2f})"
-        title = f"{part.nats:.2f} nats: {chance(part.nats)}"
-        spans.append(f'<span style="background:{back}" title="{html.escape(title)}">{html.escape(part.text)}</span>')
+        title = f"{token.nats:.2f} nats: {probability_text(token.nats)}"
+        background = _css_color(token.nats)
+        spans.append(
+            f'<span style="background:{background}" title="{html.escape(title)}">{html.escape(token.text)}</span>'
+        )
     scale = "".join(
-        f'<span style="background:rgba({ORANGE[0]},{ORANGE[1]},{ORANGE[2]},{STRONGEST * strength(nats):.2f});'
-        f'padding:0 .6em">{nats:g}{"+" if nats == MOST else ""}</span>'
-        for nats in range(int(MOST) + 1)
+        f'<span style="background:{_css_color(nats)};padding:0 .6em">{nats:g}{"+" if nats == MAX_NATS else ""}</span>'
+        for nats in range(int(MAX_NATS) + 1)
     )
     return (
         '<div style="font-family:ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.6">'
@@ -75,87 +75,79 @@ def as_html(parts: Sequence[Piece]) -> str:
     )
 
 
-def chance(nats: float) -> str:
-    """The probability behind a loss: "87%", "1 in 250"."""
-    share = math.exp(-nats)
-    return f"{share:.0%}" if share >= 0.095 else f"1 in {math.exp(nats):,.0f}"
+def _css_color(nats: float) -> str:
+    return f"rgba({ORANGE[0]},{ORANGE[1]},{ORANGE[2]},{opacity(nats):.2f})"
 
 
-def laid_out(parts: Sequence[Piece], columns: int) -> Iterator[tuple[int, int, Piece]]:
-    """Lines and columns for the parts of a passage in letters of equal width; a part that crosses a line is split."""
+def probability_text(nats: float) -> str:
+    """The probability of a token with this loss: "87%", "1 in 250"."""
+    probability = math.exp(-nats)
+    return f"{probability:.0%}" if probability >= 0.095 else f"1 in {math.exp(nats):,.0f}"
+
+
+def lay_out(tokens: Sequence[PassageToken], columns: int) -> Iterator[tuple[int, int, PassageToken]]:
+    """Line and column of each token in monospace text; a token that does not fit into its line is split."""
     line = column = 0
-    for part in parts:
-        for number, rest in enumerate(part.text.split("\n")):
+    for token in tokens:
+        for number, rest in enumerate(token.text.split("\n")):
             if number:
                 line, column = line + 1, 0
             while rest:
                 if column == columns:
                     line, column = line + 1, 0
-                now, rest = rest[: columns - column], rest[columns - column :]
-                yield line, column, Piece(now, part.nats)
-                column += len(now)
+                text, rest = rest[: columns - column], rest[columns - column :]
+                yield line, column, PassageToken(text, token.nats)
+                column += len(text)
 
 
-def figure(subject: Subject) -> Figure:
-    """The passage, as HTML and as a picture."""
-    passage, tokenizer = subject.passage, subject.model.tokenizer
-    names = labels(tokenizer, passage.ids)
-    parts = pieces(passage, names)
-    drawn = [Piece(drawable(part.text), part.nats) for part in parts]
-    placed = [(line, column, piece) for line, column, piece in laid_out(drawn, COLUMNS) if line < LINES]
+def figure(loaded: LoadedModel) -> Figure:
+    """The passage, as HTML and as a drawn figure."""
+    passage, tokenizer = loaded.passage, loaded.model.tokenizer
+    labels = token_labels(tokenizer, passage.ids)
+    tokens = passage_tokens(passage, labels)
+    drawable_tokens = [PassageToken(drawable(token.text), token.nats) for token in tokens]
+    placed = [(line, column, token) for line, column, token in lay_out(drawable_tokens, COLUMNS) if line < MAX_LINES]
 
-    def draw() -> Picture:
+    def draw() -> MplFigure:
         lines = placed[-1][0] + 1
-        picture, (axes, scale) = canvas(2, 1, height=0.19 * lines + 0.55, height_ratios=(lines, 1.6))
+        fig, (axes, scale) = subplots(2, 1, height=0.19 * lines + 0.55, height_ratios=(lines, 1.6))
         for each in (axes, scale):
-            blank(each)
+            hide_axes(each)
             each.set_xlim(0, COLUMNS)
         axes.set_ylim(lines, 0)
         scale.set_ylim(1, 0)
-        back = color(1)
-        for line, column, piece in placed:
-            axes.add_patch(
-                Rectangle(
-                    (column, line + 0.04), len(piece.text), 0.92, color=to_rgba(back, STRONGEST * strength(piece.nats))
-                )
-            )
-            ink = theme().muted if piece.nats is None else theme().text
-            for place, letter in enumerate(piece.text):  # each in its own cell, whatever the width of the picture
-                if letter != " ":
-                    axes.text(
-                        column + place + 0.5,
-                        line + 0.5,
-                        letter,
-                        color=ink,
-                        ha="center",
-                        va="center",
-                        fontfamily=MONOSPACE[0],
-                        fontsize=9,
-                    )
+        cell = dict(ha="center", va="center", fontfamily=MONOSPACE[0], fontsize=9)
+        for line, column, token in placed:
+            background = to_rgba(color(1), opacity(token.nats))
+            axes.add_patch(Rectangle((column, line + 0.04), len(token.text), 0.92, color=background))
+            ink = theme().muted if token.nats is None else theme().text
+            for index, character in enumerate(token.text):  # one by one, so that columns align at any figure width
+                if character != " ":
+                    axes.text(column + index + 0.5, line + 0.5, character, color=ink, **cell)
         scale.text(0, 0.65, "loss (nats)", color=theme().muted, fontsize=8, va="center")
-        for nats in range(int(MOST) + 1):
-            scale.add_patch(Rectangle((12 + 6 * nats, 0.3), 6, 0.7, color=to_rgba(back, STRONGEST * strength(nats))))
-            note = f"{nats}+" if nats == MOST else str(nats)
-            scale.text(15 + 6 * nats, 0.65, note, color=theme().text, fontsize=8, ha="center", va="center")
-        return picture
+        for nats in range(int(MAX_NATS) + 1):
+            scale.add_patch(Rectangle((12 + 6 * nats, 0.3), 6, 0.7, color=to_rgba(color(1), opacity(nats))))
+            text = f"{nats}+" if nats == MAX_NATS else str(nats)
+            scale.text(15 + 6 * nats, 0.65, text, color=theme().text, fontsize=8, ha="center", va="center")
+        return fig
 
     cells = [
         [
-            place,
-            name,
-            None if part.nats is None else round(part.nats, 3),
-            None if part.nats is None else chance(part.nats),
+            position,
+            label,
+            None if token.nats is None else round(token.nats, 3),
+            None if token.nats is None else probability_text(token.nats),
         ]
-        for place, (name, part) in enumerate(zip(names, parts, strict=True))
+        for position, (label, token) in enumerate(zip(labels, tokens, strict=True))
     ]
-    asked = passage.nats[passage.asked]
-    reading = (
-        f"The stronger the colour behind a token, the less the model expected it after all that stands before it: none "
-        f"is certainty, the strongest is less than {chance(MOST)}. This is {passage.words}; "
-        f"{asked.mean():.2f} nats per token over {len(asked):,} tokens."
+    scored = passage.nats[passage.scored]
+    caption = (
+        "The stronger the colour behind a token, the less likely the model found it after all tokens before it: no "
+        f"colour is certainty, the strongest is a probability of {probability_text(MAX_NATS)} or less. The text: "
+        f"{passage.description}; {scored.mean():.2f} nats per token over {len(scored):,} tokens."
     )
-    if not passage.asked.all():
-        reading += " What is grey is given, not guessed."
-    reading = subject.remarked(reading) if subject.options.passage is None else reading
-    table = Table(["place", "token", "loss (nats)", "probability"], cells)
-    return Figure(NAME, TITLE, reading, draw, table, as_html(parts), section=SECTION)
+    if not passage.scored.all():
+        caption += " Grey text is the user's: it is given to the model, and not scored."
+    caption = loaded.with_note(caption) if loaded.options.passage is None else caption
+    table = Table(["position", "token", "loss (nats)", "probability"], cells)
+    return Figure(NAME, TITLE, caption, draw, table, as_html(tokens), section=SECTION)

@@ -7,7 +7,7 @@
   try {
     var kept = localStorage.getItem(key);
     if (kept === "light" || kept === "dark") root.setAttribute("data-theme", kept);
-  } catch (error) { /* a page opened from a file may be refused a memory */ }
+  } catch (error) { /* storage may be blocked, for example on file:// pages */ }
   button.addEventListener("click", function () {
     var next = dark() ? "light" : "dark";
     root.setAttribute("data-theme", next);

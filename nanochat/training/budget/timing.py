@@ -1,4 +1,4 @@
-"""How long a step and a score take: a few real ones that leave no trace."""
+"""Benchmarks a training step and a validation token with a few real ones, without changing the run."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from nanochat.training.language_model import LanguageModel
 from nanochat.training.sharding import reshard
 from nanochat.training.trainer_state import data_of
 
-STEP_SECONDS, SHORT_SECONDS = 0.5, 0.1  # micro-steps, and all else, are timed for about this long
-SLOW = 2.0  # seconds; what takes longer is timed twice, all else three times or more
+STEP_SECONDS, SHORT_SECONDS = 0.5, 0.1  # duration of the benchmark of micro-steps, and of everything else
+SLOW_SECONDS = 2.0  # anything slower is timed twice; everything else at least three times
 
 
 class StepTimes(NamedTuple):
-    """Seconds.
+    """Benchmarked times in seconds.
 
     Attributes:
-        step: to train a step.
-        token: to score a held-out token.
+        step: of a training step.
+        token: of a held-out token in validation.
     """
 
     step: float
@@ -38,57 +38,58 @@ class StepTimes(NamedTuple):
 
 
 def time_step(trainer: Trainer, module: LanguageModel) -> StepTimes:
-    """Takes the times of a few real steps that leave no trace.
+    """Times a training step and a validation token.
 
-    The optimizer runs with a learning rate of zero and a state of its own, so weights and state stay what they are.
+    The optimizer runs with a learning rate of zero and a temporary state, so weights and state stay as they are.
     """
-    optimizer = trainer.strategy.optimizers[0]
-    averages = module.training_averages()
-    batch = module.example_batch()
+    assert module.averages is not None
+    averages = module.averages.state_dict()
+    step = _time_training(trainer, module)
+    token = time_scoring(trainer, module) / trainer.world_size
+    module.averages.load_state_dict(averages)
+    return StepTimes(step, token)
+
+
+def _time_training(trainer: Trainer, module: LanguageModel) -> float:
+    """Seconds of a training step: all its micro-steps and the optimizer's update."""
+    optimizer, batch = trainer.strategy.optimizers[0], module.example_batch()
+    without_sync = getattr(trainer.strategy, "block_backward_sync", nullcontext)  # only multi-device strategies have it
 
     def last_micro_step() -> None:
         optimizer.zero_grad()
         loss = trainer.strategy.training_step(batch, 0)
         assert isinstance(loss, Tensor)
-        loss.backward()  # under DDP, gradients travel meanwhile
+        loss.backward()  # DDP reduces gradients at the same time
 
     def micro_step() -> None:
-        with block_gradients():
+        with without_sync():
             last_micro_step()
 
-    block_gradients = getattr(trainer.strategy, "block_backward_sync", nullcontext)  # Lightning's, where there are many
     if module.gpt.compiled_block is not None:
         compile_model(module, last_micro_step)
-
     state, rates = optimizer.state, [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0
-    period = max(group["every"] for group in optimizer.param_groups)  # steps until all parameters have moved
+    period = max(group["every"] for group in optimizer.param_groups)  # steps until every parameter has been updated
 
-    def update_all() -> None:
+    def update() -> None:
         for _ in range(period):
             optimizer.step()
 
-    def step_seconds() -> float:
-        micro = last = _usual_seconds(trainer, last_micro_step, STEP_SECONDS)
-        if trainer.world_size > 1 and trainer.accumulate_grad_batches > 1:
-            micro = _usual_seconds(trainer, micro_step, STEP_SECONDS)
-        optimizer.state = defaultdict(dict)
-        update = _usual_seconds(trainer, update_all, SHORT_SECONDS) / period
-        return micro * (trainer.accumulate_grad_batches - 1) + last + update
-
-    step = step_seconds()
+    micro = last = _median_seconds(trainer, last_micro_step, STEP_SECONDS)
+    if trainer.world_size > 1 and trainer.accumulate_grad_batches > 1:
+        micro = _median_seconds(trainer, micro_step, STEP_SECONDS)
+    optimizer.state = defaultdict(dict)
+    update_seconds = _median_seconds(trainer, update, SHORT_SECONDS) / period
     optimizer.state = state
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     optimizer.zero_grad()
-    token = time_scoring(trainer, module) / trainer.world_size
-    module.take_training_averages(averages)
-    return StepTimes(step, token)
+    return micro * (trainer.accumulate_grad_batches - 1) + last + update_seconds
 
 
 def time_scoring(trainer: Trainer, module: LanguageModel) -> float:
-    """Seconds in which one device scores a held-out token."""
+    """Seconds that one device needs for a held-out token in validation."""
     data = data_of(trainer)
     length = data.held_out.length
     rows = random_batch(data.vocab_size, max(1, VAL_BATCH_TOKENS // 2 // length), length, trainer.strategy.root_device)
@@ -97,24 +98,24 @@ def time_scoring(trainer: Trainer, module: LanguageModel) -> float:
         with torch.no_grad(), trainer.precision_plugin.val_step_context():
             module.gpt.losses(*rows)
 
-    seconds = _usual_seconds(trainer, score, SHORT_SECONDS)
+    seconds = _median_seconds(trainer, score, SHORT_SECONDS)
     reshard(module.gpt)
     return seconds / rows[0].numel()
 
 
-def _usual_seconds(trainer: Trainer, work: Callable[[], object], least: float) -> float:
-    """The median of several times, over about so many seconds or more."""
+def _median_seconds(trainer: Trainer, work: Callable[[], object], duration: float) -> float:
+    """The median time of several runs of ``work``, which together take about ``duration`` seconds or more."""
     device = trainer.strategy.root_device
 
-    def once() -> float:
+    def time_once() -> float:
         started = time.perf_counter()
         work()
         synchronize(device)
         return time.perf_counter() - started
 
-    once()  # the first time is slow: memory is taken, kernels are chosen
-    first = once()
-    # All devices as often as the first one says, because they may have to wait for each other. Never once alone: if
-    # something else had the processor just then, a whole run would be planned by it.
-    more = trainer.strategy.broadcast(max(2 if first < SLOW else 1, int(least / first)))
-    return statistics.median_low([first, *(once() for _ in range(more))])
+    time_once()  # the first run is slow: it allocates memory and selects kernels
+    first = time_once()
+    # The same count on all devices, because they may wait for each other. At least two in total: another program may
+    # have used the processor during the first one, and the whole run is planned with the result.
+    more = trainer.strategy.broadcast(max(2 if first < SLOW_SECONDS else 1, int(duration / first)))
+    return statistics.median_low([first, *(time_once() for _ in range(more))])

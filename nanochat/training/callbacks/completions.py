@@ -1,4 +1,4 @@
-"""What ``predict`` writes: a completion of each prompt, in the order of the prompts."""
+"""Writes the output of ``predict``: a completion of each prompt, in the order of the prompts."""
 
 from __future__ import annotations
 
@@ -12,30 +12,34 @@ from typing import Any, TextIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from nanochat.inference.engine import Engine
 from nanochat.inference.generation import Generation
 from nanochat.inference.sampling import Sampling
 from nanochat.options import at_least
 from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
+from nanochat.training.prompt_completer import PromptCompleter
+from nanochat.training.trainer_state import data_of
 from nanochat.wording import plural
 
 
 class Completions(BasePredictionWriter):
     """Writes each prompt with its completion into a JSONL file, batch by batch.
 
-    A line has all that the prompt's had, and besides: "completion", "tokens" (how many that took) and "finished":
-    "stop" where the model ended it, "length" where there was no more room.
+    A line has the fields of the prompt, and "completion", "tokens" (its number of tokens) and "finished": "stop" if the
+    model ended the text, "length" if the limit of tokens did.
 
     Args:
-        out: the file; null takes completions/ in the folder of the run, and there the name of the prompts' file. One
-            that is there is replaced when all is done.
-        max_tokens: of a completion at most; null for as many as the context has room for.
-        temperature: 0 takes the likeliest token each time; 1 draws as the model says; above, more evenly.
-        top_k: draw from the likeliest k tokens only; null draws from all.
-        top_p: draw from the likeliest tokens that together have this probability.
-        min_p: leave out tokens less likely than this share of the likeliest one.
-        repetition_penalty: above 1 makes tokens less likely that are in the text already.
-        seed: the same seed gives the same completions, however many are written at once; null takes the run's seed.
+        out: the file; null takes completions/ in the run's folder, and there the name of the prompts' file. An existing
+            file is replaced when all completions are written.
+        max_tokens: longest completion; null for as many tokens as the context has room for.
+        temperature: 0 takes the most probable token each time; 1 samples from the model's distribution; above 1 from a
+            flatter one.
+        top_k: sample from the k most probable tokens only; null samples from all.
+        top_p: sample from the most probable tokens that together have this probability.
+        min_p: leave out tokens with less than this fraction of the highest probability.
+        repetition_penalty: above 1 makes tokens less probable that are in the text already.
+        seed: the same seed gives the same completions, for any --data.at_once; null takes --seed_everything.
 
     Raises:
         ValueError: if a number is out of range.
@@ -54,20 +58,21 @@ class Completions(BasePredictionWriter):
     ) -> None:
         super().__init__("batch")
         at_least(1, "completions.", max_tokens=max_tokens)
-        self.settings = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+        self.sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
         self.out = Path(out) if out is not None else None
         self.max_tokens, self.seed = max_tokens, seed or 0
         self._file: TextIO | None = None
         self._count = self._tokens = 0
-        self._began = self._seconds = 0.0
+        self._started = self._seconds = 0.0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LanguageModel)
-        pl_module.write_as(self.settings, self.max_tokens, self.seed)
-        assert self.out is not None, "whoever knows the run says where"
+        engine = Engine(pl_module.gpt, data_of(trainer).tokenizer)
+        pl_module.complete = PromptCompleter(engine, self.sampling, self.max_tokens, self.seed)
+        assert self.out is not None, "set from the run's folder by the command"
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self._part, "w", encoding="utf-8")  # noqa: SIM115  open until the last batch
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
 
     @property
     def _part(self) -> Path:
@@ -97,20 +102,20 @@ class Completions(BasePredictionWriter):
         assert self.out is not None
         self._file.close()
         os.replace(self._part, self.out)
-        self._seconds = time.perf_counter() - self._began
+        self._seconds = time.perf_counter() - self._started
 
     @property
-    def in_words(self) -> str:
-        """What was written, how quickly, and where; when all is done."""
+    def report(self) -> str:
+        """Number of completions, speed and path, on one line; valid after the last batch."""
         speed = self._tokens / max(self._seconds, 1e-9)
-        what = f"{plural(self._count, 'completion')} of {self._tokens:,} tokens"
-        return f"{what} in {self._seconds:.1f} s ({speed:,.0f} tokens/s): {self.out}"
+        amount = f"{plural(self._count, 'completion')} of {plural(self._tokens, 'token')}"
+        return f"{amount} in {self._seconds:.1f} s ({speed:,.0f} tokens/s): {self.out}"
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """What was there before stays; what is new by now is kept beside it."""
+        """Keeps an existing file, and the completions so far in a file with the suffix .part."""
         if self._file is not None:
             self._file.close()
             if self._count:
-                say(f"The first {self._count:,} completions are in {self._part}")
+                say(f"The first {plural(self._count, 'completion')} went to {self._part}")
             else:
                 self._part.unlink(missing_ok=True)

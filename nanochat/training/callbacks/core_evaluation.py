@@ -1,4 +1,4 @@
-"""While a run trains, now and then its CORE."""
+"""Evaluates the CORE metric during training."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NAME = "val/core"
 
 
 class CoreEvaluation(PeriodicEvaluation):
-    """Logs ``val/core`` and, for each task, ``core/<task>``: the accuracies centred at chance.
+    """Logs ``val/core``, and the centred accuracy of each task as ``core/<task>``.
 
     Args:
-        every_n_steps: how often, in steps of the optimizer; 0 never.
-        max_per_task: how many items of each task at most; null takes all, which takes minutes to hours each time.
-        bundle: the tasks: a folder or a zip file in the published form; null fetches the published one, once.
+        every_n_steps: number of optimizer steps between two evaluations; 0 for none.
+        max_per_task: largest number of items of each task; null for all, which takes minutes to hours each time.
+        bundle: the tasks: a folder or a zip file in the published form; null downloads the published one once.
     """
 
     def __init__(self, every_n_steps: int = 0, max_per_task: int | None = 20, bundle: str | None = None) -> None:
@@ -33,11 +33,11 @@ class CoreEvaluation(PeriodicEvaluation):
         self._opened: Bundle | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """What is wrong with the bundle is said before the first step."""
+        """Opens the bundle, so that errors are raised before the first step."""
         if stage != "fit" or not self.every_n_steps:
             return
         if trainer.local_rank == 0:
-            find_bundle(self.bundle)  # one process of each machine fetches it
+            find_bundle(self.bundle)  # one process of each machine downloads it
         trainer.strategy.barrier()
         self._opened = find_bundle(self.bundle)
 
@@ -45,5 +45,5 @@ class CoreEvaluation(PeriodicEvaluation):
         assert self._opened is not None
         score = score_core(Judge(module.gpt), data_of(trainer).tokenizer, self._opened, self.max_per_task)
         low, high = score.interval
-        values = {NAME: score.value, **{f"core/{task.name}": task.centred for task in score.tasks}}
-        return values, f"{NAME} {score.value:.4f}", f"{low:.4f} to {high:.4f}; {score.label}"
+        scores = {NAME: score.value, **{f"core/{task.name}": task.centred for task in score.tasks}}
+        return scores, f"{NAME} {score.value:.4f}", f"{low:.4f} to {high:.4f}; {score.label}"

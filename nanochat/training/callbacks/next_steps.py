@@ -1,4 +1,4 @@
-"""The commands that a finished run proposes: each runs as it is printed, in the shell and the folder of the run."""
+"""The commands that a finished run proposes; they run as printed, in the same shell and folder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def next_steps(trainer: Trainer, program: str, config: str, own: str) -> str:
 
 
 def _step(purpose: str, *commands: str) -> Iterator[str]:
-    """A purpose and the commands for it. No comment follows a command: not every shell skips those."""
+    """A purpose and its commands. The purpose is no comment behind a command, as not every shell has comments."""
     if commands:
         yield f"  To {purpose}:"
         yield from (f"    {command}" for command in commands)
@@ -67,11 +67,11 @@ def fine_tune_commands(run: Path, program: str) -> list[str]:
 
 
 def chat_commands(run: Path, program: str) -> list[str]:
-    """The commands that chat with the newest fine-tuned model, which is that of this run."""
+    """The commands that chat with the newest fine-tuned model, which is this run's."""
     root = "" if _is_here(run) else f" --root={shell_path(run.parent.parent.parent)}"
     return [f"{program} chat{root}", f"{program} serve{root}"]
 
 
 def _is_here(run: Path) -> bool:
-    """Whether a run lies in the folder of runs that commands look into unless they are given another."""
+    """Whether the run is in the default folder of runs, which commands search without an option."""
     return run.parent.parent.resolve() == Path(RUNS).resolve()

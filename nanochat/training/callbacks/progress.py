@@ -1,4 +1,4 @@
-"""One live line while a run trains, or a line now and then where the output is a file."""
+"""The progress of training: one live line in a terminal, or a line every half minute in a file."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from nanochat.training.console import clock, count, say
 from nanochat.training.trainer_state import ends_step, find_callback, logs_step, validations_left
 
 REFRESH_SECONDS = 0.5  # of the live line
-LINE_SECONDS = 30.0  # between the lines in a file
-# curves that are shown where a run has them, with the word and the form for it
-SHOWN = (
+LINE_SECONDS = 30.0  # between two lines in a file
+# Metrics that are shown if the run logs them, with their label and format.
+METRICS = (
     ("train/loss", "loss", ".3f"),
     ("train/bpb", "bpb", ".3f"),
     ("train/reward", "reward", ".3f"),
-    ("train/answer_tokens", "tokens an answer", ".1f"),
+    ("train/answer_tokens", "tokens per answer", ".1f"),
 )
 
 
 class StepProgress(ProgressBar):
-    """Counts optimizer steps, not micro-batches: step, loss, bits per byte or reward, tokens a second, time left."""
+    """Shows optimizer steps instead of batches: step, loss, bits per byte or reward, tokens per second, time left."""
 
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
         self._bar: tqdm | None = None
-        self._curves: list[str] = []  # as they were last logged
-        self._shown = 0.0
-        self._validation_seconds = 0.0  # of one
+        self._metrics: list[str] = []  # as last logged, formatted
+        self._shown_at = 0.0
+        self._validation_seconds = 0.0  # of the last validation
         self._validation_started = 0.0
 
     def disable(self) -> None:
@@ -44,7 +44,7 @@ class StepProgress(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._shown = time.monotonic()
+        self._shown_at = time.monotonic()
         if self._enabled and sys.stderr.isatty():
             total = trainer.max_steps if trainer.max_steps > 0 else None
             self._bar = tqdm(
@@ -60,22 +60,21 @@ class StepProgress(ProgressBar):
     ) -> None:
         if not self._enabled or not ends_step(trainer, batch_idx):
             return
-        if logs_step(trainer, trainer.global_step):  # only then: to ask a GPU for a number is to wait for it
-            metrics = trainer.callback_metrics
-            self._curves = [f"{word} {metrics[name].item():{form}}" for name, word, form in SHOWN if name in metrics]
-        wait = REFRESH_SECONDS if self._bar is not None else LINE_SECONDS
-        if time.monotonic() - self._shown < wait:
+        if logs_step(trainer, trainer.global_step):  # only then, as .item() waits for the GPU
+            logged = trainer.callback_metrics
+            self._metrics = [f"{label} {logged[name].item():{form}}" for name, label, form in METRICS if name in logged]
+        interval = REFRESH_SECONDS if self._bar is not None else LINE_SECONDS
+        if time.monotonic() - self._shown_at < interval:
             return
-        self._shown = time.monotonic()
+        self._shown_at = time.monotonic()
         self._show(trainer)
 
     def _show(self, trainer: Trainer) -> None:
-        parts = list(self._curves)
+        parts = list(self._metrics)
         throughput = find_callback(trainer, Throughput)
-        speed = throughput.tokens_per_second if throughput is not None else None
-        if speed:
-            parts.append(f"{count(speed)} tokens/s")
-            left = self._seconds_left(trainer, throughput.step_seconds) if throughput is not None else None
+        if throughput is not None and throughput.tokens_per_second:
+            parts.append(f"{count(throughput.tokens_per_second)} tokens/s")
+            left = self._seconds_left(trainer, throughput.step_seconds)
             if left is not None:
                 parts.append(f"{clock(left)} left")
         if self._bar is not None:
@@ -88,6 +87,7 @@ class StepProgress(ProgressBar):
             say("  ".join([f"step {trainer.global_step}{total}", *parts]))
 
     def _seconds_left(self, trainer: Trainer, step_seconds: float | None) -> float | None:
+        """Estimated seconds until the last step; None if it is unknown."""
         if trainer.max_steps < 0 or step_seconds is None:
             return None
         training = (trainer.max_steps - trainer.global_step) * step_seconds
@@ -96,7 +96,7 @@ class StepProgress(ProgressBar):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validation_started = time.monotonic()
         if self._bar is not None:
-            self._bar.set_description_str("  scoring the held-out text ...", refresh=True)
+            self._bar.set_description_str("  validating ...", refresh=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validation_seconds = time.monotonic() - self._validation_started

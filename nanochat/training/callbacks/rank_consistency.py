@@ -1,4 +1,4 @@
-"""Before a run on several machines begins: whether all of its processes mean the same."""
+"""Checks before a distributed run that all ranks (processes) have the same data and the same checkpoint."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from nanochat.training.trainer_state import data_of
 
 
 class RankConsistency(Callback):
-    """Refuses a run whose processes have different text, or go on from different steps.
+    """Refuses a run whose ranks have different data or resume from different steps.
 
-    Each process finds its text and its checkpoint on its own machine. Where folders that should be shared are not,
-    the processes would train something that none of them means, or wait for each other for ever.
+    Each rank finds its data and its checkpoint on its own machine. If folders that should be shared are not, the ranks
+    would train on different data, or wait for each other forever.
 
     Args:
-        step: of the checkpoint that this process goes on from; 0 if it begins.
+        step: of the checkpoint that this rank resumes from; 0 for a new run.
     """
 
     def __init__(self, step: int = 0) -> None:
         self.step = step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """The processes have found each other, the text is prepared, and no checkpoint has been read."""
+        """The ranks are connected and the data is prepared; no checkpoint has been loaded yet."""
         if trainer.world_size == 1 or stage != "fit":
             return
         data = data_of(trainer)
-        if not same_everywhere(trainer, self.step):
+        if not is_equal_on_all_ranks(trainer, self.step):
             raise ValueError(
-                "the processes of this run go on from different checkpoints, or some of them begin: all nodes must see "
-                "the same lightning_logs; give --trainer.default_root_dir a folder on a file system that they share"
+                "the processes of this run resume from different checkpoints, or some of them start anew: all nodes "
+                "need the same lightning_logs; set --trainer.default_root_dir to a folder on a shared file system"
             )
-        if not same_everywhere(trainer, [data.fingerprint, data.tokenizer.fingerprint]):
+        if not is_equal_on_all_ranks(trainer, [data.fingerprint, data.tokenizer.fingerprint]):
             raise ValueError(
-                "the processes of this run have different text: all nodes must have the same --data.corpus (embedded "
-                "is made from the packages of each node's Python environment); set NANOCHAT_CACHE to a shared folder"
+                "the processes of this run have different text: all nodes need the same --data.corpus (embedded is "
+                "built from the Python packages of each node); set NANOCHAT_CACHE to a shared folder"
             )
 
 
-def same_everywhere(trainer: Trainer, value: object) -> bool:
-    """Whether all processes have the first one's value. All must ask."""
+def is_equal_on_all_ranks(trainer: Trainer, value: object) -> bool:
+    """Whether all ranks have the same value as the first. All of them have to call it."""
     return trainer.strategy.reduce_boolean_decision(trainer.strategy.broadcast(value) == value)

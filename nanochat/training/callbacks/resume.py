@@ -1,7 +1,8 @@
-"""Going on from a checkpoint elsewhere or otherwise: what is adapted, and what the user is told."""
+"""Resuming a run under other conditions than its checkpoint's: adapts the state, and prints the differences."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from nanochat.training.console import say
 from nanochat.training.language_model import LanguageModel
 from nanochat.training.trainer_state import data_of
 
-# What the machine may have chosen, with the name under which the user knows it.
-WORDS = {
+# Conditions that depend on the machine and affect only speed and rounding, with their names for messages.
+TITLES = {
     "accelerator": "accelerator",
     "precision": "precision",
     "compile": "compiled model",
@@ -26,41 +27,41 @@ WORDS = {
 
 
 class Resume(Callback):
-    """Writes into each checkpoint under which conditions it was made, and compares them when a run goes on from it."""
+    """Saves the conditions of the run in each checkpoint, and compares them when the run is resumed."""
 
     def __init__(self) -> None:
-        self._before: dict[str, Any] | None = None
+        self._saved: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["conditions"] = conditions(trainer)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._before = checkpoint.get("conditions")
+        self._saved = checkpoint.get("conditions")
         if trainer.state.fn == "fit" and "loops" in checkpoint:
-            count_batches_anew(checkpoint, trainer.accumulate_grad_batches)
+            rescale_batch_counts(checkpoint, trainer.accumulate_grad_batches)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LanguageModel)
-        if self._before is None:
+        if self._saved is None:
             return
         now, data = conditions(trainer), data_of(trainer)
-        before: dict[str, Any] = {name: self._before.get(name) for name in now}
-        if before["tokens_per_step"] != now["tokens_per_step"]:
+        saved: dict[str, Any] = {name: self._saved.get(name) for name in now}
+        if saved["tokens_per_step"] != now["tokens_per_step"]:
             say(
-                f"A step now learns from {now['tokens_per_step']:,} tokens instead of {before['tokens_per_step']:,}: "
-                f"this is another run than it was ({data.step_size_option(before['tokens_per_step'])} keeps the step)."
+                f"A step now has {now['tokens_per_step']:,} tokens instead of {saved['tokens_per_step']:,}, so the run "
+                f"differs from an uninterrupted one ({data.step_size_option(saved['tokens_per_step'])} prevents that)."
             )
-        different = [f"{WORDS[k]} {now[k]} instead of {before[k]}" for k in WORDS if before[k] != now[k]]
+        different = [f"{TITLES[k]} {now[k]} instead of {saved[k]}" for k in TITLES if saved[k] != now[k]]
         if different:
-            say(f"Going on with {', '.join(different)}: the losses agree with an uninterrupted run's to rounding only.")
-        for line in take_learning_rates(trainer, pl_module):
+            say(f"Resuming with {', '.join(different)}: the losses equal an uninterrupted run's up to rounding.")
+        for line in override_learning_rates(trainer, pl_module):
             say(line)
-        if before["max_steps"] != trainer.max_steps:
-            say(about_schedule(pl_module, trainer.global_step, before["max_steps"], trainer.max_steps))
+        if saved["max_steps"] != trainer.max_steps:
+            say(describe_new_length(pl_module, trainer.global_step, saved["max_steps"], trainer.max_steps))
 
 
 def conditions(trainer: Trainer) -> dict[str, Any]:
-    """What was chosen for this run by hardware or by hand, and has no effect but on speed and rounding."""
+    """The conditions of this run that a resumed run may change, as plain values."""
     module, data = trainer.lightning_module, data_of(trainer)
     device = trainer.strategy.root_device.type
     return {
@@ -71,57 +72,67 @@ def conditions(trainer: Trainer) -> dict[str, Any]:
         "accumulate": trainer.accumulate_grad_batches,
         "batch_size": data.batch_size,
         "threads": torch.get_num_threads() if device == "cpu" else 0,
-        "torch": str(torch.__version__),  # a subclass of str, which would have to be unpickled
+        "torch": str(torch.__version__),  # a subclass of str, which weights_only=True refuses
         "max_steps": trainer.max_steps,
         "tokens_per_step": data.tokens_per_step(trainer.world_size),
     }
 
 
-def count_batches_anew(checkpoint: dict[str, Any], accumulate: int) -> None:
-    """Lets the loops believe that every step so far had as many micro-steps as they have now.
+def rescale_batch_counts(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Sets Lightning's batch counts as if every step so far had had ``accumulate`` micro-steps.
 
-    Lightning takes a step whenever the number of batches since the start divides by that number: with another one it
-    would take the first step too early or too late.
+    Lightning takes an optimizer step whenever the number of batches since the start is divisible by
+    ``accumulate_grad_batches``: with the old counts, the first step could have too few or too many micro-steps.
     """
     steps = checkpoint["global_step"]
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     for counts in (progress["total"], progress["current"]):
-        last = counts["ready"] - counts["completed"]  # 1 if the last batch had not been counted as completed
+        last = counts["ready"] - counts["completed"]  # 1 if the last batch is not counted as completed yet
         for name in ("ready", "started", "processed"):
             counts[name] = steps * accumulate
         counts["completed"] = steps * accumulate - last
 
 
-def take_learning_rates(trainer: Trainer, module: LanguageModel) -> list[str]:
-    """Rates that the user has set take the place of the checkpoint's; returns what to say of it.
+def override_learning_rates(trainer: Trainer, module: LanguageModel) -> list[str]:
+    """Replaces the checkpoint's learning rates by those that the user has set; returns messages about it.
 
-    The next step's rates are reckoned anew: a checkpoint at the end of a shorter plan says zero.
+    The rates of the next step are computed anew, because they are 0 in a checkpoint at the end of a shorter run.
     """
-    said = []
+    messages = []
     (config,) = trainer.lr_scheduler_configs
     scheduler = config.scheduler
     assert isinstance(scheduler, LambdaLR)
-    rates = module.learning_rates._asdict()  # None where the rule is to decide
+    chosen = module.learning_rates.chosen._asdict()
     for index, group in enumerate(trainer.optimizers[0].param_groups):
-        wanted = rates[group["name"]]
-        if wanted is not None and wanted != group["initial_lr"]:
-            said.append(f"The learning rate of {group['name']} was {group['initial_lr']:.3g} and is now {wanted:.3g}.")
-            group["initial_lr"] = scheduler.base_lrs[index] = wanted
+        rate = chosen[group["name"]]
+        if rate is not None and rate != group["initial_lr"]:
+            messages.append(
+                f"The learning rate of {group['name']} was {group['initial_lr']:.3g} and is now {rate:.3g}."
+            )
+            group["initial_lr"] = scheduler.base_lrs[index] = rate
         group["lr"] = scheduler.base_lrs[index] * scheduler.lr_lambdas[index](scheduler.last_epoch)
-    return said
+    return messages
 
 
-def about_schedule(module: LanguageModel, step: int, before: int, now: int) -> str:
-    """What another number of steps does to the learning rate."""
+def describe_new_length(module: LanguageModel, step: int, before: int, now: int) -> str:
+    """The effect of another number of steps on the learning rates, as a message.
 
-    def planned(steps: int) -> str:
-        return f"{steps:,} steps" if steps > 0 else "as many steps as the clock allows"
+    Args:
+        module: the model.
+        step: steps taken.
+        before: total steps of the checkpoint's run; -1 if a time limit ended it.
+        now: total steps of this run; -1 likewise.
+    """
 
-    def share(total: int) -> float:
-        return module.learning_rate_factor(step, total if total > 0 else float("inf"))
+    def length(steps: int) -> str:
+        return f"{steps:,} steps" if steps > 0 else "as many steps as fit into the time"
+
+    def factor(steps: int) -> float:
+        return module.learning_rates.factor(step, steps if steps > 0 else math.inf)
 
     return (
-        f"The run was planned for {planned(before)} and is now for {planned(now)}: its learning rates follow the new "
-        f"plan from here on, {share(now):.0%} of their full values now ({share(before):.0%} in the old one), and fall "
-        f"over the last {module.warmdown:.0%} of it. The full values stay what they were."
+        f"The run was planned for {length(before)} and is now planned for {length(now)}. From here on the learning "
+        f"rates follow the new plan: they are {factor(now):.0%} of their full values now ({factor(before):.0%} in the "
+        f"old plan), and fall over the last {module.learning_rates.warmdown:.0%} of the run. The full values are the "
+        "checkpoint's."
     )

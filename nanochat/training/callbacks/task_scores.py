@@ -1,4 +1,4 @@
-"""After the last step of fine-tuning: how many held-out questions of each task the model answers rightly."""
+"""Accuracy on held-out questions of each task, after the last step of fine-tuning."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from nanochat.training.language_model import LanguageModel
 
 
 class TaskScores(Callback):
-    """Asks the model the held-out questions of the tasks that it has learned from.
+    """Measures the accuracy on held-out questions of the training tasks.
+
+    It has no hooks: ``fit`` and ``validate`` call it after training or validation.
 
     Args:
-        items: how many of each task, at most; 0 asks none.
+        items: largest number of questions of each task; 0 for none.
     """
 
     def __init__(self, items: int = 200) -> None:
@@ -24,23 +26,21 @@ class TaskScores(Callback):
         self.items = items
 
     def count(self, data: ChatDataModule) -> int:
-        """How many questions that are."""
+        """Number of questions."""
         return sum(min(self.items, task.held_out_count) for task in data.mixture.shares if task.scored)
 
-    def take(self, trainer: Trainer, module: LanguageModel, data: ChatDataModule) -> dict[str, TaskAccuracy]:
-        """The scores, by the names of the tasks. Every rank asks all, and none a model that is sharded."""
+    def measure(self, trainer: Trainer, module: LanguageModel, data: ChatDataModule) -> dict[str, TaskAccuracy]:
+        """Accuracies by task name, measured on every rank; none for a sharded model, which cannot generate."""
         if not self.items:
             return {}
         if is_sharded(module.gpt):
-            say(
-                "A model that is dealt out to several devices is not asked questions: `evaluate --tasks` does it later."
-            )
+            say("A sharded model cannot generate answers here: measure its accuracy with `evaluate --tasks`.")
             return {}
         module.eval()
         with trainer.precision_plugin.val_step_context():
             return measure_accuracy(module.gpt, data.tokenizer, list(data.mixture.shares), self.items)
 
 
-def in_words(scores: dict[str, TaskAccuracy]) -> str:
-    """The scores on one line."""
+def format_scores(scores: dict[str, TaskAccuracy]) -> str:
+    """Scores on one line, such as "arithmetic 57 of 200 (28%)"."""
     return ", ".join(f"{name} {score.right} of {score.items} ({score.accuracy:.0%})" for name, score in scores.items())

@@ -1,4 +1,4 @@
-"""How fast a run trains: tokens a second, and what share of the machine's peak that is."""
+"""Measures the speed of training: tokens per second, and model FLOPs utilisation."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from nanochat.training.trainer_state import data_of, ends_step, logs_step
 
 
 class Throughput(Callback):
-    """Logs ``train/tokens_per_second``, ``train/mfu`` and ``train/data_wait``, and keeps the totals of the run.
+    """Logs ``train/tokens_per_second``, ``train/mfu`` and ``train/data_wait``, and holds the totals of the run.
 
-    MFU (model FLOPs utilisation, PaLM, arXiv 2204.02311) counts the operations that the model needs, not those that
-    were done, and divides by what the device could do in that time. Validation does not count.
+    MFU (model FLOPs utilisation, PaLM, arXiv 2204.02311) divides the operations that the model requires, whatever was
+    computed in fact, by the peak of the device in that time. Validation is not included.
 
-    ``train/data_wait`` is the share of the time that training waited for its batches.
+    ``train/data_wait`` is the fraction of the time that training waited for batches.
 
     Attributes:
-        tokens_per_second: over the steps since the last time it was logged; None before.
-        step_seconds: of each of these steps.
-        seconds: time spent in training steps by this process.
-        tokens: tokens trained on by all devices in that time.
-        peak: FLOP/s of all devices together; None if not known.
+        tokens_per_second: over the steps between the last two times that it was logged; None before.
+        step_seconds: seconds per step over these steps.
+        seconds: spent in training steps by this process.
+        tokens: trained on by all devices in that time.
+        peak: FLOP/s of all devices together; None if unknown.
     """
 
     def __init__(self) -> None:
         self.tokens_per_second: float | None = None
         self.step_seconds: float | None = None
-        self._steps = 0  # since then
         self.seconds = 0.0
         self.tokens = 0
         self.peak: float | None = None
-        self._mark = 0.0
-        self._since = [0.0, 0]  # seconds and tokens since the last time it was logged
-        self._waited = 0.0  # seconds waited for data until then
+        self._clock_started = 0.0  # 0 while the clock is stopped
+        # since the last time that the speed was logged
+        self._window_seconds, self._window_tokens, self._window_steps = 0.0, 0, 0
+        self._waited_before = 0.0  # seconds waited for data before that
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        one = peak_flops(trainer.strategy.root_device, matmul_dtype(str(trainer.precision)))
-        self.peak = one * trainer.world_size if one is not None else None
+        one_device = peak_flops(trainer.strategy.root_device, matmul_dtype(str(trainer.precision)))
+        self.peak = one_device * trainer.world_size if one_device is not None else None
 
     def mfu(self, module: LanguageModel, tokens_per_second: float, flops_per_token: float) -> float | None:
-        """The share of the peak that so many tokens a second are; None where the peak is not known."""
-        if self.peak is None or not module.counts_operations:
+        """Model FLOPs utilisation, from 0 to 1; None if the peak is unknown or the FLOPs do not follow the tokens."""
+        if self.peak is None or not module.flops_follow_tokens:
             return None
         return flops_per_token * tokens_per_second / self.peak
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if not self._mark:
-            self._mark = time.perf_counter()
+        if not self._clock_started:
+            self._clock_started = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -59,23 +59,25 @@ class Throughput(Callback):
         assert isinstance(pl_module, LanguageModel)
         tokens = pl_module.tokens_in(batch) * trainer.world_size
         self.tokens += tokens
-        self._since[1] += tokens
-        self._steps += ends_step(trainer, batch_idx)
-        if not (ends_step(trainer, batch_idx) and logs_step(trainer, trainer.global_step)):
-            return
-        self._stop_clock(trainer)
-        self.tokens_per_second = self._since[1] / self._since[0]
-        self.step_seconds, self._steps = self._since[0] / self._steps, 0
-        pl_module.log("train/tokens_per_second", self.tokens_per_second)
-        waited = data_of(trainer).seconds_waited
-        pl_module.log("train/data_wait", (waited - self._waited) / self._since[0])
-        self._waited = waited
-        flops_per_token = pl_module.gpt.flops_per_token(data_of(trainer).row_length)
-        mfu = self.mfu(pl_module, self.tokens_per_second, flops_per_token)
+        self._window_tokens += tokens
+        self._window_steps += ends_step(trainer, batch_idx)
+        if ends_step(trainer, batch_idx) and logs_step(trainer, trainer.global_step):
+            self._stop_clock(trainer)
+            self._log(trainer, pl_module)
+            self._clock_started = time.perf_counter()
+
+    def _log(self, trainer: Trainer, module: LanguageModel) -> None:
+        data = data_of(trainer)
+        self.tokens_per_second = self._window_tokens / self._window_seconds
+        self.step_seconds = self._window_seconds / self._window_steps
+        module.log("train/tokens_per_second", self.tokens_per_second)
+        waited = data.seconds_waited
+        module.log("train/data_wait", (waited - self._waited_before) / self._window_seconds)
+        self._waited_before = waited
+        mfu = self.mfu(module, self.tokens_per_second, module.gpt.flops_per_token(data.row_length))
         if mfu is not None:
-            pl_module.log("train/mfu", mfu)
-        self._since = [0.0, 0]
-        self._mark = time.perf_counter()
+            module.log("train/mfu", mfu)
+        self._window_seconds, self._window_tokens, self._window_steps = 0.0, 0, 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop_clock(trainer)
@@ -84,9 +86,10 @@ class Throughput(Callback):
         self._stop_clock(trainer)
 
     def _stop_clock(self, trainer: Trainer) -> None:
-        if self._mark:
+        """Adds the time since the clock was started, after the device has finished its work."""
+        if self._clock_started:
             synchronize(trainer.strategy.root_device)
-            elapsed = time.perf_counter() - self._mark
-            self._since[0] += elapsed
+            elapsed = time.perf_counter() - self._clock_started
+            self._window_seconds += elapsed
             self.seconds += elapsed
-            self._mark = 0.0
+            self._clock_started = 0.0

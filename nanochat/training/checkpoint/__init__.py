@@ -1,1 +1,1 @@
-"""Checkpoint files: when they are written, how they are written and read, and where they are found."""
+"""Checkpoint files: writing and reading them, finding them, and the callbacks that save them."""

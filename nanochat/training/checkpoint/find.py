@@ -14,7 +14,7 @@ def find_checkpoint(which: str, runs: Path, version: str = "version_*") -> Path:
     Args:
         which: "last" or "best".
         runs: the folder of all runs of one name.
-        version: the run's own folder, where it is to be a certain one.
+        version: name of the folder of a certain run.
 
     Raises:
         ValueError: if no run has one.
@@ -29,7 +29,7 @@ def find_checkpoint(which: str, runs: Path, version: str = "version_*") -> Path:
 
 
 def has_last_checkpoint(runs: Path, version: str = "version_*") -> bool:
-    """Whether a run of that name, or a certain one of them, can go on."""
+    """Whether :func:`find_checkpoint` finds a last checkpoint."""
     try:
         return find_checkpoint(LAST, runs, version).is_file()
     except ValueError:

@@ -1,7 +1,6 @@
-"""Checkpoint files as they are read: without unpickling anything, and damaged ones told from whole.
+"""Reads checkpoint files without executing pickles, and detects damaged ones.
 
-Nothing of Lightning is needed for that, so it is not imported here: that takes two seconds, which whoever only wants to
-talk to a model need not wait for.
+Nothing here imports Lightning, which takes two seconds that a program to chat with a model need not spend.
 """
 
 from __future__ import annotations
@@ -15,16 +14,17 @@ import torch
 
 from nanochat.training.checkpoint.versions import upgrade
 
+# Names of checkpoint files, and values of --ckpt_path.
 LAST = "last"
 BEST = "best"
-AUTO = "auto"  # --ckpt_path=auto: the last one if there is one
-PREVIOUS = "previous"  # what last.ckpt was before
-# under these names Lightning saves what the data of a stage says
+AUTO = "auto"  # --ckpt_path=auto: last if there is one
+PREVIOUS = "previous"  # the last.ckpt before the present one
+# Keys under which Lightning saves the state of the data modules.
 TEXT, CHAT, QUESTIONS = "TextDataModule", "ChatDataModule", "QuestionsDataModule"
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content, its tensors mapped from the file until they are used. Nothing is unpickled.
+    """The content of a checkpoint. Tensors are mapped from the file, and read when they are used.
 
     Raises:
         ValueError: if the file is missing, cut short, or not a checkpoint, in one line.
@@ -33,7 +33,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError as error:
         raise ValueError(f"there is no checkpoint {path}") from error
-    except Exception as error:  # torch lets through whatever its readers stumble over
+    except Exception as error:  # torch's readers raise many types on a damaged file
         raise ValueError(_damaged(path)) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of this project: it has no weights")
@@ -42,26 +42,26 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_whole_checkpoint(path: str | Path) -> dict[str, Any]:
-    """As :func:`load_checkpoint`, after a look at the checksums that torch writes but does not read.
+    """Like :func:`load_checkpoint`, after verifying the checksums, which torch writes but does not verify.
 
     Raises:
-        ValueError: also if a byte is not what it was; with the checkpoint before this one, if that is good.
+        ValueError: also if a byte has changed. The message names the previous checkpoint if that is intact.
     """
     try:
         if Path(path).is_file():
-            _check_checksums(path)
+            _verify_checksums(path)
         return load_checkpoint(path)
     except ValueError as error:
-        raise ValueError(str(error) + _offer_previous(Path(path))) from error
+        raise ValueError(str(error) + _suggest_previous(Path(path))) from error
 
 
-def _check_checksums(path: str | Path) -> None:
+def _verify_checksums(path: str | Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except Exception as error:  # zipfile has many kinds, one for each field of an archive that may be wrong
+            damaged_member = archive.testzip()
+    except Exception as error:  # zipfile raises many types on a damaged archive
         raise ValueError(_damaged(path)) from error
-    if broken is not None:
+    if damaged_member is not None:
         raise ValueError(_damaged(path))
 
 
@@ -69,8 +69,19 @@ def _damaged(path: str | Path) -> str:
     return f"{path} is not a whole checkpoint: it is damaged, cut short, or another kind of file"
 
 
+def _suggest_previous(path: Path) -> str:
+    previous = path.with_stem(PREVIOUS)
+    if path.stem == PREVIOUS or not previous.is_file():
+        return ""
+    try:
+        step = load_whole_checkpoint(previous)["global_step"]
+    except (ValueError, KeyError):
+        return ""
+    return f"; the one before it, of step {step:,}, is whole: --ckpt_path={previous}"
+
+
 def data_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What the data of the run has saved, the tokenizer among it, whichever stage of training it was.
+    """The state of the run's data module, with the tokenizer.
 
     Raises:
         KeyError: if it is no checkpoint of this project.
@@ -80,16 +91,5 @@ def data_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kind_of(checkpoint: Mapping[str, Any]) -> str:
-    """What the run has learned from: ``TEXT``, ``CHAT`` or ``QUESTIONS``."""
+    """The kind of training data: ``TEXT``, ``CHAT`` or ``QUESTIONS``."""
     return next((kind for kind in (CHAT, QUESTIONS) if kind in checkpoint), TEXT)
-
-
-def _offer_previous(path: Path) -> str:
-    previous = path.with_stem(PREVIOUS)
-    if path.stem == PREVIOUS or not previous.is_file():
-        return ""
-    try:
-        step = load_whole_checkpoint(previous)["global_step"]
-    except (ValueError, KeyError):
-        return ""
-    return f"; the one before it, of step {step:,}, is whole: --ckpt_path={previous}"

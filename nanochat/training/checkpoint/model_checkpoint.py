@@ -1,4 +1,4 @@
-"""When checkpoints are written, and where they are found again."""
+"""Lightning's ModelCheckpoint as this project uses it: ``last.ckpt`` for resuming, ``best.ckpt`` by a score."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from nanochat.training.trainer_state import ends_step
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: where to go on, written now and then and at the end. The one before it is ``previous.ckpt``.
+    """Writes ``last.ckpt``, to resume from, periodically and at the end; the one before becomes ``previous.ckpt``.
 
-    A checkpoint is written when the next step is about to begin: all that belongs to the step before, its validation
-    and its lines in the logs, is done by then. So whoever goes on from it, even after a ``kill -9``, misses nothing.
+    A checkpoint is written immediately before the next step, when the validation and the logs of the last step are
+    finished. So a run that is resumed after a ``kill -9`` has the same logs as an uninterrupted one.
 
     Args:
-        every_n_train_steps: how often, in steps; null leaves it to the clock.
-        every_n_minutes: how often, by the clock; null leaves it to the steps. Both together are possible.
+        every_n_train_steps: number of steps between two checkpoints; null for none by steps.
+        every_n_minutes: minutes between two checkpoints; null for none by time. Both can be set.
     """
 
     def __init__(self, every_n_train_steps: int | None = None, every_n_minutes: float | None = 5.0) -> None:
         for name, value in (("every_n_train_steps", every_n_train_steps), ("every_n_minutes", every_n_minutes)):
             if value is not None and value <= 0:
                 raise ValueError(f"--checkpoint.{name} must be above 0, not {value}; null turns it off")
-        self._steps, self._minutes = every_n_train_steps, every_n_minutes
-        # Lightning's class would take only one of the two: here it decides on neither
+        self._every_n_steps, self._every_n_minutes = every_n_train_steps, every_n_minutes
+        # Lightning's class takes only one of the two; here it gets neither, and its hooks are overridden
         super().__init__(filename=LAST, every_n_train_steps=0, every_n_epochs=0, enable_version_counter=False)
         self._saved_at = time.monotonic()
-        self._late = DelayedAnyRank()
-        self._due = False
-        self._loops: dict[str, Any] | None = None  # where the loops stood when the last step ended
+        self._time_is_up = DelayedAnyRank()
+        self._is_due = False
+        self._loops: dict[str, Any] | None = None  # state of the loops at the end of the last step
         self._saving = False
 
     def on_train_batch_end(
@@ -45,15 +45,15 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         if not ends_step(trainer, batch_idx):
             return
-        # Lightning counts the next batch before a hook of it runs: this is the last moment to ask where it stands
+        # Lightning counts the next batch as started before on_train_batch_start: here the state is still right
         self._loops = trainer.fit_loop.state_dict()
-        by_steps = self._steps is not None and trainer.global_step % self._steps == 0
-        waited = time.monotonic() - self._saved_at
-        by_clock = self._minutes is not None and self._late.ask(trainer, waited >= 60 * self._minutes)
-        self._due = by_steps or by_clock
+        by_steps = self._every_n_steps is not None and trainer.global_step % self._every_n_steps == 0
+        minutes = (time.monotonic() - self._saved_at) / 60
+        by_time = self._every_n_minutes is not None and self._time_is_up.ask(trainer, minutes >= self._every_n_minutes)
+        self._is_due = by_steps or by_time
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self._due:
+        if self._is_due:
             self.save_now(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,9 +64,9 @@ class LastCheckpoint(ModelCheckpoint):
             checkpoint["loops"]["fit_loop"] = self._loops
 
     def save_now(self, trainer: Trainer) -> Path:
-        """Writes ``last.ckpt`` between two steps, on every rank together, and says where; once for each step."""
+        """Writes ``last.ckpt`` between two steps, at most once per step; returns its path. All ranks must call it."""
         path = Path(self.dirpath or CHECKPOINTS, f"{LAST}.ckpt")
-        if not self._should_skip_saving_checkpoint(trainer):  # Lightning's: saved already, or a fast_dev_run
+        if not self._should_skip_saving_checkpoint(trainer):  # Lightning's: saved at this step, or a fast_dev_run
             if isinstance(trainer.logger, RunLogger):
                 trainer.logger.flush()
             self._saving = True
@@ -76,10 +76,15 @@ class LastCheckpoint(ModelCheckpoint):
                 self._saving = False
             self._last_global_step_saved = trainer.global_step
             self.best_model_path = str(path)
-        self._due, self._saved_at, self._late = False, time.monotonic(), DelayedAnyRank()
+        self._is_due, self._saved_at, self._time_is_up = False, time.monotonic(), DelayedAnyRank()
         return path
 
 
 def best_checkpoint(monitor: str = "val/bpb", mode: str = "min") -> ModelCheckpoint:
-    """``best.ckpt``: the model with the lowest val/bpb so far, or with the best of another score."""
+    """A callback that keeps the model with the best score so far in ``best.ckpt``.
+
+    Args:
+        monitor: name of the logged score.
+        mode: "min" or "max".
+    """
     return ModelCheckpoint(filename=BEST, monitor=monitor, mode=mode, enable_version_counter=False)

@@ -1,4 +1,4 @@
-"""Checkpoint files as they are written: whole or not at all."""
+"""The CheckpointIO plugin: writes checkpoints atomically, and executes no pickles when it reads them."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from nanochat.training.checkpoint.loading import LAST, PREVIOUS, load_checkpoint
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, and reads nothing but tensors and plain values."""
+    """Writes a checkpoint completely or not at all; reads only tensors and plain values."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes beside the target, makes sure that it is on the disk, and only then takes the old one's place.
+        """Writes a temporary file in the same folder, flushes it to the disk, and renames it.
 
         The old ``last.ckpt`` becomes ``previous.ckpt``.
 
         Raises:
-            OSError: if it cannot be written; the checkpoint that was there before stays.
+            OSError: if it cannot be written; the old checkpoint stays.
         """
         target = Path(path)
-        work = target.with_name(f".{target.name}.part")
+        temporary = target.with_name(f".{target.name}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open(work, "wb") as file:
+            with open(temporary, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            if target.stem == LAST and zipfile.is_zipfile(target):  # one that was cut short is not worth keeping
-                _keep(target, target.with_stem(PREVIOUS))
-            os.replace(work, target)
+            if target.stem == LAST and zipfile.is_zipfile(target):  # a truncated one must not replace previous.ckpt
+                _copy_name(target, target.with_stem(PREVIOUS))
+            os.replace(temporary, target)
             _sync_folder(target.parent)
-        except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-            work.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError when the disk is full
+            temporary.unlink(missing_ok=True)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "is the disk full?"
             raise OSError(f"cannot write the checkpoint {target}: {reason}") from error
 
@@ -50,22 +50,22 @@ class SafeCheckpointIO(TorchCheckpointIO):
         return load_checkpoint(path)
 
 
-def _keep(path: Path, under: Path) -> None:
-    """Gives a file another name as well, with no moment in which it has neither."""
-    work = under.with_name(f".{under.name}.part")
-    work.unlink(missing_ok=True)
+def _copy_name(path: Path, other: Path) -> None:
+    """Gives a file a second name, which replaces an older file of that name atomically."""
+    temporary = other.with_name(f".{other.name}.part")
+    temporary.unlink(missing_ok=True)
     try:
-        os.link(path, work)
-    except OSError:  # a file system without links
-        shutil.copy2(path, work)
-    os.replace(work, under)
+        os.link(path, temporary)
+    except OSError:  # the file system has no hard links
+        shutil.copy2(path, temporary)
+    os.replace(temporary, other)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes sure that the new name is on the disk, too."""
+    """Flushes the renaming to the disk."""
     if sys.platform == "win32":
         return
-    with contextlib.suppress(OSError):  # some network file systems cannot
+    with contextlib.suppress(OSError):  # some network file systems do not support it
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

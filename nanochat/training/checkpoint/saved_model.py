@@ -1,4 +1,4 @@
-"""A model in a checkpoint, without the training around it: taken out of any, or written as one to begin from."""
+"""Reads the model of any checkpoint, and writes a model as a checkpoint to start training from."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from nanochat.model import GPT, GPTConfig
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint.loading import TEXT, data_state, load_whole_checkpoint
 
-PREFIX = "gpt."  # of the model's parameters within the LightningModule's
+PREFIX = "gpt."  # of the GPT's parameters in the LightningModule
 
 
 class SavedModel(NamedTuple):
-    """What a checkpoint says of its model.
+    """The model of a checkpoint.
 
     Attributes:
         gpt: a model of its sizes on the meta device: shapes without memory.
         weights: the parameters by their names in :class:`GPT`, mapped from the file until they are used.
-        tokenizer: the one that it was trained with.
-        step: how many steps it was trained; 0 if it was imported.
+        tokenizer: of its vocabulary.
+        step: number of steps it was trained for; 0 if it was imported.
     """
 
     gpt: GPT
@@ -34,9 +34,9 @@ class SavedModel(NamedTuple):
 
 
 class _NoInitialization(TorchFunctionMode):
-    """Leaves out the drawing of weights, which are not going to be used.
+    """Skips the random initialization of weights.
 
-    On the meta device nothing is drawn anyway, but torch imports its compiler for that: three quarters of a second.
+    On the meta device it computes nothing, but torch imports its compiler for it, which takes 0.75 s.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -64,12 +64,12 @@ def read_model(path: str | Path) -> SavedModel:
         raise ValueError(f"{path} is not a checkpoint of this project: {error}") from error
     shapes = {name: parameter.shape for name, parameter in gpt.named_parameters()}
     if shapes != {name: tensor.shape for name, tensor in weights.items()}:
-        raise ValueError(f"{path} is not a checkpoint of this project: its weights are not those of its sizes")
+        raise ValueError(f"{path} is not a checkpoint of this project: its weights do not have the shapes of its sizes")
     return SavedModel(gpt, weights, tokenizer, step)
 
 
 def write_model(path: Path, gpt: GPT, weights: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
-    """Writes a checkpoint that ``fit`` trains on from and ``validate`` scores: no optimizer's state, and step 0.
+    """Writes a checkpoint that ``fit`` can start from and ``validate`` can score: step 0, without optimizer state.
 
     Args:
         path: the file.
@@ -78,9 +78,9 @@ def write_model(path: Path, gpt: GPT, weights: Mapping[str, Tensor], tokenizer: 
         tokenizer: its tokenizer.
 
     Raises:
-        OSError: if it cannot be written; what was there before stays.
+        OSError: if it cannot be written; an existing file stays.
     """
-    import lightning  # not above: whoever reads does not need it, and it takes two seconds
+    import lightning  # not above: reading does not need it, and it takes two seconds
 
     from nanochat.training.checkpoint.safe_io import SafeCheckpointIO
 

@@ -1,4 +1,4 @@
-"""The commands that a finished run proposes, for each kind of run and each folder that it may have been started in."""
+"""The commands that a finished run proposes, by kind of run and current folder."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def run_of(name: str, root: str = ".") -> Path:
 
 
 @pytest.mark.parametrize(("tier", "command"), [("tiny", "make chat"), ("small", "make chat TIER=small")])
-def test_make_chats_with_a_tier(tier: str, command: str, project: Path) -> None:
+def test_make_chat(tier: str, command: str, project: Path) -> None:
     assert fine_tune_commands(run_of(tier), "nanochat") == [command]
 
 
-@pytest.mark.parametrize("lacking", ["make", "Makefile", "environment"])
-def test_without_make(lacking: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if lacking == "make":
+@pytest.mark.parametrize("missing", ["make", "Makefile", "environment"])
+def test_without_make(missing: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing == "make":
         monkeypatch.setattr(next_steps.shutil, "which", lambda name: None)
-    elif lacking == "Makefile":
+    elif missing == "Makefile":
         (project / "Makefile").unlink()
-    else:  # that of `make` is not the one in use
+    else:  # the environment that `make` uses is not the active one
         monkeypatch.setattr(next_steps, "is_current", lambda environment: False)
     assert fine_tune_commands(run_of("tiny"), "python cli.py") == [
         "python cli.py fit --config configs/tiny.yaml --config configs/chat.yaml",
@@ -51,7 +51,7 @@ def test_without_make(lacking: str, project: Path, monkeypatch: pytest.MonkeyPat
     ]
 
 
-def test_a_run_of_another_name_or_folder(project: Path) -> None:
+def test_another_name_or_folder(project: Path) -> None:
     assert fine_tune_commands(run_of("my run"), "nanochat")[0] == (
         "nanochat fit --config configs/chat.yaml --name='my run' --start_from='lightning_logs/my run/version_0'"
     )

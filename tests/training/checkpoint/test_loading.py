@@ -1,4 +1,4 @@
-"""Damaged checkpoints: noticed, named, and the one before is offered where it is whole."""
+"""Damaged checkpoints are detected, and the message names the previous one if that is intact."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanochat.model import GPT, GPTConfig
 from nanochat.tokenizer import Tokenizer
 from nanochat.training.checkpoint.loading import load_checkpoint, load_whole_checkpoint
 from nanochat.training.checkpoint.safe_io import SafeCheckpointIO
-from nanochat.training.checkpoint.versions import current_name
 from tests.conftest import sentences
 from tests.fuzzing import check_error_line, corruptions, report
 
 
 def checkpoint(step: int) -> dict[str, object]:
-    """Of the kind that a run writes: weights, an optimizer's state, a tokenizer, counts."""
+    """Content as a run writes it: weights, optimizer state, a tokenizer, counts."""
     generator = torch.Generator().manual_seed(step)
     weights = {f"gpt.{n}": torch.randn(32, 8 * (n + 1), generator=generator) for n in range(6)}
     tokenizer = Tokenizer.train(sentences(20), 300)
@@ -33,7 +31,7 @@ def checkpoint(step: int) -> dict[str, object]:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two checkpoints' contents are equal to the last bit."""
+    """Whether the contents of two checkpoints are bitwise equal."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return (
             one.dtype == other.dtype and one.shape == other.shape and one.numpy().tobytes() == other.numpy().tobytes()
@@ -46,7 +44,7 @@ def same(one: object, other: object) -> bool:
 
 
 @pytest.mark.parametrize("count", [45, pytest.param(900, marks=pytest.mark.slow)])
-def test_every_damage_is_noticed_or_harms_nothing(count: int, tmp_path: Path) -> None:
+def test_damage_is_detected_or_harmless(count: int, tmp_path: Path) -> None:
     original = checkpoint(7)
     SafeCheckpointIO().save_checkpoint(original, tmp_path / "whole.ckpt")
     content = (tmp_path / "whole.ckpt").read_bytes()
@@ -54,7 +52,7 @@ def test_every_damage_is_noticed_or_harms_nothing(count: int, tmp_path: Path) ->
     counts, started = Counter[str](), time.monotonic()
     halves = (corruptions(content, count // 2, seed=1), corruptions(content, count // 2, 2, begin=len(content) - 6000))
     for number, damaged in enumerate(damaged for half in halves for damaged in half):
-        path = tmp_path / f"{number}.ckpt"  # another name each time: a file that is mapped must not change
+        path = tmp_path / f"{number}.ckpt"  # a new file each time, as a mapped file must not change
         path.write_bytes(damaged.content)
         begun = time.monotonic()
         try:
@@ -80,7 +78,7 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_the_checkpoint_before_is_offered(tmp_path: Path) -> None:
+def test_the_message_names_the_previous_checkpoint(tmp_path: Path) -> None:
     last = save(tmp_path, 3, 1500)
     cut_short(last)
     with pytest.raises(
@@ -92,7 +90,7 @@ def test_the_checkpoint_before_is_offered(tmp_path: Path) -> None:
     assert load_whole_checkpoint(tmp_path / "previous.ckpt")["global_step"] == 3
 
 
-def test_nothing_is_offered_where_the_one_before_is_damaged_too(tmp_path: Path) -> None:
+def test_a_damaged_previous_checkpoint_is_not_named(tmp_path: Path) -> None:
     last = save(tmp_path, 3, 1500)
     cut_short(last)
     cut_short(tmp_path / "previous.ckpt")
@@ -105,47 +103,22 @@ def test_nothing_is_offered_where_the_one_before_is_damaged_too(tmp_path: Path) 
         load_whole_checkpoint(last)
 
 
-def test_one_changed_byte_of_a_weight_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_byte_of_a_weight_is_detected(tmp_path: Path) -> None:
     last = save(tmp_path, 3)
     content = bytearray(last.read_bytes())
     weight = load_checkpoint(last)["state_dict"]["gpt.3"].numpy().tobytes()
     content[content.index(weight) + 100] ^= 1
     (tmp_path / "other.ckpt").write_bytes(content)
-    assert not same(load_checkpoint(tmp_path / "other.ckpt"), checkpoint(3))  # torch itself does not look
+    assert not same(load_checkpoint(tmp_path / "other.ckpt"), checkpoint(3))  # torch does not verify the checksum
     with pytest.raises(ValueError, match="other.ckpt is not a whole checkpoint"):
         load_whole_checkpoint(tmp_path / "other.ckpt")
 
 
-def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_does_not_become_the_previous_one(tmp_path: Path) -> None:
     last = save(tmp_path, 3, 4)
     cut_short(last)
-    save(tmp_path, 5)  # by a run that went on from previous.ckpt
+    save(tmp_path, 5)  # by a run that was resumed from previous.ckpt
     assert load_whole_checkpoint(last)["global_step"] == 5
     assert load_whole_checkpoint(tmp_path / "previous.ckpt")["global_step"] == 3
     save(tmp_path, 6)
     assert load_whole_checkpoint(tmp_path / "previous.ckpt")["global_step"] == 5
-
-
-@pytest.mark.parametrize("part", [{"ngrams": 3}, {"ngrams": 1, "counted": 5}])
-def test_a_model_with_n_grams_is_refused(tmp_path: Path, part: dict[str, int]) -> None:
-    path = tmp_path / "last.ckpt"
-    torch.save({"state_dict": {}, "hyper_parameters": {"depth": 4, **part}}, path)
-    with pytest.raises(ValueError, match=r"n-grams .*which this version does not run: version 0\.1\.0"):
-        load_checkpoint(path)
-    plain = {"ngrams": 1, "ngram_slots": 2**15, "predecessors": 0, "counted": 0, "repeats": 8, "shallow": 0.8}
-    torch.save({"state_dict": {}, "hyper_parameters": {"depth": 4, **plain}}, path)
-    assert load_checkpoint(path)["hyper_parameters"] == {"depth": 4}
-
-
-def test_earlier_names_are_converted() -> None:
-    """Names of version 0.1.0, and those of this version, which stay."""
-    gpt = GPT(GPTConfig.from_options(2, 300, 64))
-    names = [f"gpt.{name}" for name in gpt.state_dict()]
-    earlier = [name.replace("transformer.h.", "blocks.").replace("lm_head", "head") for name in names]
-    earlier = [name.replace("transformer.wte", "embedding") for name in earlier]
-    for new, old in (("attn.c_q", "attention.query"), ("attn.c_k", "attention.key"), ("attn.c_v", "attention.value")):
-        earlier = [name.replace(new, old) for name in earlier]
-    for new, old in (("attn.c_proj", "attention.output"), ("mlp.c_fc", "mlp.expand"), ("mlp.c_proj", "mlp.contract")):
-        earlier = [name.replace(new, old) for name in earlier]
-    assert not set(earlier) & set(names)
-    assert [current_name(name) for name in earlier] == names == [current_name(name) for name in names]

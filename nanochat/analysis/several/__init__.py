@@ -1,1 +1,0 @@
-"""The figures that compare several runs."""
