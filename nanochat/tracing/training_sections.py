@@ -111,7 +111,8 @@ def updates_section(gpt: GPT, recorder: StepRecorder) -> Section:
         "Muon (Jordan 2024, kellerjordan.github.io/posts/muon) updates the matrices in the blocks. It orthogonalizes "
         "the momentum of the gradient, so that all directions in a matrix get the same weight. AdamW (arXiv "
         "1711.05101) updates embedding and head. It divides the average gradient of each weight by the root mean "
-        "square of its recent gradients.",
+        "square of its recent gradients. The table gives the norms of the weights and of their changes, over all "
+        "blocks.",
         [
             source_of(LanguageModel.configure_optimizers),
             source_of(MuonAdamW._update),
