@@ -19,7 +19,7 @@ SECTIONS = (
         "checkpoints",
         r"there is no (?:last |best |\.\.\. )?checkpoint|is not a whole checkpoint|is not a checkpoint of this project"
         r"|the checkpoint .* has .*: give|the weights in .* are not those of this model|there is no pretrained model"
-        r"|there is no .* model below",
+        r"|there is no .* model below|which this version does not run",
     ),
     (
         "network",

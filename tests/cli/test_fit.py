@@ -170,7 +170,7 @@ def test_a_finished_run_goes_on_only_with_more_steps(corpus_folder: Path, tmp_pa
     train(options, tmp_path, "--ckpt_path=last", "--trainer.max_steps=10")
     said = capsys.readouterr().out
     assert "planned for 4 steps and is now planned for 10 steps" in said
-    assert "100% of their full values now (0% in the old one), and fall over the last 40% of it" in said
+    assert "100% of their full values now (0% in the old plan), and fall over the last 40% of the run" in said
     rates = [rate for _, rate in metrics(run, "lr-MuonAdamW/matrices")]
     assert rates[4:] == pytest.approx([rates[0] * f for f in (1, 1, 1, 0.75, 0.5, 0.25)])
 
