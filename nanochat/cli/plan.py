@@ -138,6 +138,8 @@ def describe_choice(best: Proposal, planner: Planner) -> list[str]:
 
 def describe_forecast(best: Proposal, planner: Planner, num_local: int, same_corpus: bool) -> list[str]:
     """The forecast of the score, its basis and its limits, in sentences."""
+    from nanochat.planning.measured_runs import bundled_runs_have_ngrams
+
     law, forecast = planner.law, best.forecast
     a, b, _, _ = law.exponents
     floor, by_size, by_text = law.coefficients
@@ -152,6 +154,10 @@ def describe_forecast(best: Proposal, planner: Planner, num_local: int, same_cor
         lines.append("Other programs used this machine during the timing; the speeds are those of undisturbed steps.")
     if best.extrapolated:
         lines.append("This run is far larger than the measured runs: the score may lie outside the interval.")
+    if bundled_runs_have_ngrams():
+        lines.append(
+            "The bundled runs are of version 0.1.0, whose n-gram vectors lowered val/bpb: expect a higher score."
+        )
     if not same_corpus:
         lines.append("The measured runs used another corpus: your scores will differ, the ranking hardly.")
     return lines

@@ -58,6 +58,12 @@ def bundled_runs() -> tuple[list[MeasuredRun], str]:
     return runs, rows[0]["corpus"]
 
 
+def bundled_runs_have_ngrams() -> bool:
+    """Whether the bundled runs are of version 0.1.0, whose n-gram vectors gave lower scores than the present model."""
+    header = files(__package__).joinpath(MEASURED).read_text(encoding="utf-8").partition("\n")[0]
+    return "ngram_slots" in header.split(",")
+
+
 def scale_of(
     parameters: float, seen: float, vocab_size: int, tokens_per_step: int, unique: float = UNIQUE_BYTES
 ) -> Scale:
