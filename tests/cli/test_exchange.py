@@ -163,7 +163,7 @@ def test_mistakes_of_an_export(run: Path, exported: Path, tmp_path: Path, capsys
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     del checkpoint["state_dict"]["gpt.lm_head.weight"]
     torch.save(checkpoint, tmp_path / "part.ckpt")
-    assert "its weights are not those of its sizes" in said(f"--ckpt_path={tmp_path / 'part.ckpt'}", out)
+    assert "its weights do not fit its sizes" in said(f"--ckpt_path={tmp_path / 'part.ckpt'}", out)
     assert not (tmp_path / "model").exists()
     assert main(["export", last, f"--out={exported}", "--overwrite"]) == 0
 

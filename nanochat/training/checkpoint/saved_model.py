@@ -64,7 +64,7 @@ def read_model(path: str | Path) -> SavedModel:
         raise ValueError(f"{path} is not a checkpoint of this project: {error}") from error
     shapes = {name: parameter.shape for name, parameter in gpt.named_parameters()}
     if shapes != {name: tensor.shape for name, tensor in weights.items()}:
-        raise ValueError(f"{path} is not a checkpoint of this project: its weights do not have the shapes of its sizes")
+        raise ValueError(f"{path} is not a checkpoint of this project: its weights do not fit its sizes")
     return SavedModel(gpt, weights, tokenizer, step)
 
 
