@@ -382,7 +382,7 @@ def test_records_from_a_folder(folder: Path) -> None:
     assert list(exam_records("mmlu", folder)) == MMLU
     assert len(exam_records("arc-easy", folder)) == 4
     assert not has_exam("arc-challenge", folder)
-    with pytest.raises(ValueError, match="has no arc-challenge: its files .* belong into"):
+    with pytest.raises(ValueError, match="has no arc-challenge: put its files .* into"):
         exam_records("arc-challenge", folder)
     with pytest.raises(ValueError, match="there is no such folder"):
         exam_records("gsm8k", folder / "nowhere")
